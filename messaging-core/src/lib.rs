@@ -1,1 +1,68 @@
-//! The contract.
+//! The contract of a broker-agnostic messaging abstraction. Knows no broker.
+//!
+//! Applications depend on the crate `messaging`, which re-exports all of this; adapters depend on this crate alone.
+//!
+//! * [`Broker`] opens everything from one connection; [`Publisher`], [`QueueConsumer`] and [`Subscriber`] are the three
+//!   traits an application is written against, [`Admin`] plans, inspects and repairs.
+//! * [`Message`] is what is published, [`Delivery`] one attempt to hand it to a consumer, ended by exactly one
+//!   [`Settlement`].
+//! * [`Capabilities`] say what a broker can do for a destination with certain options; [`Requirements`] are checked against
+//!   them before a message moves. [`Checked`] does so around every adapter.
+//! * [`Driver`] is an adapter's entry, [`Registry`] chooses one by the scheme of a [`BrokerUrl`].
+//! * Adapters implement [`Publisher`], [`Deliveries`] and [`Settler`] on the hot path, all without a boxed future: see
+//!   [`Outcome`], [`Tickets`] and [`InFlight`].
+
+mod admin;
+mod broker;
+pub mod capabilities;
+mod checked;
+mod consume;
+mod consumer;
+mod delivery;
+mod driver;
+mod error;
+mod health;
+mod in_flight;
+mod message;
+mod name;
+mod outcome;
+mod publisher;
+mod scope;
+mod settings;
+mod settlement;
+mod subject;
+pub mod suggest;
+mod url;
+
+pub use self::admin::{
+    Admin, Browsed, Declaration, Depth, Part, Plan, PlanAction, PlanStep, Redrive, SourcePosition, TopologyMode,
+};
+pub use self::broker::{Broker, Requester, Transaction};
+pub use self::capabilities::{
+    Attempts, Browsing, Capabilities, Expired, Feature, Filtering, Limits, Need, PublishDedup, Readiness, Requirements,
+    RetryPlace, SettlementTiming, StaleDetection, Support, Usage,
+};
+pub use self::checked::Checked;
+pub use self::consume::{
+    ConsumeOptions, Durability, Lease, Order, QueueConsumer, RetryMode, Start, SubscribeOptions, Subscriber,
+};
+pub use self::consumer::{Consumer, Control, Deliveries, DrainReport, Event, Flow, Received};
+pub use self::delivery::{Delivery, Position, Settler};
+pub use self::driver::{ConnectOptions, Connecting, DestinationSettings, Driver, Registry};
+pub use self::error::{Error, ErrorKind, ErrorOutcome, Result};
+pub use self::health::{Health, HealthState};
+pub use self::in_flight::{IN_FLIGHT_MAX, InFlight, Room};
+pub use self::message::{
+    HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers, Message, MessageBuilder, MessageId,
+};
+pub use self::name::{
+    BrokerName, Destination, JOINT, NAME_MAX, Namespace, QueueName, ReplyAddress, Source, SubscriptionName, TopicName,
+    join,
+};
+pub use self::outcome::{Answers, Outcome, Tickets};
+pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherExt, Receipt};
+pub use self::scope::Scope;
+pub use self::settings::{Settings, parse_duration};
+pub use self::settlement::{DeadLetter, DeadLetterReason, Settlement};
+pub use self::subject::{SUBJECT_MAX, Subject, SubjectFilter};
+pub use self::url::{BrokerUrl, Host};

@@ -1,0 +1,192 @@
+//! The one place where capabilities are checked and errors get their context, around every adapter.
+//!
+//! An adapter says what it can do; whether a call asks for more is decided here, before the adapter sees it, so that no
+//! adapter can degrade silently and none repeats the checks.
+
+mod admin;
+mod publisher;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use self::admin::CheckedAdmin;
+use self::publisher::CheckedPublisher;
+use crate::in_flight::IN_FLIGHT_MAX;
+use crate::{
+    Admin, Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Durability, Error,
+    ErrorKind, Feature, Health, PublishOptions, Publisher, QueueConsumer, QueueName, ReplyAddress, Requester,
+    Requirements, Result, Scope, Start, SubscribeOptions, Subscriber, TopicName, Transaction, Usage,
+};
+
+/// A broker with the core's checks around it.
+pub struct Checked {
+    inner: Arc<dyn Broker>,
+    admin: CheckedAdmin,
+}
+
+impl Checked {
+    /// Puts the checks around an adapter's broker.
+    #[must_use]
+    pub fn around(inner: Arc<dyn Broker>) -> Arc<dyn Broker> {
+        Arc::new(Self { admin: CheckedAdmin::around(inner.clone()), inner })
+    }
+
+    fn scope(&self, place: impl fmt::Display) -> Scope {
+        Scope::new(self.inner.name().clone(), self.inner.driver(), place)
+    }
+
+    /// Passes if the broker has a feature that belongs to no destination.
+    fn check(&self, feature: Feature, scope: &Scope) -> Result<()> {
+        let nowhere = Destination::Reply(ReplyAddress::new(""));
+        let capabilities = self.inner.capabilities(&nowhere, Usage::Publish(&PublishOptions::default()));
+        capabilities.check(feature).map_err(|error| scope.explain(error))
+    }
+}
+
+impl fmt::Debug for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.inner, f)
+    }
+}
+
+#[async_trait]
+impl QueueConsumer for Checked {
+    async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
+        let destination = Destination::Queue(queue.clone());
+        let scope = self.scope(&destination);
+        let needs = Requirements::none().with(Feature::Queue).and(&Requirements::of_consume(&options));
+        let capabilities = self.inner.capabilities(&destination, Usage::Consume(&options));
+        check_consume(&options).and_then(|()| needs.check(&capabilities)).map_err(|error| scope.explain(error))?;
+        self.inner.consume(queue, options).await.map_err(|error| scope.explain(error))
+    }
+}
+
+#[async_trait]
+impl Subscriber for Checked {
+    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
+        let destination = Destination::Topic(topic.clone());
+        let scope = self.scope(&destination);
+        let needs = Requirements::none().with(Feature::Topic).and(&Requirements::of_subscribe(&options));
+        let capabilities = self.inner.capabilities(&destination, Usage::Subscribe(&options));
+        check_subscribe(&options).and_then(|()| needs.check(&capabilities)).map_err(|error| scope.explain(error))?;
+        self.inner.subscribe(topic, options).await.map_err(|error| scope.explain(error))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Broker for Checked {
+    fn name(&self) -> &BrokerName {
+        self.inner.name()
+    }
+
+    fn driver(&self) -> &'static str {
+        self.inner.driver()
+    }
+
+    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities {
+        self.inner.capabilities(destination, usage)
+    }
+
+    async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
+        let scope = self.scope(destination);
+        let capabilities = self.inner.capabilities(destination, Usage::Publish(&options));
+        let needs = match destination {
+            Destination::Queue(_) => Requirements::none().with(Feature::Queue),
+            Destination::Topic(_) => Requirements::none().with(Feature::Topic),
+            Destination::Reply(_) => Requirements::none().with(Feature::RequestReply),
+        };
+        check_publish(&options)
+            .and_then(|()| needs.and(&Requirements::of_publish(&options)).check(&capabilities))
+            .map_err(|error| scope.explain(error))?;
+        let inner = self.inner.publisher(destination, options).await.map_err(|error| scope.explain(error))?;
+        Ok(Arc::new(CheckedPublisher::new(inner, capabilities)))
+    }
+
+    async fn requester(&self) -> Result<Arc<dyn Requester>> {
+        let scope = self.scope("request/reply");
+        self.check(Feature::RequestReply, &scope)?;
+        self.inner.requester().await.map_err(|error| scope.explain(error))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        let scope = self.scope("transaction");
+        self.check(Feature::Transactions, &scope)?;
+        let inner = self.inner.begin().await.map_err(|error| scope.explain(error))?;
+        Ok(Box::new(publisher::CheckedTransaction::new(inner, self.inner.clone(), scope)))
+    }
+
+    fn admin(&self) -> &dyn Admin {
+        &self.admin
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    async fn close(&self, by: Instant) -> Result<DrainReport> {
+        self.inner.close(by).await.map_err(|error| self.scope("close").explain(error))
+    }
+}
+
+fn check_publish(options: &PublishOptions) -> Result<()> {
+    let PublishOptions { in_flight, in_flight_bytes, timeout, no_subscriber: _ } = options;
+    positive("in_flight", *in_flight)?;
+    positive("in_flight_bytes", *in_flight_bytes)?;
+    if *in_flight > IN_FLIGHT_MAX {
+        return Err(invalid(format!("in_flight {in_flight} is over the limit of {IN_FLIGHT_MAX}")));
+    }
+    if timeout.is_zero() {
+        return Err(invalid(
+            "the publish timeout is zero: nothing could be confirmed; use for example 30 s".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn check_consume(options: &ConsumeOptions) -> Result<()> {
+    let ConsumeOptions { prefetch, order: _, retry_mode: _, lease, requires: _ } = options;
+    positive("prefetch", *prefetch)?;
+    if lease.duration.is_zero() || lease.max < lease.duration {
+        return Err(invalid(format!(
+            "a lease of {:?} renewed up to {:?} cannot be held: it must be over zero, and max at least the duration",
+            lease.duration, lease.max
+        )));
+    }
+    check_order(options)
+}
+
+fn check_order(options: &ConsumeOptions) -> Result<()> {
+    use crate::{Order, RetryMode};
+    match (options.order, options.retry_mode) {
+        (Order::ByKey, RetryMode::Requeue) => Err(invalid(
+            "order_by = key with retry_mode = requeue would break the order at the first retry: use retry_mode = hold, or give up the order".to_owned(),
+        )),
+        (Order::None, RetryMode::Hold) => Err(invalid(
+            "retry_mode = hold keeps the order of a key and needs order_by = key: set it, or use retry_mode = requeue".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_subscribe(options: &SubscribeOptions) -> Result<()> {
+    if options.durability == Durability::Ephemeral && options.start != Start::New {
+        return Err(invalid(
+            "an ephemeral subscription sees only what is published while it is attached: give it a name, or start = new"
+                .to_owned(),
+        ));
+    }
+    check_consume(&options.consume)
+}
+
+fn positive(what: &str, given: usize) -> Result<()> {
+    if given > 0 { Ok(()) } else { Err(invalid(format!("{what} is 0: it must be at least 1"))) }
+}
+
+#[cold]
+fn invalid(text: String) -> Error {
+    Error::new(ErrorKind::Config, text)
+}

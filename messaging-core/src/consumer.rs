@@ -1,0 +1,284 @@
+//! The consumer an application holds, and the trait an adapter implements behind it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_core::Stream;
+use tokio::time::Instant;
+
+use crate::{Capabilities, Delivery, Result, Scope};
+
+/// The most deliveries that [`Consumer::next`] takes from the adapter at once. More would save little and keep messages
+/// from consumers that are idle.
+const TAKE_AT_ONCE: usize = 32;
+
+/// Something that happened to a consumer besides a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Messages were lost to this ephemeral subscription: it lagged too far behind or was cut off.
+    Gap {
+        /// How many, where it is known.
+        missed: Option<u64>,
+    },
+    /// The broker shared the work out anew.
+    Rebalanced,
+    /// The connection was lost; the consumer is trying to come back.
+    Disconnected,
+    /// The consumer is back.
+    Reconnected,
+}
+
+/// Whether deliveries flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// They do.
+    Running,
+    /// They do not until it runs again. What is held stays held.
+    Paused,
+    /// They never will again: the unstarted are released, a waiting receive ends.
+    Stopped,
+}
+
+/// Steers a consumer from elsewhere while someone waits for its next delivery.
+pub trait Control: Send + Sync + fmt::Debug {
+    /// Changes whether deliveries flow. Takes effect at the call; `Stopped` is final.
+    fn set_flow(&self, flow: Flow);
+}
+
+/// What a drain did with the deliveries of a consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Started ones that were settled before the deadline.
+    pub settled: u64,
+    /// Unstarted ones that were given back.
+    pub released: u64,
+    /// Started ones that were still unsettled at the deadline: taken back, to be delivered again. Not dead-lettered.
+    pub abandoned: u64,
+}
+
+impl std::ops::AddAssign for DrainReport {
+    fn add_assign(&mut self, other: Self) {
+        let Self { settled, released, abandoned } = other;
+        self.settled += settled;
+        self.released += released;
+        self.abandoned += abandoned;
+    }
+}
+
+/// What an adapter implements: a source of deliveries that is polled many at a time.
+///
+/// # Requirements on implementors
+/// * Never hand out more than the prefetch allows unsettled.
+/// * `poll_next_many` keeps nothing it took for a poll that returned pending: cancelling a receive loses nothing.
+/// * After the connection is lost it recovers by itself, with backoff, and registers one consumer, not two. It returns an
+///   error only when it cannot go on; the broker being away is not such an error.
+/// * Dropping it hands its unsettled deliveries to others within the declared bound.
+#[async_trait]
+pub trait Deliveries: Send + fmt::Debug {
+    /// Appends up to `max` deliveries to `out` and returns how many; 0 only when stopped, for ever.
+    fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>>;
+
+    /// The next event, if one happened. Registers the waker for the next.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
+
+    /// A handle to steer this from elsewhere.
+    fn control(&self) -> Arc<dyn Control>;
+
+    /// Makes all settlements so far as durable as the broker allows.
+    async fn flush(&mut self, by: Instant) -> Result<()>;
+
+    /// Stops, waits until the started deliveries are settled or `by` has passed, takes back the rest, and flushes.
+    async fn drain(&mut self, by: Instant) -> Result<DrainReport>;
+}
+
+/// What a consumer saw next.
+#[derive(Debug)]
+pub enum Received {
+    /// A delivery.
+    Delivery(Delivery),
+    /// Something else that happened.
+    Event(Event),
+}
+
+/// Receives deliveries from one queue or subscription.
+///
+/// Dropping it releases what was taken and not started, and hands the unsettled to others. It is also a
+/// [`Stream`] of deliveries.
+pub struct Consumer {
+    source: Box<dyn Deliveries>,
+    /// Taken and not handed out yet, the next one last.
+    taken: Vec<Delivery>,
+    take: usize,
+    capabilities: Arc<Capabilities>,
+    scope: Scope,
+}
+
+impl Consumer {
+    /// Wraps an adapter's deliveries; adapters call this. `prefetch` is that of the options.
+    #[must_use]
+    pub fn new(source: Box<dyn Deliveries>, prefetch: usize, capabilities: Arc<Capabilities>, scope: Scope) -> Self {
+        Self { source, taken: Vec::new(), take: prefetch.clamp(1, TAKE_AT_ONCE), capabilities, scope }
+    }
+
+    /// What this consumer can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    /// What this consumes, for the context of errors.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Waits for the next delivery; `None` once stopped. Events are passed over: see [`receive`](Self::receive).
+    ///
+    /// Cancelling the future loses nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the broker was closed; otherwise what ended the consumer.
+    pub async fn next(&mut self) -> Result<Option<Delivery>> {
+        std::future::poll_fn(|cx| self.poll_next_delivery(cx)).await
+    }
+
+    /// Waits for the next delivery or event; `None` once stopped. Cancelling the future loses nothing.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub async fn receive(&mut self) -> Result<Option<Received>> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(event) = self.source.poll_event(cx) {
+                return Poll::Ready(Ok(Some(Received::Event(event))));
+            }
+            self.poll_next_delivery(cx).map_ok(|next| next.map(Received::Delivery))
+        })
+        .await
+    }
+
+    /// Waits for at least one delivery and takes what is there, up to `max`; empty once stopped.
+    ///
+    /// Cancelling the future loses nothing.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub async fn next_many(&mut self, max: usize) -> Result<Vec<Delivery>> {
+        let mut out = Vec::with_capacity(max.min(1_024));
+        self.next_many_into(max, &mut out).await?;
+        Ok(out)
+    }
+
+    /// As [`next_many`](Self::next_many), appending to a buffer that is used again; returns how many, 0 once stopped.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub async fn next_many_into(&mut self, max: usize, out: &mut Vec<Delivery>) -> Result<usize> {
+        std::future::poll_fn(|cx| self.poll_next_many(cx, max, out)).await
+    }
+
+    /// As [`next`](Self::next), for those who poll.
+    pub fn poll_next_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>>> {
+        if let Some(delivery) = self.taken.pop() {
+            return Poll::Ready(Ok(Some(delivery)));
+        }
+        match self.source.poll_next_many(cx, self.take, &mut self.taken) {
+            Poll::Ready(Ok(_)) => {
+                self.taken.reverse();
+                Poll::Ready(Ok(self.taken.pop()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.scope.explain(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// As [`next_many_into`](Self::next_many_into), for those who poll.
+    pub fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+        let max = max.max(1);
+        let taken = self.taken.len().min(max);
+        if taken > 0 {
+            out.extend(self.taken.drain(self.taken.len() - taken..).rev());
+            return Poll::Ready(Ok(taken));
+        }
+        self.source.poll_next_many(cx, max, out).map_err(|error| self.scope.explain(error))
+    }
+
+    /// The next event, for those who poll.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.source.poll_event(cx)
+    }
+
+    /// A handle to pause, resume or stop this from elsewhere.
+    #[must_use]
+    pub fn control(&self) -> Arc<dyn Control> {
+        self.source.control()
+    }
+
+    /// No new deliveries; what was taken and not started is released.
+    pub fn stop(&mut self) {
+        self.source.control().set_flow(Flow::Stopped);
+        self.release_taken();
+    }
+
+    /// Makes all settlements so far as durable as the broker allows. What was acknowledged and not flushed may come again
+    /// after a crash.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) past `within`.
+    pub async fn flush(&mut self, within: Duration) -> Result<()> {
+        self.source.flush(Instant::now() + within).await.map_err(|error| self.scope.explain(error))
+    }
+
+    /// Stops, waits until the started deliveries are settled, takes back those that are not by the deadline, and flushes.
+    ///
+    /// # Errors
+    /// What kept the broker from knowing the settlements.
+    pub async fn drain(&mut self, within: Duration) -> Result<DrainReport> {
+        let by = Instant::now() + within;
+        self.source.control().set_flow(Flow::Stopped);
+        let released = self.release_taken();
+        let mut report = self.source.drain(by).await.map_err(|error| self.scope.explain(error))?;
+        report.released += released;
+        Ok(report)
+    }
+
+    /// Drains and ends the consumer.
+    ///
+    /// # Errors
+    /// As for [`drain`](Self::drain).
+    pub async fn close(mut self, within: Duration) -> Result<DrainReport> {
+        self.drain(within).await
+    }
+
+    fn release_taken(&mut self) -> u64 {
+        let count = self.taken.len() as u64;
+        for delivery in self.taken.drain(..) {
+            drop(delivery.release());
+        }
+        count
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.release_taken();
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_next_delivery(cx).map(Result::transpose)
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("scope", &self.scope).field("taken", &self.taken.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,273 @@
+//! The one error type of the whole project.
+//!
+//! It is opaque so that no client library's type becomes part of a public signature. Programs look at
+//! [`kind`](Error::kind), [`is_retryable`](Error::is_retryable) and [`outcome`](Error::outcome); people read the text,
+//! which names the thing, the cause and the next step.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of every fallible call in this project.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A configuration file, URL or option says something that cannot be followed.
+    Config,
+    /// A queue, topic, subscription, subject or header name is not well formed.
+    InvalidName,
+    /// A message has a part that no broker may be given: a reserved header, a header too long.
+    InvalidMessage,
+    /// A message or batch exceeds a declared limit.
+    TooLarge,
+    /// The broker cannot do this for this destination with these options. Nothing was attempted.
+    Unsupported,
+    /// A destination, subscription, binding, file or driver does not exist.
+    NotFound,
+    /// A destination exists already with other settings than asked for. Nothing was changed.
+    Mismatch,
+    /// The broker did not accept the credentials.
+    Unauthenticated,
+    /// The credentials are right and lack a permission.
+    Forbidden,
+    /// No broker answers at the address.
+    Unreachable,
+    /// The connection was lost while the call was under way.
+    Disconnected,
+    /// The call's time limit ran out.
+    Timeout,
+    /// A bounded store is full and its policy is to refuse.
+    Full,
+    /// The broker had nowhere to put the message.
+    Unroutable,
+    /// The delivery is no longer this holder's: it was handed to another, or settled already. Nothing was harmed.
+    StaleDelivery,
+    /// The handle, consumer or broker was closed.
+    Closed,
+    /// A payload could not be encoded or decoded.
+    Codec,
+    /// A listener's handler failed, panicked or ran out of time.
+    Handler,
+    /// The peer said something that its protocol does not allow.
+    Protocol,
+    /// A defect of this library or of an adapter.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Whether an error of this kind is worth another try unless its maker says otherwise.
+    const fn usually_retryable(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Disconnected | Self::Timeout | Self::Full)
+    }
+
+    /// The kind in words, as it begins the text of an error.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "configuration",
+            Self::InvalidName => "invalid name",
+            Self::InvalidMessage => "invalid message",
+            Self::TooLarge => "too large",
+            Self::Unsupported => "unsupported",
+            Self::NotFound => "not found",
+            Self::Mismatch => "mismatch",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::Unreachable => "unreachable",
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::Full => "full",
+            Self::Unroutable => "unroutable",
+            Self::StaleDelivery => "stale delivery",
+            Self::Closed => "closed",
+            Self::Codec => "codec",
+            Self::Handler => "handler",
+            Self::Protocol => "protocol",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a failed publish or settlement leaves behind at the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorOutcome {
+    /// The broker has not got it: trying again cannot duplicate.
+    NotSent,
+    /// It may or may not have arrived (a time limit or a lost connection after sending): trying again may duplicate.
+    Unknown,
+}
+
+/// An error with its kind, whether a retry may help, what it leaves behind, where it happened and what caused it.
+///
+/// Neither [`Display`](fmt::Display) nor [`Debug`](fmt::Debug) ever shows a credential: makers pass redacted text, and
+/// addresses are printed by types that redact.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    retryable: bool,
+    outcome: ErrorOutcome,
+    text: Cow<'static, str>,
+    context: Vec<(&'static str, String)>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// Makes an error; `text` is lower case, without a full stop, and names the thing and the next step.
+    #[must_use]
+    #[cold]
+    pub fn new(kind: ErrorKind, text: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            retryable: kind.usually_retryable(),
+            outcome: ErrorOutcome::NotSent,
+            text: text.into(),
+            context: Vec::new(),
+            source: None,
+        }))
+    }
+
+    /// Adds where it happened, for example `("broker", "main")`. The first value of a key stays.
+    #[must_use]
+    #[cold]
+    pub fn with_context(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        if !self.0.context.iter().any(|(known, _)| *known == key) {
+            self.0.context.push((key, value.to_string()));
+        }
+        self
+    }
+
+    /// Adds what caused it. The cause's text must not hold a credential.
+    #[must_use]
+    #[cold]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says that the broker may have got it all the same.
+    #[must_use]
+    #[cold]
+    pub fn with_unknown_outcome(mut self) -> Self {
+        self.0.outcome = ErrorOutcome::Unknown;
+        self
+    }
+
+    /// Overrides whether another try may help.
+    #[must_use]
+    pub fn with_retryable(mut self, retryable: bool) -> Self {
+        self.0.retryable = retryable;
+        self
+    }
+
+    /// What went wrong, for programs.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the same call may succeed later without anyone changing anything.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    /// What a failed publish or settlement leaves behind; [`ErrorOutcome::NotSent`] for every other call.
+    #[must_use]
+    pub fn outcome(&self) -> ErrorOutcome {
+        self.0.outcome
+    }
+
+    /// The text without kind and context.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Where it happened: pairs such as `("broker", "main")`, outermost last.
+    pub fn context(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
+    /// This error's text and those of its causes, outermost first.
+    #[must_use]
+    pub fn chain(&self) -> Vec<String> {
+        let mut chain = vec![self.to_string()];
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            chain.push(error.to_string());
+            cause = error.source();
+        }
+        chain
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind, self.0.text)?;
+        for (index, (key, value)) in self.0.context.iter().enumerate() {
+            let open = if index == 0 { " (" } else { ", " };
+            write!(f, "{open}{key} {value}")?;
+        }
+        if !self.0.context.is_empty() {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("text", &self.0.text)
+            .field("retryable", &self.0.retryable)
+            .field("outcome", &self.0.outcome)
+            .field("context", &self.0.context)
+            .field("source", &self.0.source.as_ref().map(ToString::to_string))
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_names_kind_thing_and_place_and_keeps_the_innermost_context() {
+        let error = Error::new(ErrorKind::NotFound, "queue \"orders\" does not exist")
+            .with_context("broker", "main")
+            .with_context("broker", "outer")
+            .with_context("operation", "publish");
+        assert_eq!(error.to_string(), "not found: queue \"orders\" does not exist (broker main, operation publish)");
+    }
+
+    #[test]
+    fn causes_are_a_chain_and_retry_follows_the_kind() {
+        let error = Error::new(ErrorKind::Disconnected, "lost").with_source("reset by peer").with_unknown_outcome();
+        assert_eq!(error.chain(), ["disconnected: lost", "reset by peer"]);
+        assert!(error.is_retryable());
+        assert_eq!(error.outcome(), ErrorOutcome::Unknown);
+        assert!(!Error::new(ErrorKind::Unsupported, "no").is_retryable());
+    }
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,173 @@
+//! Publishing: the trait an adapter implements and the conveniences over it.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::{Error, ErrorKind, InFlight, Message, Outcome, Position, Result, Room, Scope};
+
+/// What a topic without any subscription does with a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoSubscriber {
+    /// It is accepted and forgotten.
+    #[default]
+    Accept,
+    /// The publish fails with [`ErrorKind::Unroutable`]. Needs
+    /// [`Feature::RequireSubscriber`](crate::Feature::RequireSubscriber).
+    Refuse,
+}
+
+/// How a publisher behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// The most messages in flight on this handle, 1 to 1,000,000; 1,000 by default.
+    pub in_flight: usize,
+    /// The most bytes in flight on this handle; 16 MiB by default. A larger message goes alone.
+    pub in_flight_bytes: usize,
+    /// How long the broker may take to answer for one message; 30 s by default. Past it the outcome is unknown.
+    pub timeout: Duration,
+    /// What a topic without any subscription does.
+    pub no_subscriber: NoSubscriber,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self {
+            in_flight: 1_000,
+            in_flight_bytes: 16 * 1024 * 1024,
+            timeout: Duration::from_secs(30),
+            no_subscriber: NoSubscriber::Accept,
+        }
+    }
+}
+
+impl PublishOptions {
+    /// Sets the most messages in flight.
+    #[must_use]
+    pub fn with_in_flight(mut self, messages: usize) -> Self {
+        self.in_flight = messages;
+        self
+    }
+
+    /// Sets the most bytes in flight.
+    #[must_use]
+    pub fn with_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.in_flight_bytes = bytes;
+        self
+    }
+
+    /// Sets how long the broker may take to answer for one message.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets what a topic without any subscription does.
+    #[must_use]
+    pub fn with_no_subscriber(mut self, no_subscriber: NoSubscriber) -> Self {
+        self.no_subscriber = no_subscriber;
+        self
+    }
+}
+
+/// What the broker said when it took responsibility for a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where in the broker's log the message stands, on brokers that have one and tell.
+    pub position: Option<Position>,
+}
+
+/// A handle that publishes to one destination. Shared freely: `Arc<dyn Publisher>`.
+///
+/// Applications call the conveniences of [`PublisherExt`]; adapters implement this.
+///
+/// # Requirements on implementors
+/// * An outcome is `Ok` only when the broker has taken responsibility: confirmed, stored, replicated as asked for.
+/// * The order on a handle is the order of the `send` calls, within a batch too.
+/// * `send` never blocks; it holds on to `room` until the broker has answered (see [`Tickets`](crate::Tickets)).
+/// * Every outcome is there within [`PublishOptions::timeout`]. An error says whether the message was not sent or its fate
+///   is unknown.
+/// * Dropping an outcome neither unsends the message nor frees its room.
+#[async_trait]
+pub trait Publisher: Send + Sync + fmt::Debug {
+    /// Where this publishes to, for the context of errors.
+    fn scope(&self) -> &Scope;
+
+    /// The bound on what is in flight; whoever calls `send` takes the room from here.
+    fn in_flight(&self) -> &InFlight;
+
+    /// Hands one message over.
+    fn send(&self, message: Message, room: Room) -> Outcome<Receipt>;
+
+    /// Hands many messages over, in order; one outcome each, in the same order. `room` is that of all together.
+    fn send_many(&self, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>>;
+
+    /// Waits until the broker has answered for all that was sent before the call.
+    ///
+    /// Returning `Ok` does not say that all succeeded: each outcome does.
+    async fn flush(&self, by: Instant) -> Result<()>;
+}
+
+/// What applications call on any [`Publisher`].
+pub trait PublisherExt: Publisher {
+    /// Publishes one message: waits for room, hands it over and waits until the broker has taken responsibility.
+    ///
+    /// Cancelling the future before the message was handed over sends nothing; afterwards it neither unsends the message
+    /// nor frees its room. Many calls may run at once on one handle.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::Unsupported`] or [`ErrorKind::InvalidMessage`] before anything is sent;
+    /// [`ErrorKind::Closed`] after the broker was closed; otherwise what the broker said, with
+    /// [`outcome`](Error::outcome) telling whether the message may have arrived.
+    fn publish(&self, message: impl Into<Message> + Send) -> impl Future<Output = Result<Receipt>> + Send {
+        let message = message.into();
+        async move {
+            let room = match self.in_flight().try_room(message.size()) {
+                Some(room) => room,
+                None => self.in_flight().room(message.size()).await.map_err(|error| self.scope().explain(error))?,
+            };
+            match self.send(message, room).try_take() {
+                Ok(result) => result,
+                Err(pending) => pending.await,
+            }
+            .map_err(|error| self.scope().explain(error))
+        }
+    }
+
+    /// Publishes many messages in order, in as few round trips as the broker allows; one result for each, in order.
+    ///
+    /// Never all or nothing: a message that fails leaves the others alone. A batch larger than the in-flight bound goes in
+    /// parts.
+    fn publish_batch(&self, messages: Vec<Message>) -> impl Future<Output = Vec<Result<Receipt>>> + Send {
+        async move {
+            let mut results = Vec::with_capacity(messages.len());
+            let mut rest = messages;
+            let mut waiting = Vec::new();
+            while !rest.is_empty() {
+                let (count, room) = match self.in_flight().room_for_many(rest.iter().map(Message::size)).await {
+                    Ok(room) => room,
+                    Err(_) => {
+                        waiting
+                            .extend(rest.iter().map(|_| {
+                                Outcome::ready(Err(Error::new(ErrorKind::Closed, "the publisher is closed")))
+                            }));
+                        break;
+                    }
+                };
+                let later = rest.split_off(count);
+                waiting.extend(self.send_many(rest, room));
+                rest = later;
+            }
+            for outcome in waiting {
+                results.push(outcome.await.map_err(|error| self.scope().explain(error)));
+            }
+            results
+        }
+    }
+}
+
+impl<P: Publisher + ?Sized> PublisherExt for P {}
