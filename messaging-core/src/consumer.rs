@@ -114,6 +114,8 @@ pub struct Consumer {
     /// Taken and not handed out yet, the next one last.
     taken: Vec<Delivery>,
     take: usize,
+    /// How many of those taken were given back since the last drain.
+    released: u64,
     capabilities: Arc<Capabilities>,
     scope: Scope,
 }
@@ -122,7 +124,7 @@ impl Consumer {
     /// Wraps an adapter's deliveries; adapters call this. `prefetch` is that of the options.
     #[must_use]
     pub fn new(source: Box<dyn Deliveries>, prefetch: usize, capabilities: Arc<Capabilities>, scope: Scope) -> Self {
-        Self { source, taken: Vec::new(), take: prefetch.clamp(1, TAKE_AT_ONCE), capabilities, scope }
+        Self { source, taken: Vec::new(), take: prefetch.clamp(1, TAKE_AT_ONCE), released: 0, capabilities, scope }
     }
 
     /// What this consumer can do.
@@ -218,7 +220,7 @@ impl Consumer {
         self.source.control()
     }
 
-    /// No new deliveries; what was taken and not started is released.
+    /// No new deliveries; what was taken and not started is released, and counted in the report of a later drain.
     pub fn stop(&mut self) {
         self.source.control().set_flow(Flow::Stopped);
         self.release_taken();
@@ -240,9 +242,9 @@ impl Consumer {
     pub async fn drain(&mut self, within: Duration) -> Result<DrainReport> {
         let by = Instant::now() + within;
         self.source.control().set_flow(Flow::Stopped);
-        let released = self.release_taken();
+        self.release_taken();
         let mut report = self.source.drain(by).await.map_err(|error| self.scope.explain(error))?;
-        report.released += released;
+        report.released += std::mem::take(&mut self.released);
         Ok(report)
     }
 
@@ -254,12 +256,11 @@ impl Consumer {
         self.drain(within).await
     }
 
-    fn release_taken(&mut self) -> u64 {
-        let count = self.taken.len() as u64;
+    fn release_taken(&mut self) {
+        self.released += self.taken.len() as u64;
         for delivery in self.taken.drain(..) {
             drop(delivery.release());
         }
-        count
     }
 }
 
