@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use messaging_core::{Order, RetryMode, Start};
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Path, Result, parse2};
 
 use crate::fallback::fallback;
@@ -32,7 +33,7 @@ fn read(arguments: TokenStream, item: TokenStream) -> Result<(Valid, Function)> 
 fn expand(valid: &Valid, function: &Function) -> TokenStream {
     let root = &valid.root;
     let name = &function.signature.ident;
-    let visibility = &function.visibility;
+    let extractors = extractors(root, function);
     let listen = listen(valid);
     // Spanned at the name: if the function is no handler, the compiler says so there.
     let made = quote_spanned! { name.span() => #root::Listener::new(#listen, #name) };
@@ -40,7 +41,8 @@ fn expand(valid: &Valid, function: &Function) -> TokenStream {
         function,
         &quote! {
             #[must_use]
-            #visibility fn listener() -> #root::Listener {
+            pub fn listener() -> #root::Listener {
+                #extractors
                 #made
             }
         },
@@ -48,16 +50,33 @@ fn expand(valid: &Valid, function: &Function) -> TokenStream {
     quote! { #function #companion }
 }
 
+/// One call for each argument that does nothing and compiles only if its type is an extractor. Without it the compiler
+/// says that the function is no handler, but not which of its arguments is to blame.
+fn extractors(root: &Path, function: &Function) -> TokenStream {
+    let types: Vec<_> = function.argument_types().collect();
+    if types.is_empty() {
+        return TokenStream::new();
+    }
+    let calls = types.iter().map(|of| quote_spanned! { of.span() => extractor::<#of>(); });
+    quote! {
+        fn extractor<E: #root::FromDelivery>() {}
+        #(#calls)*
+    }
+}
+
 /// The type beside the function that has the function `listener`.
 pub(crate) fn companion(function: &Function, listener: &TokenStream) -> TokenStream {
     let name = &function.signature.ident;
     let visibility = &function.visibility;
     let conditions: Vec<_> = function.conditions().collect();
+    // Shown at the name, and yet the macro's own, so that no lint of the application is about it.
+    let at_name = name.span().resolved_at(Span::call_site());
+    let namespace = quote_spanned! { at_name => #visibility enum #name {} };
     quote! {
         #(#conditions)*
         #[doc(hidden)]
         #[allow(non_camel_case_types, missing_debug_implementations)]
-        #visibility enum #name {}
+        #namespace
 
         #(#conditions)*
         impl #name {

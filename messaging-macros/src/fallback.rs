@@ -14,7 +14,7 @@ pub(crate) fn fallback(item: TokenStream, fault: Error) -> TokenStream {
     let stand_in = parse2::<Function>(item.clone()).ok().filter(|function| function.signature.receiver().is_none());
     let stand_in = stand_in.map(|function| {
         let listener = quote! {
-            fn listener<L>() -> L {
+            pub fn listener<L>() -> L {
                 ::core::unreachable!()
             }
         };

@@ -4,7 +4,7 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
-use syn::{Attribute, Error, Result, Signature, Token, Visibility, token};
+use syn::{Attribute, Error, FnArg, Result, Signature, Token, Type, Visibility, token};
 
 /// A free function.
 pub(crate) struct Function {
@@ -18,6 +18,14 @@ impl Function {
     /// The conditions under which the function exists, which the listener made of it shares.
     pub(crate) fn conditions(&self) -> impl Iterator<Item = &Attribute> {
         self.attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"))
+    }
+
+    /// The types of the arguments.
+    pub(crate) fn argument_types(&self) -> impl Iterator<Item = &Type> {
+        self.signature.inputs.iter().filter_map(|argument| match argument {
+            FnArg::Typed(argument) => Some(&*argument.ty),
+            FnArg::Receiver(_) => None,
+        })
     }
 }
 

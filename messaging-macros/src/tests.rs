@@ -81,7 +81,9 @@ fn a_listener_is_its_function_and_a_companion() {
             #[cfg(unix)]
             impl handle_order {
                 #[must_use]
-                pub(crate) fn listener() -> ::messaging::Listener {
+                pub fn listener() -> ::messaging::Listener {
+                    fn extractor<E: ::messaging::FromDelivery>() {}
+                    extractor::<Json<Order> >();
                     ::messaging::Listener::new(::messaging::Listen::queue("orders").id("handle-order"), handle_order)
                 }
             }

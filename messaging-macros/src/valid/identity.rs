@@ -5,13 +5,20 @@ use syn::Ident;
 use syn::ext::IdentExt;
 
 use super::Faults;
-use super::values::parsed;
+use super::values::text;
 use crate::ast::Arg;
 
 /// The id given, or one made of the function's name.
 pub(super) fn read(id: Option<Arg>, function: &Ident, faults: &mut Faults) -> Option<String> {
     if let Some(arg) = id {
-        return parsed(&arg, "handle-order", parse, faults).map(|at| at.value);
+        let id = text(&arg, "text in quotes", "handle-order", faults)?;
+        return match parse(&id.value) {
+            Ok(()) => Some(id.value),
+            Err(error) => {
+                faults.add(id.span, error.text().replacen("queue name", "listener id", 1));
+                None
+            }
+        };
     }
     let id = of_function(&function.unraw().to_string());
     if parse(&id).is_err() {
@@ -31,7 +38,7 @@ fn of_function(name: &str) -> String {
     name.split('_').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// A name, or several joined by `--`.
+/// A name, or several joined by `--`. Of the kinds of name any would do: they have one grammar.
 fn parse(id: &str) -> Result<()> {
     id.split(JOINT).try_for_each(|part| QueueName::parse(part).map(drop))
 }

@@ -43,9 +43,6 @@ const KNOWN: [&str; 17] = [
     "crate",
 ];
 
-/// The most of anything that is counted: fits a `usize` of every target.
-const MOST: u64 = u32::MAX as u64;
-
 /// A listener in which nothing is left to check but what only the broker and the configuration know.
 #[derive(Debug)]
 pub(crate) struct Valid {
@@ -89,8 +86,8 @@ pub(crate) fn validate(args: Args, function: &Function) -> Result<Valid> {
 
     let source = source::read(&mut given, faults);
     let id = identity::read(given.take("id"), &function.signature.ident, faults);
-    let concurrency = given.take("concurrency").and_then(|arg| count(&arg, "4", MOST, faults));
-    let prefetch = given.take("prefetch").and_then(|arg| count(&arg, "64", MOST, faults));
+    let concurrency = given.take("concurrency").and_then(|arg| count(&arg, "4", NO_WORKER, faults));
+    let prefetch = given.take("prefetch").and_then(|arg| count(&arg, "64", NO_DELIVERY, faults));
     let retry = given.take("retry").and_then(|arg| retry::read(&arg, faults));
     let retry_mode = given.take("retry_mode").and_then(|arg| word(&arg, &RETRY_MODES, faults));
     let dead_letter = given.take("dead_letter").and_then(|arg| word(&arg, &DEAD_LETTER_POLICIES, faults));
@@ -103,7 +100,7 @@ pub(crate) fn validate(args: Args, function: &Function) -> Result<Valid> {
     enough_for_every_worker(prefetch, concurrency, faults);
     order_is_kept(order_by, retry_mode, faults);
     ends_within_the_lease(timeout, faults);
-    signature::check(&function.signature, ack, faults);
+    signature::check(function, ack, faults);
 
     let Some(((source, id), root)) = source.zip(id).zip(root) else { return Err(faults.take()) };
     if faults.any() {
@@ -125,6 +122,8 @@ pub(crate) fn validate(args: Args, function: &Function) -> Result<Valid> {
     })
 }
 
+const NO_WORKER: &str = "to switch a listener off, do not mount it, or write `enabled = false` in the configuration";
+const NO_DELIVERY: &str = "with 0 no delivery would ever arrive; leave it out for the default";
 const RETRY_MODES: [(&str, RetryMode); 2] = [("requeue", RetryMode::Requeue), ("hold", RetryMode::Hold)];
 const DEAD_LETTER_POLICIES: [(&str, DeadLetterPolicy); 2] =
     [("keep", DeadLetterPolicy::Keep), ("discard", DeadLetterPolicy::Discard)];

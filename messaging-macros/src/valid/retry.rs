@@ -6,10 +6,12 @@ use messaging_core::suggest::hint;
 use syn::parse::{Parse, Parser};
 
 use super::values::{At, count, duration, factor, flag};
-use super::{Faults, MOST, twice};
+use super::{Faults, twice};
 use crate::ast::{Arg, Args, Value};
 
 const KNOWN: [&str; 5] = ["attempts", "initial", "max", "multiplier", "jitter"];
+
+const NO_RETRY: &str = "the first delivery counts too; write `attempts = 1` for no retries";
 
 /// The waits of the default policy, `Retry::default()` of the crate `messaging`, which is not there yet when this runs.
 const DEFAULT_INITIAL: Duration = Duration::from_millis(200);
@@ -56,7 +58,7 @@ fn read_list(args: Args, faults: &mut Faults) -> Retry {
             continue;
         }
         match name.as_str() {
-            "attempts" => retry.attempts = count(&arg, "5", MOST, faults).map(|at| at.value),
+            "attempts" => retry.attempts = count(&arg, "5", NO_RETRY, faults).map(|at| at.value),
             "initial" => initial = duration(&arg, "200ms", faults),
             "max" => max = duration(&arg, "30s", faults),
             "multiplier" => retry.multiplier = factor(&arg, "2.0", faults).map(|at| at.value),

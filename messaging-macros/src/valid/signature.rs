@@ -3,12 +3,12 @@
 //! Types are known by their last word alone, since a macro sees no further. Where that word decides nothing (an alias, an
 //! extractor of the application's own) the check at start does.
 
-use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::{FnArg, Safety, Signature, Type};
 
 use super::values::At;
 use super::{AckMode, Faults};
+use crate::function::Function;
 
 /// The most arguments of a listener.
 const ARGUMENTS_MAX: usize = 8;
@@ -17,11 +17,11 @@ const ARGUMENTS_MAX: usize = 8;
 const NOT_SETTLING: [&str; 9] =
     ["Json", "Payload", "Bytes", "Message", "Headers", "Header", "Attempt", "State", "Publishers"];
 
-pub(super) fn check(signature: &Signature, ack: Option<At<AckMode>>, faults: &mut Faults) {
-    is_plain_async(signature, faults);
-    is_not_generic(signature, faults);
-    takes_values(signature, faults);
-    settles_once(signature, ack, faults);
+pub(super) fn check(function: &Function, ack: Option<At<AckMode>>, faults: &mut Faults) {
+    is_plain_async(&function.signature, faults);
+    is_not_generic(function, faults);
+    takes_values(function, faults);
+    settles_once(function, ack, faults);
 }
 
 fn is_plain_async(signature: &Signature, faults: &mut Faults) {
@@ -42,32 +42,32 @@ fn is_of_rust(signature: &Signature, faults: &mut Faults) {
     }
 }
 
-fn is_not_generic(signature: &Signature, faults: &mut Faults) {
+fn is_not_generic(function: &Function, faults: &mut Faults) {
     const MESSAGE: &str = "a listener cannot be generic, since nobody would say for which types it is mounted: write one \
                            for each, and share the code in a function";
-    if !signature.generics.params.is_empty() {
-        faults.add(signature.generics.params.span(), MESSAGE);
+    if !function.signature.generics.params.is_empty() {
+        faults.add(function.signature.generics.params.span(), MESSAGE);
     }
-    for of in types(signature) {
+    for of in function.argument_types() {
         if let Type::ImplTrait(of) = of {
             faults.add(of.impl_token.span, MESSAGE);
         }
     }
 }
 
-fn takes_values(signature: &Signature, faults: &mut Faults) {
-    if let Some(receiver) = signature.receiver() {
+fn takes_values(function: &Function, faults: &mut Faults) {
+    if let Some(receiver) = function.signature.receiver() {
         faults.add(
             receiver.self_token.span,
             "a listener is a free function, not a method: take what it shares as an argument `State<T>`",
         );
     }
-    for of in types(signature) {
+    for of in function.argument_types() {
         if let Type::Reference(of) = of {
             faults.add(of.and_token.span, "a listener's arguments are extractors, taken by value: leave out the `&`");
         }
     }
-    if let Some(over) = signature.inputs.iter().nth(ARGUMENTS_MAX) {
+    if let Some(over) = function.signature.inputs.iter().nth(ARGUMENTS_MAX) {
         faults.add(
             over.span(),
             format!("a listener has at most {ARGUMENTS_MAX} arguments: put several values into one `State<T>`"),
@@ -76,8 +76,8 @@ fn takes_values(signature: &Signature, faults: &mut Faults) {
 }
 
 /// `Settle` and `ack = manual` need each other.
-fn settles_once(signature: &Signature, ack: Option<At<AckMode>>, faults: &mut Faults) {
-    let settle = types(signature).find(|of| last_word(of).is_some_and(|(word, _)| word == "Settle"));
+fn settles_once(function: &Function, ack: Option<At<AckMode>>, faults: &mut Faults) {
+    let settle = function.argument_types().find(|of| last_word(of).is_some_and(|word| word == "Settle"));
     let manual = ack.filter(|at| at.value == AckMode::Manual);
     match (settle, manual) {
         (Some(of), None) => faults.add(
@@ -85,7 +85,7 @@ fn settles_once(signature: &Signature, ack: Option<At<AckMode>>, faults: &mut Fa
             "`Settle` is for `ack = manual`; without it the delivery is settled by what the function returns: add \
              `ack = manual`, or leave `Settle` out",
         ),
-        (None, Some(manual)) if signature.inputs.iter().all(surely_not_settling) => faults.add(
+        (None, Some(manual)) if function.signature.inputs.iter().all(surely_not_settling) => faults.add(
             manual.span,
             "with `ack = manual` nothing settles the delivery but the function: add an argument of type `Settle`, or \
              leave `ack` out",
@@ -96,23 +96,14 @@ fn settles_once(signature: &Signature, ack: Option<At<AckMode>>, faults: &mut Fa
 
 fn surely_not_settling(argument: &FnArg) -> bool {
     match argument {
-        FnArg::Typed(argument) => {
-            last_word(&argument.ty).is_some_and(|(word, _)| NOT_SETTLING.contains(&word.as_str()))
-        }
+        FnArg::Typed(argument) => last_word(&argument.ty).is_some_and(|word| NOT_SETTLING.contains(&word.as_str())),
         FnArg::Receiver(_) => false,
     }
 }
 
-fn types(signature: &Signature) -> impl Iterator<Item = &Type> {
-    signature.inputs.iter().filter_map(|argument| match argument {
-        FnArg::Typed(argument) => Some(&*argument.ty),
-        FnArg::Receiver(_) => None,
-    })
-}
-
-fn last_word(of: &Type) -> Option<(String, Span)> {
+fn last_word(of: &Type) -> Option<String> {
     match of {
-        Type::Path(of) => of.path.segments.last().map(|segment| (segment.ident.to_string(), segment.ident.span())),
+        Type::Path(of) => of.path.segments.last().map(|segment| segment.ident.to_string()),
         Type::Group(of) => last_word(&of.elem),
         Type::Paren(of) => last_word(&of.elem),
         _ => None,

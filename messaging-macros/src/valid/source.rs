@@ -1,7 +1,5 @@
 //! Where a listener listens: a queue, or a topic by a subscription.
 
-use std::str::FromStr;
-
 use messaging_core::{QueueName, Start, SubjectFilter, SubscriptionName, TopicName};
 use proc_macro2::Span;
 
@@ -47,7 +45,7 @@ pub(super) fn read(given: &mut Given, faults: &mut Faults) -> Option<Source> {
     match (queue, topic) {
         (Some(queue), None) => {
             of_topic.refuse(faults, "this listener has a queue; leave it out, or write `topic` instead of `queue`");
-            parsed(&queue, "orders", QueueName::from_str, faults).map(|name| Source::Queue(name.value))
+            parsed::<QueueName>(&queue, "orders", faults).map(|name| Source::Queue(name.value))
         }
         (None, Some(topic)) => of_topic.read(&topic, faults),
         (Some(_), Some(topic)) => {
@@ -85,8 +83,8 @@ impl OfTopic {
 
     fn read(self, topic: &Arg, faults: &mut Faults) -> Option<Source> {
         let Self { subscription, ephemeral, filter, start } = self;
-        let name = parsed(topic, "weather", TopicName::from_str, faults);
-        let filter = filter.and_then(|arg| parsed(&arg, "stock.*", SubjectFilter::from_str, faults));
+        let name = parsed::<TopicName>(topic, "weather", faults);
+        let filter = filter.and_then(|arg| parsed::<SubjectFilter>(&arg, "stock.*", faults));
         if let (Some(_), Some(start)) = (&ephemeral, &start) {
             faults.add(
                 start.name.span(),
@@ -115,7 +113,7 @@ fn membership(subscription: Option<&Arg>, ephemeral: Option<&Arg>, faults: &mut 
         (None, None) => Some(Membership::Bound),
         (None, Some(_)) => Some(Membership::Ephemeral),
         (Some(arg), None) => {
-            let name = parsed(arg, "dashboard", SubscriptionName::from_str, faults)?;
+            let name = parsed::<SubscriptionName>(arg, "dashboard", faults)?;
             Some(Membership::Durable(name.value))
         }
         (Some(_), Some(arg)) => {

@@ -1,14 +1,18 @@
 //! Reads one value each: the right type within its bounds, or a fault that points at it and says what is allowed.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use messaging_core::parse_duration;
 use messaging_core::suggest::nearest;
+use messaging_core::{Error, parse_duration};
 use proc_macro2::Span;
 use syn::{Expr, ExprLit, ExprPath, Lit};
 
 use super::Faults;
 use crate::ast::{Arg, Value};
+
+/// The most of anything that is counted: fits a `usize` of every target.
+const MOST: u64 = u32::MAX as u64;
 
 /// A value and where it stands.
 #[derive(Clone, Copy, Debug)]
@@ -17,15 +21,10 @@ pub(crate) struct At<T> {
     pub(crate) span: Span,
 }
 
-/// Text in quotes that a parser of the core accepts.
-pub(crate) fn parsed<T>(
-    arg: &Arg,
-    example: &str,
-    parse: impl FnOnce(&str) -> messaging_core::Result<T>,
-    faults: &mut Faults,
-) -> Option<At<String>> {
+/// Text in quotes that is a `T` of the core.
+pub(crate) fn parsed<T: FromStr<Err = Error>>(arg: &Arg, example: &str, faults: &mut Faults) -> Option<At<String>> {
     let text = text(arg, "text in quotes", example, faults)?;
-    match parse(&text.value) {
+    match T::from_str(&text.value) {
         Ok(_) => Some(text),
         Err(error) => {
             faults.add(text.span, error.text());
@@ -46,8 +45,8 @@ pub(crate) fn duration(arg: &Arg, example: &str, faults: &mut Faults) -> Option<
     }
 }
 
-/// A whole number from 1 to `most`.
-pub(crate) fn count(arg: &Arg, example: &str, most: u64, faults: &mut Faults) -> Option<At<u64>> {
+/// A whole number from 1; `zero` says what to write instead of 0.
+pub(crate) fn count(arg: &Arg, example: &str, zero: &str, faults: &mut Faults) -> Option<At<u64>> {
     let name = &arg.name;
     let span = arg.value_span();
     let Some(Lit::Int(number)) = literal(arg) else {
@@ -55,9 +54,9 @@ pub(crate) fn count(arg: &Arg, example: &str, most: u64, faults: &mut Faults) ->
         return None;
     };
     match number.base10_parse::<u64>() {
-        Ok(0) => faults.add(span, format!("`{name}` must be at least 1: write `{name} = {example}`")),
-        Ok(value) if value <= most => return Some(At { value, span }),
-        _ => faults.add(span, format!("`{name}` must be at most {most}")),
+        Ok(0) => faults.add(span, format!("`{name}` must be at least 1: {zero}")),
+        Ok(value) if value <= MOST => return Some(At { value, span }),
+        _ => faults.add(span, format!("`{name}` must be at most {MOST}")),
     }
     None
 }
@@ -126,7 +125,8 @@ pub(crate) fn bare_or_quoted(value: &Expr) -> Option<String> {
     }
 }
 
-fn text(arg: &Arg, what: &str, example: &str, faults: &mut Faults) -> Option<At<String>> {
+/// Text in quotes.
+pub(crate) fn text(arg: &Arg, what: &str, example: &str, faults: &mut Faults) -> Option<At<String>> {
     let span = arg.value_span();
     match literal(arg) {
         Some(Lit::Str(text)) => Some(At { value: text.value(), span }),
