@@ -11,14 +11,23 @@ use crate::function::Function;
 /// The item as it is, a companion that is never run, and the faults.
 pub(crate) fn fallback(item: TokenStream, fault: Error) -> TokenStream {
     let faults = fault.into_compile_error();
-    let stand_in = parse2::<Function>(item.clone()).ok().filter(|function| function.signature.receiver().is_none());
-    let stand_in = stand_in.map(|function| {
-        let listener = quote! {
-            pub fn listener<L>() -> L {
-                ::core::unreachable!()
-            }
-        };
-        companion(&function, &listener)
-    });
-    quote! { #item #stand_in #faults }
+    match parse2::<Function>(item.clone()) {
+        // A type cannot stand among methods.
+        Ok(function) if function.signature.receiver().is_none() => {
+            let function = function.without_other_listeners();
+            let stand_in = stand_in(&function);
+            quote! { #function #stand_in #faults }
+        }
+        _ => quote! { #item #faults },
+    }
+}
+
+/// Of any type, so that it can be mounted where the crate `messaging` cannot be found.
+fn stand_in(function: &Function) -> TokenStream {
+    let listener = quote! {
+        pub fn listener<L>() -> L {
+            ::core::unreachable!()
+        }
+    };
+    companion(function, &listener)
 }

@@ -20,6 +20,17 @@ impl Function {
         self.attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"))
     }
 
+    /// Other `#[listener]`s on the same function.
+    pub(crate) fn other_listeners(&self) -> impl Iterator<Item = &Attribute> {
+        self.attributes.iter().filter(|attribute| is_listener(attribute))
+    }
+
+    /// The function without other `#[listener]`s, each of which would make a companion of the same name.
+    pub(crate) fn without_other_listeners(mut self) -> Self {
+        self.attributes.retain(|attribute| !is_listener(attribute));
+        self
+    }
+
     /// The types of the arguments.
     pub(crate) fn argument_types(&self) -> impl Iterator<Item = &Type> {
         self.signature.inputs.iter().filter_map(|argument| match argument {
@@ -42,6 +53,10 @@ impl Parse for Function {
         }
         Ok(Self { attributes, visibility, signature, body: input.parse()? })
     }
+}
+
+fn is_listener(attribute: &Attribute) -> bool {
+    attribute.path().segments.last().is_some_and(|segment| segment.ident == "listener")
 }
 
 fn begins_function(input: ParseStream<'_>) -> bool {

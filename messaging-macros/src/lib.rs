@@ -80,7 +80,8 @@ pub fn listener(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Errors
 ///
-/// Anything but paths, and a path listed twice, is a compile error.
+/// Anything but paths, and a path listed twice, is a compile error. Where the compiler says that a function "is not a crate
+/// or module", the function lacks its `#[listener]`.
 #[proc_macro]
 pub fn listeners(paths: TokenStream) -> TokenStream {
     listeners::listeners(paths.into()).into()

@@ -18,10 +18,17 @@ const NOT_SETTLING: [&str; 9] =
     ["Json", "Payload", "Bytes", "Message", "Headers", "Header", "Attempt", "State", "Publishers"];
 
 pub(super) fn check(function: &Function, ack: Option<At<AckMode>>, faults: &mut Faults) {
+    is_one_listener(function, faults);
     is_plain_async(&function.signature, faults);
     is_not_generic(function, faults);
     takes_values(function, faults);
     settles_once(function, ack, faults);
+}
+
+fn is_one_listener(function: &Function, faults: &mut Faults) {
+    for other in function.other_listeners() {
+        faults.add(other.path().span(), "a function is one listener: write a second one that calls it");
+    }
 }
 
 fn is_plain_async(signature: &Signature, faults: &mut Faults) {
