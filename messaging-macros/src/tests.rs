@@ -242,6 +242,18 @@ fn settle_and_manual_are_checked_only_where_the_types_show_it() {
 }
 
 #[test]
+fn what_only_follows_from_a_wrong_word_is_not_told() {
+    let told = faults_on(
+        quote!(queue = "a", ack = manuel),
+        quote!(
+            async fn a(settle: Settle) {}
+        ),
+    );
+    assert_eq!(told.len(), 1, "{told:?}");
+    fault(quote!(queue = "a", order_by = keys, retry_mode = hold));
+}
+
+#[test]
 fn an_invalid_listener_leaves_the_function_and_a_stand_in() {
     let made = listener(
         quote!(queue = "orders", oops),

@@ -89,18 +89,16 @@ pub(crate) fn validate(args: Args, function: &Function) -> Result<Valid> {
     let concurrency = given.take("concurrency").and_then(|arg| count(&arg, "4", NO_WORKER, faults));
     let prefetch = given.take("prefetch").and_then(|arg| count(&arg, "64", NO_DELIVERY, faults));
     let retry = given.take("retry").and_then(|arg| retry::read(&arg, faults));
-    let retry_mode = given.take("retry_mode").and_then(|arg| word(&arg, &RETRY_MODES, faults));
+    let (order_by, retry_mode) = order(&mut given, faults);
     let dead_letter = given.take("dead_letter").and_then(|arg| word(&arg, &DEAD_LETTER_POLICIES, faults));
-    let ack = given.take("ack").and_then(|arg| word(&arg, &ACK_MODES, faults));
-    let order_by = given.take("order_by").and_then(|arg| word(&arg, &ORDERS, faults));
+    let ack = ack(&mut given, function, faults);
     let timeout = given.take("timeout").and_then(|arg| duration(&arg, "30s", faults));
     let requires = given.take("requires").map(|arg| requires::read(&arg, faults)).unwrap_or_default();
     let root = given.take("crate").map_or_else(|| Some(parse_quote!(::messaging)), |arg| root(&arg, faults));
 
     enough_for_every_worker(prefetch, concurrency, faults);
-    order_is_kept(order_by, retry_mode, faults);
     ends_within_the_lease(timeout, faults);
-    signature::check(function, ack, faults);
+    signature::check(function, faults);
 
     let Some(((source, id), root)) = source.zip(id).zip(root) else { return Err(faults.take()) };
     if faults.any() {
@@ -138,6 +136,26 @@ fn root(arg: &Arg, faults: &mut Faults) -> Option<Path> {
             None
         }
     }
+}
+
+/// Checked against the function only if it could be read: what follows from a wrong word is not worth telling.
+fn ack(given: &mut Given, function: &Function, faults: &mut Faults) -> Option<At<AckMode>> {
+    let arg = given.take("ack");
+    let mode = arg.as_ref().and_then(|arg| word(arg, &ACK_MODES, faults));
+    if mode.is_some() == arg.is_some() {
+        signature::settles_once(function, mode, faults);
+    }
+    mode
+}
+
+fn order(given: &mut Given, faults: &mut Faults) -> (Option<At<Order>>, Option<At<RetryMode>>) {
+    let (order_by, retry_mode) = (given.take("order_by"), given.take("retry_mode"));
+    let order = order_by.as_ref().and_then(|arg| word(arg, &ORDERS, faults));
+    let mode = retry_mode.as_ref().and_then(|arg| word(arg, &RETRY_MODES, faults));
+    if order.is_some() == order_by.is_some() {
+        order_is_kept(order, mode, faults);
+    }
+    (order, mode)
 }
 
 fn enough_for_every_worker(prefetch: Option<At<u64>>, concurrency: Option<At<u64>>, faults: &mut Faults) {

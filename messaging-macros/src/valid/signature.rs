@@ -17,12 +17,12 @@ const ARGUMENTS_MAX: usize = 8;
 const NOT_SETTLING: [&str; 9] =
     ["Json", "Payload", "Bytes", "Message", "Headers", "Header", "Attempt", "State", "Publishers"];
 
-pub(super) fn check(function: &Function, ack: Option<At<AckMode>>, faults: &mut Faults) {
+/// What has to hold whatever the arguments of the attribute.
+pub(super) fn check(function: &Function, faults: &mut Faults) {
     is_one_listener(function, faults);
     is_plain_async(&function.signature, faults);
     is_not_generic(function, faults);
     takes_values(function, faults);
-    settles_once(function, ack, faults);
 }
 
 fn is_one_listener(function: &Function, faults: &mut Faults) {
@@ -36,11 +36,9 @@ fn is_plain_async(signature: &Signature, faults: &mut Faults) {
     if signature.asyncness.is_none() {
         faults.add(signature.fn_token.span, format!("a listener is asynchronous: write `async fn {name}`"));
     }
-    let Safety::Unsafe(word) = &signature.safety else { return is_of_rust(signature, faults) };
-    faults.add(word.span, "a listener cannot be `unsafe`: nobody would be there to keep its promise");
-}
-
-fn is_of_rust(signature: &Signature, faults: &mut Faults) {
+    if let Safety::Unsafe(word) = &signature.safety {
+        faults.add(word.span, "a listener cannot be `unsafe`: nobody would be there to keep its promise");
+    }
     if let Some(abi) = &signature.abi {
         faults.add(abi.extern_token.span, "a listener cannot be `extern`");
     }
@@ -83,7 +81,7 @@ fn takes_values(function: &Function, faults: &mut Faults) {
 }
 
 /// `Settle` and `ack = manual` need each other.
-fn settles_once(function: &Function, ack: Option<At<AckMode>>, faults: &mut Faults) {
+pub(super) fn settles_once(function: &Function, ack: Option<At<AckMode>>, faults: &mut Faults) {
     let settle = function.argument_types().find(|of| last_word(of).is_some_and(|word| word == "Settle"));
     let manual = ack.filter(|at| at.value == AckMode::Manual);
     match (settle, manual) {
