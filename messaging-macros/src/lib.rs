@@ -55,7 +55,7 @@ use proc_macro::TokenStream;
 /// | `concurrency = n` | deliveries handled at a time, from 1 | 1 |
 /// | `prefetch = n` | unsettled deliveries held at most, at least `concurrency` | 64, or twice `concurrency` if more |
 /// | `retry(attempts = n, initial = "…", max = "…", multiplier = x, jitter = bool)` | what follows an error | 5 attempts, 200 ms doubling to 30 s, with jitter |
-/// | `retry_mode = requeue \| hold` | whether later messages of the key wait for a retried one | `requeue` |
+/// | `retry_mode = requeue \| hold` | whether later messages of the key wait for a retried one | `hold` with `order_by = key`, else `requeue` |
 /// | `dead_letter = keep \| discard` | what follows the last attempt | `keep` |
 /// | `ack = on_success \| manual` | whether the function's result or its argument `Settle` settles the delivery | `on_success` |
 /// | `order_by = key \| none` | whether messages of one key are handled in order | `none` |
