@@ -84,24 +84,26 @@ impl fmt::Display for Plan {
     }
 }
 
-/// How much is where.
+/// How much is where. What a broker does not tell is `None`, never a made-up 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Ready to be delivered.
     pub ready: u64,
     /// Delivered and not settled.
-    pub unsettled: u64,
+    pub unsettled: Option<u64>,
     /// Waiting for a delay to pass, delayed retries included.
-    pub delayed: u64,
+    pub delayed: Option<u64>,
     /// In the dead letter.
-    pub dead: u64,
+    pub dead: Option<u64>,
+    /// The numbers are the broker's estimate.
+    pub approximate: bool,
 }
 
 impl Depth {
-    /// Everything that is still to be settled: ready, unsettled and delayed.
+    /// Everything that is known to be still to be settled: ready, unsettled and delayed.
     #[must_use]
     pub fn open(&self) -> u64 {
-        self.ready + self.unsettled + self.delayed
+        self.ready + self.unsettled.unwrap_or(0) + self.delayed.unwrap_or(0)
     }
 }
 
@@ -212,11 +214,11 @@ pub trait Admin: Send + Sync {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64>;
 
-    /// Deletes what waits, or the dead letters. What is unsettled stays. Returns how many.
+    /// Deletes what waits, or the dead letters. What is unsettled stays. Returns how many, where the broker tells.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
-    async fn purge(&self, source: &Source, part: Part) -> Result<u64>;
+    async fn purge(&self, source: &Source, part: Part) -> Result<Option<u64>>;
 
     /// Ends a durable subscription; what waited for it, its dead letters too, is deleted.
     ///

@@ -60,10 +60,7 @@ pub trait Broker: QueueConsumer + Subscriber + fmt::Debug {
 
     /// Stops all consumers, waits for the started deliveries until `by`, flushes and ends the connection. Closing twice is
     /// fine. Never takes longer than `by` allows, also when the broker is dead.
-    ///
-    /// # Errors
-    /// What kept settlements or publishes from being confirmed; the broker is closed all the same.
-    async fn close(&self, by: Instant) -> Result<DrainReport>;
+    async fn close(&self, by: Instant) -> DrainReport;
 }
 
 /// Sends requests and awaits their replies.
@@ -97,7 +94,9 @@ pub trait Transaction: Send + fmt::Debug {
     /// Makes all of it happen.
     ///
     /// # Errors
-    /// [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) if any delivery has moved on: nothing has happened then.
+    /// [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) if any delivery has moved on, and
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a log broker would have to commit past a delivery that is not
+    /// settled: nothing has happened then.
     async fn commit(self: Box<Self>) -> Result<()>;
 
     /// Makes none of it happen; the deliveries are retried.

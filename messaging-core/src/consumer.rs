@@ -10,11 +10,7 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use tokio::time::Instant;
 
-use crate::{Capabilities, Delivery, Result, Scope};
-
-/// The most deliveries that [`Consumer::next`] takes from the adapter at once. More would save little and keep messages
-/// from consumers that are idle.
-const TAKE_AT_ONCE: usize = 32;
+use crate::{Capabilities, Delivery, Error, Result, Scope};
 
 /// Something that happened to a consumer besides a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +41,23 @@ pub enum Flow {
 }
 
 /// Steers a consumer from elsewhere while someone waits for its next delivery.
+#[async_trait]
 pub trait Control: Send + Sync + fmt::Debug {
-    /// Changes whether deliveries flow. Takes effect at the call; `Stopped` is final.
+    /// Changes whether deliveries flow. Takes effect at the call: what was not handed out yet is not any more. `Stopped` is
+    /// final.
     fn set_flow(&self, flow: Flow);
+
+    /// Makes all settlements so far as durable as the broker allows. What was acknowledged and not flushed may come again
+    /// after a crash.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) past `by`.
+    async fn flush(&self, by: Instant) -> Result<()>;
 }
 
-/// What a drain did with the deliveries of a consumer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a drain did with the deliveries of a consumer. There is a report also when the broker is dead: then above all.
+#[derive(Debug, Default)]
+#[must_use = "it says what had to be abandoned"]
 pub struct DrainReport {
     /// Started ones that were settled before the deadline.
     pub settled: u64,
@@ -59,14 +65,22 @@ pub struct DrainReport {
     pub released: u64,
     /// Started ones that were still unsettled at the deadline: taken back, to be delivered again. Not dead-lettered.
     pub abandoned: u64,
+    /// Settlements of which the broker did not say that it knows: they may come again.
+    pub unconfirmed: u64,
+    /// What went wrong on the way.
+    pub errors: Vec<Error>,
 }
 
-impl std::ops::AddAssign for DrainReport {
-    fn add_assign(&mut self, other: Self) {
-        let Self { settled, released, abandoned } = other;
+impl DrainReport {
+    /// Both together.
+    pub fn and(mut self, other: Self) -> Self {
+        let Self { settled, released, abandoned, unconfirmed, errors } = other;
         self.settled += settled;
         self.released += released;
         self.abandoned += abandoned;
+        self.unconfirmed += unconfirmed;
+        self.errors.extend(errors);
+        self
     }
 }
 
@@ -83,17 +97,19 @@ pub trait Deliveries: Send + fmt::Debug {
     /// Appends up to `max` deliveries to `out` and returns how many; 0 only when stopped, for ever.
     fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>>;
 
+    /// Whoever polled last does not wait any more, though its poll was pending: a wake-up meant for it goes to another
+    /// consumer. Called when a receive is cancelled.
+    fn stop_waiting(&mut self);
+
     /// The next event, if one happened. Registers the waker for the next.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
 
     /// A handle to steer this from elsewhere.
     fn control(&self) -> Arc<dyn Control>;
 
-    /// Makes all settlements so far as durable as the broker allows.
-    async fn flush(&mut self, by: Instant) -> Result<()>;
-
-    /// Stops, waits until the started deliveries are settled or `by` has passed, takes back the rest, and flushes.
-    async fn drain(&mut self, by: Instant) -> Result<DrainReport>;
+    /// Stops, waits until the started deliveries are settled or `by` has passed, takes back the rest, and flushes. Ends by
+    /// `by` also when the broker is dead.
+    async fn drain(&mut self, by: Instant) -> DrainReport;
 }
 
 /// What a consumer saw next.
@@ -107,22 +123,21 @@ pub enum Received {
 
 /// Receives deliveries from one queue or subscription.
 ///
-/// Dropping it releases what was taken and not started, and hands the unsettled to others. It is also a
-/// [`Stream`] of deliveries.
+/// It keeps nothing between two calls: what was not asked for yet is with the adapter, which can give it to others. Dropping
+/// it hands the unsettled deliveries to others. It is also a [`Stream`] of deliveries.
 pub struct Consumer {
     source: Box<dyn Deliveries>,
-    /// Taken and not handed out yet, the next one last.
-    taken: Vec<Delivery>,
-    take: usize,
+    /// Where a single delivery is received; empty between two calls.
+    one: Vec<Delivery>,
     capabilities: Arc<Capabilities>,
     scope: Scope,
 }
 
 impl Consumer {
-    /// Wraps an adapter's deliveries; adapters call this. `prefetch` is that of the options.
+    /// Wraps an adapter's deliveries; adapters call this.
     #[must_use]
-    pub fn new(source: Box<dyn Deliveries>, prefetch: usize, capabilities: Arc<Capabilities>, scope: Scope) -> Self {
-        Self { source, taken: Vec::new(), take: prefetch.clamp(1, TAKE_AT_ONCE), capabilities, scope }
+    pub fn new(source: Box<dyn Deliveries>, capabilities: Arc<Capabilities>, scope: Scope) -> Self {
+        Self { source, one: Vec::with_capacity(1), capabilities, scope }
     }
 
     /// What this consumer can do.
@@ -144,7 +159,8 @@ impl Consumer {
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the broker was closed; otherwise what ended the consumer.
     pub async fn next(&mut self) -> Result<Option<Delivery>> {
-        std::future::poll_fn(|cx| self.poll_next_delivery(cx)).await
+        let mut wait = Wait { consumer: self, pending: false };
+        std::future::poll_fn(|cx| wait.poll(|consumer| consumer.poll_next_delivery(cx))).await
     }
 
     /// Waits for the next delivery or event; `None` once stopped. Cancelling the future loses nothing.
@@ -152,11 +168,14 @@ impl Consumer {
     /// # Errors
     /// As for [`next`](Self::next).
     pub async fn receive(&mut self) -> Result<Option<Received>> {
+        let mut wait = Wait { consumer: self, pending: false };
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(event) = self.source.poll_event(cx) {
-                return Poll::Ready(Ok(Some(Received::Event(event))));
-            }
-            self.poll_next_delivery(cx).map_ok(|next| next.map(Received::Delivery))
+            wait.poll(|consumer| {
+                if let Poll::Ready(event) = consumer.source.poll_event(cx) {
+                    return Poll::Ready(Ok(Some(Received::Event(event))));
+                }
+                consumer.poll_next_delivery(cx).map_ok(|next| next.map(Received::Delivery))
+            })
         })
         .await
     }
@@ -178,19 +197,14 @@ impl Consumer {
     /// # Errors
     /// As for [`next`](Self::next).
     pub async fn next_many_into(&mut self, max: usize, out: &mut Vec<Delivery>) -> Result<usize> {
-        std::future::poll_fn(|cx| self.poll_next_many(cx, max, out)).await
+        let mut wait = Wait { consumer: self, pending: false };
+        std::future::poll_fn(|cx| wait.poll(|consumer| consumer.poll_next_many(cx, max, out))).await
     }
 
     /// As [`next`](Self::next), for those who poll.
     pub fn poll_next_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>>> {
-        if let Some(delivery) = self.taken.pop() {
-            return Poll::Ready(Ok(Some(delivery)));
-        }
-        match self.source.poll_next_many(cx, self.take, &mut self.taken) {
-            Poll::Ready(Ok(_)) => {
-                self.taken.reverse();
-                Poll::Ready(Ok(self.taken.pop()))
-            }
+        match self.source.poll_next_many(cx, 1, &mut self.one) {
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(self.one.pop())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.scope.explain(error))),
             Poll::Pending => Poll::Pending,
         }
@@ -199,11 +213,6 @@ impl Consumer {
     /// As [`next_many_into`](Self::next_many_into), for those who poll.
     pub fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
         let max = max.max(1);
-        let taken = self.taken.len().min(max);
-        if taken > 0 {
-            out.extend(self.taken.drain(self.taken.len() - taken..).rev());
-            return Poll::Ready(Ok(taken));
-        }
         self.source.poll_next_many(cx, max, out).map_err(|error| self.scope.explain(error))
     }
 
@@ -218,54 +227,49 @@ impl Consumer {
         self.source.control()
     }
 
-    /// No new deliveries; what was taken and not started is released.
+    /// No new deliveries.
     pub fn stop(&mut self) {
         self.source.control().set_flow(Flow::Stopped);
-        self.release_taken();
     }
 
-    /// Makes all settlements so far as durable as the broker allows. What was acknowledged and not flushed may come again
-    /// after a crash.
+    /// Makes all settlements so far as durable as the broker allows; see [`Control::flush`].
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) past `within`.
-    pub async fn flush(&mut self, within: Duration) -> Result<()> {
-        self.source.flush(Instant::now() + within).await.map_err(|error| self.scope.explain(error))
+    pub async fn flush(&self, within: Duration) -> Result<()> {
+        self.source.control().flush(Instant::now() + within).await.map_err(|error| self.scope.explain(error))
     }
 
     /// Stops, waits until the started deliveries are settled, takes back those that are not by the deadline, and flushes.
-    ///
-    /// # Errors
-    /// What kept the broker from knowing the settlements.
-    pub async fn drain(&mut self, within: Duration) -> Result<DrainReport> {
-        let by = Instant::now() + within;
-        self.source.control().set_flow(Flow::Stopped);
-        let released = self.release_taken();
-        let mut report = self.source.drain(by).await.map_err(|error| self.scope.explain(error))?;
-        report.released += released;
-        Ok(report)
+    pub async fn drain(&mut self, within: Duration) -> DrainReport {
+        self.source.drain(Instant::now() + within).await
     }
 
     /// Drains and ends the consumer.
-    ///
-    /// # Errors
-    /// As for [`drain`](Self::drain).
-    pub async fn close(mut self, within: Duration) -> Result<DrainReport> {
+    pub async fn close(mut self, within: Duration) -> DrainReport {
         self.drain(within).await
-    }
-
-    fn release_taken(&mut self) -> u64 {
-        let count = self.taken.len() as u64;
-        for delivery in self.taken.drain(..) {
-            drop(delivery.release());
-        }
-        count
     }
 }
 
-impl Drop for Consumer {
+/// A receive under way; when it is cancelled, the source is told.
+struct Wait<'a> {
+    consumer: &'a mut Consumer,
+    pending: bool,
+}
+
+impl Wait<'_> {
+    fn poll<T>(&mut self, poll: impl FnOnce(&mut Consumer) -> Poll<T>) -> Poll<T> {
+        let polled = poll(self.consumer);
+        self.pending = polled.is_pending();
+        polled
+    }
+}
+
+impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.release_taken();
+        if self.pending {
+            self.consumer.source.stop_waiting();
+        }
     }
 }
 
@@ -279,6 +283,6 @@ impl Stream for Consumer {
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("scope", &self.scope).field("taken", &self.taken.len()).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("scope", &self.scope).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! A delivery: one attempt to hand a message to a consumer, ended by exactly one settlement.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +17,51 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// What is known of a delivery that is not settled: all that a settlement needs, also one that has to copy the message.
+#[derive(Clone, Debug)]
+pub struct Unsettled {
+    /// The message.
+    pub message: Message,
+    /// The adapter's own number for the delivery.
+    pub tag: u64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// How often the message was redriven from a dead letter.
+    pub redriven: u32,
+    /// Where in the broker's log the message stands.
+    pub position: Option<Position>,
+}
+
+/// How many of a batch were acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acked {
+    /// Acknowledged.
+    pub acked: u64,
+    /// Moved on to another consumer, or settled before: nothing was changed.
+    pub stale: u64,
+}
+
 /// What an adapter implements to have its deliveries settled. Every call takes effect at once and never blocks.
+///
+/// One settler for each connection epoch (a channel, an assignment) is the simplest way to recognise a stale settlement:
+/// what an older epoch's settler is asked is stale.
 ///
 /// # Requirements on implementors
 /// * `settle` must act when it is called, not when its outcome is polled; dropping the outcome changes nothing.
-/// * A tag that is not this holder's any more answers [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) and
+/// * A delivery that is not this holder's any more answers [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) and
 ///   changes nothing for the new holder.
-/// * A dead letter is a confirmed copy first and the removal of the original afterwards.
+/// * A dead letter or a delayed retry that needs a copy is a confirmed copy first and the removal of the original afterwards;
+///   its outcome is pending until both are done.
+/// * If the means of a settlement fail (the copy is refused), the outcome is that error and the message becomes available
+///   again as after a drop: one attempt more, [backed off](Delivery::drop_backoff). It never stays in limbo: nobody holds it.
 /// * No call may do blocking I/O on the caller's thread: it also runs in destructors.
-pub trait Settler: Send + Sync + fmt::Debug {
+pub trait Settler: Any + Send + Sync + fmt::Debug {
     /// Settles one delivery.
-    fn settle(&self, tag: u64, how: Settlement) -> Outcome;
+    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome;
 
-    /// Acknowledges many deliveries of this settler in one call. The outcome is an error if any of them failed; the
-    /// others are acknowledged all the same.
-    fn ack_many(&self, tags: &[u64]) -> Outcome;
+    /// Acknowledges many deliveries of this settler in one call, given by their tags. The outcome is an error only if it is
+    /// not known what became of some.
+    fn ack_many(&self, tags: &[u64]) -> Outcome<Acked>;
 
     /// Keeps the lease of a delivery for at least `by` from now.
     fn extend(&self, tag: u64, by: Duration) -> Outcome;
@@ -38,6 +69,9 @@ pub trait Settler: Send + Sync + fmt::Debug {
     /// What the consumer that these deliveries belong to can do.
     fn capabilities(&self) -> &Capabilities;
 }
+
+/// The parts leave a delivery only together with the delivery itself.
+const WHOLE: &str = "a delivery has its parts until it is consumed";
 
 /// A message in a consumer's hands.
 ///
@@ -52,62 +86,38 @@ pub trait Settler: Send + Sync + fmt::Debug {
 /// # }
 /// ```
 #[must_use = "a delivery dropped unsettled is retried"]
-pub struct Delivery {
-    message: Message,
-    attempt: u32,
-    redriven: u32,
-    position: Option<Position>,
-    tag: u64,
-    settler: Option<Arc<dyn Settler>>,
-}
+pub struct Delivery(Option<(Unsettled, Arc<dyn Settler>)>);
 
+#[allow(clippy::expect_used, reason = "see WHOLE: each method that takes the parts consumes the delivery")]
 impl Delivery {
-    /// Makes a first-attempt delivery; adapters call this.
-    pub fn new(message: Message, tag: u64, settler: Arc<dyn Settler>) -> Self {
-        Self { message, attempt: 1, redriven: 0, position: None, tag, settler: Some(settler) }
-    }
-
-    /// Sets which attempt this is, from 1.
-    pub fn with_attempt(mut self, attempt: u32) -> Self {
-        self.attempt = attempt.max(1);
-        self
-    }
-
-    /// Sets how often the message was redriven from a dead letter.
-    pub fn with_redriven(mut self, redriven: u32) -> Self {
-        self.redriven = redriven;
-        self
-    }
-
-    /// Sets where in the broker's log the message stands.
-    pub fn with_position(mut self, position: Position) -> Self {
-        self.position = Some(position);
-        self
+    /// Makes a delivery; adapters call this.
+    pub fn new(unsettled: Unsettled, settler: Arc<dyn Settler>) -> Self {
+        Self(Some((unsettled, settler)))
     }
 
     /// The message.
     #[must_use]
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.unsettled().message
     }
 
     /// Which attempt this is, counted from 1; how exactly is the capability
     /// [`attempts`](Capabilities::attempts).
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.unsettled().attempt
     }
 
     /// How often the message came back from a dead letter. Each redrive starts the attempts afresh.
     #[must_use]
     pub fn redriven(&self) -> u32 {
-        self.redriven
+        self.unsettled().redriven
     }
 
     /// Where in the broker's log the message stands, on brokers that have one.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        self.position
+        self.unsettled().position
     }
 
     /// Done: the message is not delivered again once the broker knows.
@@ -134,8 +144,7 @@ impl Delivery {
     /// [`Limits::retry_delay`](crate::Limits::retry_delay): the delivery is then retried as if it had been dropped.
     /// Otherwise as for [`ack`](Self::ack).
     pub fn retry_after(self, after: Duration) -> Outcome {
-        let Some(settler) = &self.settler else { return Outcome::ready(Ok(())) };
-        if let Err(error) = settler.capabilities().check_retry(after) {
+        if let Err(error) = self.settler().capabilities().check_retry(after) {
             return Outcome::ready(Err(error));
         }
         self.settle(Settlement::Retry { after })
@@ -156,8 +165,7 @@ impl Delivery {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if this source has no dead letter: the delivery is then
     /// retried as if it had been dropped. Otherwise as for [`ack`](Self::ack).
     pub fn dead_letter(self, reason: impl Into<DeadLetterReason>) -> Outcome {
-        let Some(settler) = &self.settler else { return Outcome::ready(Ok(())) };
-        if let Err(error) = settler.capabilities().check(Feature::DeadLetter) {
+        if let Err(error) = self.settler().capabilities().check(Feature::DeadLetter) {
             return Outcome::ready(Err(error));
         }
         self.settle(Settlement::DeadLetter(Box::new(reason.into())))
@@ -170,34 +178,39 @@ impl Delivery {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where deliveries have no lease;
     /// [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) if the delivery has moved on.
     pub fn extend(&self, by: Duration) -> Outcome {
-        let Some(settler) = &self.settler else { return Outcome::ready(Ok(())) };
-        if let Err(error) = settler.capabilities().check(Feature::Lease) {
+        if let Err(error) = self.settler().capabilities().check(Feature::Lease) {
             return Outcome::ready(Err(error));
         }
-        settler.extend(self.tag, by)
+        self.settler().extend(self.unsettled().tag, by)
     }
 
     /// Settles in the way given.
     ///
     /// # Errors
     /// As for the method of that settlement.
-    pub fn settle(mut self, how: Settlement) -> Outcome {
-        match self.settler.take() {
-            Some(settler) => settler.settle(self.tag, how),
-            None => Outcome::ready(Ok(())),
-        }
+    pub fn settle(self, how: Settlement) -> Outcome {
+        let (unsettled, settler) = self.into_parts();
+        settler.settle(unsettled, how)
+    }
+
+    /// Takes the delivery apart without settling it. For adapters that settle in their own way, as in a transaction; whoever
+    /// calls this owes the settlement.
+    #[must_use]
+    pub fn into_parts(mut self) -> (Unsettled, Arc<dyn Settler>) {
+        self.0.take().expect(WHOLE)
     }
 
     /// Acknowledges many deliveries, in one call per consumer they came from.
     ///
     /// # Errors
-    /// The first error of any of them; the others are acknowledged all the same.
-    pub async fn ack_all(deliveries: Vec<Self>) -> crate::Result<()> {
+    /// The first error of any consumer; the others' deliveries are acknowledged all the same. Stale ones are counted, not
+    /// an error.
+    pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> crate::Result<Acked> {
         let mut outcomes = Vec::with_capacity(1);
-        let mut tags = Vec::with_capacity(deliveries.len());
+        let mut tags = Vec::new();
         let mut current: Option<Arc<dyn Settler>> = None;
-        for mut delivery in deliveries {
-            let Some(settler) = delivery.settler.take() else { continue };
+        for delivery in deliveries {
+            let (unsettled, settler) = delivery.into_parts();
             match &current {
                 Some(known) if Arc::ptr_eq(known, &settler) => {}
                 _ => {
@@ -207,14 +220,17 @@ impl Delivery {
                     }
                 }
             }
-            tags.push(delivery.tag);
+            tags.push(unsettled.tag);
         }
         outcomes.extend(current.map(|settler| settler.ack_many(&tags)));
-        let mut result = Ok(());
+        let mut sum = Ok(Acked::default());
         for outcome in outcomes {
-            result = result.and(outcome.await);
+            sum = match (sum, outcome.await) {
+                (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),
+                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            };
         }
-        result
+        sum
     }
 
     /// How long a delivery of this attempt that was dropped unsettled waits: nothing the first time, then 100 ms doubling
@@ -226,25 +242,27 @@ impl Delivery {
             _ => Duration::from_millis(100 << (attempt - 2).min(9)).min(Duration::from_secs(30)),
         }
     }
+
+    fn unsettled(&self) -> &Unsettled {
+        &self.0.as_ref().expect(WHOLE).0
+    }
+
+    fn settler(&self) -> &Arc<dyn Settler> {
+        &self.0.as_ref().expect(WHOLE).1
+    }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(settler) = self.settler.take() {
-            let after = Self::drop_backoff(self.attempt).min(settler.capabilities().longest_retry());
-            drop(settler.settle(self.tag, Settlement::Retry { after }));
+        if let Some((unsettled, settler)) = self.0.take() {
+            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
+            drop(settler.settle(unsettled, Settlement::Retry { after }));
         }
     }
 }
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery")
-            .field("message", &self.message)
-            .field("attempt", &self.attempt)
-            .field("redriven", &self.redriven)
-            .field("position", &self.position)
-            .field("tag", &self.tag)
-            .finish_non_exhaustive()
+        f.debug_tuple("Delivery").field(&self.0.as_ref().map(|(unsettled, _)| unsettled)).finish()
     }
 }

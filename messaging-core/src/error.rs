@@ -5,6 +5,7 @@
 //! which names the thing, the cause and the next step.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -51,6 +52,8 @@ pub enum ErrorKind {
     Codec,
     /// A listener's handler failed, panicked or ran out of time.
     Handler,
+    /// What is asked for cannot happen together with what is under way, such as committing past an unsettled delivery.
+    Conflict,
     /// The peer said something that its protocol does not allow.
     Protocol,
     /// A defect of this library or of an adapter.
@@ -61,6 +64,15 @@ impl ErrorKind {
     /// Whether an error of this kind is worth another try unless its maker says otherwise.
     const fn usually_retryable(self) -> bool {
         matches!(self, Self::Unreachable | Self::Disconnected | Self::Timeout | Self::Full)
+    }
+
+    /// What a failed publish of this kind leaves behind unless its maker says otherwise. Where it is not certain that nothing
+    /// was sent, the default is the careful answer.
+    const fn usual_outcome(self) -> ErrorOutcome {
+        match self {
+            Self::Disconnected | Self::Timeout | Self::Protocol | Self::Internal => ErrorOutcome::Unknown,
+            _ => ErrorOutcome::NotSent,
+        }
     }
 
     /// The kind in words, as it begins the text of an error.
@@ -85,6 +97,7 @@ impl ErrorKind {
             Self::Closed => "closed",
             Self::Codec => "codec",
             Self::Handler => "handler",
+            Self::Conflict => "conflict",
             Self::Protocol => "protocol",
             Self::Internal => "internal",
         }
@@ -129,7 +142,7 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             retryable: kind.usually_retryable(),
-            outcome: ErrorOutcome::NotSent,
+            outcome: kind.usual_outcome(),
             text: text.into(),
             context: Vec::new(),
             source: None,
@@ -154,11 +167,12 @@ impl Error {
         self
     }
 
-    /// Says that the broker may have got it all the same.
+    /// Says what a failed publish or settlement leaves behind. By default it is unknown for [`ErrorKind::Disconnected`],
+    /// [`ErrorKind::Timeout`], [`ErrorKind::Protocol`] and [`ErrorKind::Internal`], and not sent for all others.
     #[must_use]
     #[cold]
-    pub fn with_unknown_outcome(mut self) -> Self {
-        self.0.outcome = ErrorOutcome::Unknown;
+    pub fn with_outcome(mut self, outcome: ErrorOutcome) -> Self {
+        self.0.outcome = outcome;
         self
     }
 
@@ -181,7 +195,7 @@ impl Error {
         self.0.retryable
     }
 
-    /// What a failed publish or settlement leaves behind; [`ErrorOutcome::NotSent`] for every other call.
+    /// What a failed publish or settlement leaves behind. It says nothing about other calls.
     #[must_use]
     pub fn outcome(&self) -> ErrorOutcome {
         self.0.outcome
@@ -238,6 +252,13 @@ impl fmt::Debug for Error {
     }
 }
 
+/// So that a value that is parsed already passes where text would be parsed.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
@@ -259,7 +280,7 @@ mod tests {
 
     #[test]
     fn causes_are_a_chain_and_retry_follows_the_kind() {
-        let error = Error::new(ErrorKind::Disconnected, "lost").with_source("reset by peer").with_unknown_outcome();
+        let error = Error::new(ErrorKind::Disconnected, "lost").with_source("reset by peer");
         assert_eq!(error.chain(), ["disconnected: lost", "reset by peer"]);
         assert!(error.is_retryable());
         assert_eq!(error.outcome(), ErrorOutcome::Unknown);

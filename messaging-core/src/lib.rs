@@ -47,7 +47,7 @@ pub use self::consume::{
     ConsumeOptions, Durability, Lease, Order, QueueConsumer, RetryMode, Start, SubscribeOptions, Subscriber,
 };
 pub use self::consumer::{Consumer, Control, Deliveries, DrainReport, Event, Flow, Received};
-pub use self::delivery::{Delivery, Position, Settler};
+pub use self::delivery::{Acked, Delivery, Position, Settler, Unsettled};
 pub use self::driver::{ConnectOptions, Connecting, DestinationSettings, Driver, Registry};
 pub use self::error::{Error, ErrorKind, ErrorOutcome, Result};
 pub use self::health::{Health, HealthState};

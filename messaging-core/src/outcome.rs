@@ -328,7 +328,7 @@ mod tests {
         let outcomes: Vec<_> = (0..3)
             .map(|_| Outcome::pending(tickets.clone() as Arc<dyn Answers<()>>, tickets.open(Room::none())))
             .collect();
-        tickets.fail_all(|| Error::new(ErrorKind::Disconnected, "lost").with_unknown_outcome());
+        tickets.fail_all(|| Error::new(ErrorKind::Disconnected, "lost"));
         for outcome in outcomes {
             assert_eq!(outcome.await.unwrap_err().kind(), ErrorKind::Disconnected);
         }

@@ -51,7 +51,7 @@ pub enum Attempts {
 pub enum SettlementTiming {
     /// When the settlement's outcome is there.
     Confirmed,
-    /// It was sent; the broker says nothing back.
+    /// It stands in the connection's write queue, in order; the broker says nothing back, and `flush` is the barrier.
     Sent,
     /// At most so much later, or at the next flush.
     Deferred(Duration),
@@ -64,7 +64,7 @@ pub enum StaleDetection {
     Exact,
     /// By this host's clock, against the lease.
     ClientClock,
-    /// When positions are committed, not at the settlement.
+    /// When it is noticed: at the latest at the next flush or commit, not always at the settlement.
     AtCommit,
 }
 

@@ -77,7 +77,7 @@ impl Admin for CheckedAdmin {
         self.0.admin().redrive(source, which).await.map_err(|error| self.scope(source).explain(error))
     }
 
-    async fn purge(&self, source: &Source, part: Part) -> Result<u64> {
+    async fn purge(&self, source: &Source, part: Part) -> Result<Option<u64>> {
         self.0.admin().purge(source, part).await.map_err(|error| self.scope(source).explain(error))
     }
 

@@ -127,8 +127,8 @@ impl Broker for Checked {
         self.inner.health()
     }
 
-    async fn close(&self, by: Instant) -> Result<DrainReport> {
-        self.inner.close(by).await.map_err(|error| self.scope("close").explain(error))
+    async fn close(&self, by: Instant) -> DrainReport {
+        self.inner.close(by).await
     }
 }
 

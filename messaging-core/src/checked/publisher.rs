@@ -68,9 +68,7 @@ impl Publisher for CheckedPublisher {
             }
         }
         let mut sent = self.inner.send_many(good, room).into_iter();
-        let lost = || {
-            Error::new(ErrorKind::Internal, "the adapter returned fewer outcomes than messages").with_unknown_outcome()
-        };
+        let lost = || Error::new(ErrorKind::Internal, "the adapter returned fewer outcomes than messages");
         verdicts
             .into_iter()
             .map(|verdict| match verdict {

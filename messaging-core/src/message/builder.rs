@@ -1,5 +1,6 @@
 //! Building a message; the first mistake is kept and told by [`build`](MessageBuilder::build).
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -139,6 +140,12 @@ impl MessageBuilder {
         self
     }
 
+    /// Keeps the wire form of a foreign message that has parts without a place here; see [`Message::native`].
+    pub fn native(mut self, wire: Arc<dyn Any + Send + Sync>) -> Self {
+        self.rare().native = Some(wire);
+        self
+    }
+
     /// Takes the delay away, as a copy does that is already due.
     pub fn without_delay(mut self) -> Self {
         if let Some(rare) = &mut self.parts.rare {
@@ -160,6 +167,13 @@ impl MessageBuilder {
             None => Ok(Message(Arc::new(self.parts))),
             Some(error) => Err(error),
         }
+    }
+
+    /// Finishes a message that someone else's client published: never fails, whatever it chose. Properties that are not well
+    /// formed stay as they are or are left out; nothing of it is checked again.
+    #[must_use]
+    pub fn build_foreign(self) -> Message {
+        Message(Arc::new(self.parts))
     }
 
     fn rare(&mut self) -> &mut Rare {
@@ -205,6 +219,18 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidMessage);
         let error = Message::builder("x").key("k".repeat(256)).build().unwrap_err();
         assert!(error.text().contains("key has 256 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_foreign_message_is_never_refused() {
+        let message = Message::received("x", "id", SystemTime::UNIX_EPOCH)
+            .key("k".repeat(1_000))
+            .header(HeaderName::from_foreign("X-Größe"), "v")
+            .native(Arc::new(vec![0xff_u8]))
+            .build_foreign();
+        assert_eq!(message.key().map(str::len), Some(1_000));
+        assert_eq!(message.timestamp(), SystemTime::UNIX_EPOCH);
+        assert!(message.native().is_some());
     }
 
     #[test]

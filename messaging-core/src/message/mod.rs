@@ -7,6 +7,7 @@ mod builder;
 mod headers;
 mod id;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -61,6 +62,7 @@ struct Rare {
     ttl: Option<Duration>,
     delay: Option<Duration>,
     priority: Option<u8>,
+    native: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Message {
@@ -73,6 +75,12 @@ impl Message {
     /// Starts a message with properties.
     pub fn builder(payload: impl Into<Bytes>) -> MessageBuilder {
         MessageBuilder::new(Parts::new(payload.into()))
+    }
+
+    /// Starts a message that came from a broker: it has its id and time already, and neither is made up here. Adapters call
+    /// this, and end with [`build_foreign`](MessageBuilder::build_foreign).
+    pub fn received(payload: impl Into<Bytes>, id: impl Into<MessageId>, timestamp: SystemTime) -> MessageBuilder {
+        MessageBuilder::new(Parts::received(payload.into(), id.into())).timestamp(timestamp)
     }
 
     /// Starts a message that takes everything over from this one, its id too.
@@ -158,6 +166,13 @@ impl Message {
         self.rare()?.priority
     }
 
+    /// The wire form of a message that someone else's client published, where it has parts that have no place here (a binary
+    /// key, a null payload, nested headers). Adapters keep it, so that copies of the message are true to the byte.
+    #[must_use]
+    pub fn native(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.rare()?.native.as_ref()
+    }
+
     /// Payload and headers, in bytes: what counts against size limits and in-flight bounds.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -178,10 +193,14 @@ impl Message {
 impl Parts {
     fn new(payload: Bytes) -> Self {
         let timestamp_ms = id::unix_millis();
+        Self { timestamp_ms, ..Self::received(payload, MessageId::generate_at(timestamp_ms)) }
+    }
+
+    fn received(payload: Bytes, id: MessageId) -> Self {
         Self {
             payload,
-            id: MessageId::generate_at(timestamp_ms),
-            timestamp_ms,
+            id,
+            timestamp_ms: 0,
             message_type: None,
             key: None,
             subject: None,
@@ -207,11 +226,18 @@ impl fmt::Debug for Message {
     }
 }
 
-impl From<Bytes> for Message {
-    fn from(payload: Bytes) -> Self {
-        Self::new(payload)
-    }
+macro_rules! from_payload {
+    ($($payload:ty),+) => {
+        $(impl From<$payload> for Message {
+            /// A message of nothing but a payload; see [`Message::new`].
+            fn from(payload: $payload) -> Self {
+                Self::new(payload)
+            }
+        })+
+    };
 }
+
+from_payload!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,226 @@
+//! Planning, inspecting and repairing on the memory broker.
+
+use async_trait::async_trait;
+use messaging_core::{
+    Admin, Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Part, Plan, PlanAction, PlanStep,
+    Redrive, Result, Source, SourcePosition, SubscriptionName, TopicName, TopologyMode, join,
+};
+
+use crate::backlog::Effects;
+use crate::broker::MemoryBroker;
+
+impl MemoryBroker {
+    fn step(&self, declaration: &Declaration) -> PlanStep {
+        let kept = |differences: Vec<String>| {
+            if differences.is_empty() { PlanAction::Keep } else { PlanAction::Differs(differences) }
+        };
+        match declaration {
+            Declaration::Destination(destination) => {
+                let physical_name = self.physical(destination);
+                let options = self.options(destination);
+                let is = match destination {
+                    Destination::Queue(_) => {
+                        self.server().queue(&physical_name).map(|queue| queue.options.differences(options))
+                    }
+                    Destination::Topic(_) => {
+                        self.server().topic(&physical_name).map(|topic| topic.options.differences(options))
+                    }
+                    Destination::Reply(_) => Some(Vec::new()),
+                };
+                PlanStep { what: destination.to_string(), physical_name, action: is.map_or(PlanAction::Create, kept) }
+            }
+            Declaration::Subscription { topic, name, start: _, filter } => {
+                let physical = self.physical(&Destination::Topic(topic.clone()));
+                let known = self.server().topic(&physical).and_then(|topic| topic.subscription(name));
+                let shown = |filter: Option<&messaging_core::SubjectFilter>| {
+                    filter.map_or("none".to_owned(), |filter| filter.to_string())
+                };
+                let is = known.map(|backlog| {
+                    let filter_is = backlog.feed().and_then(crate::topic::Feed::filter).cloned();
+                    if filter_is == *filter {
+                        Vec::new()
+                    } else {
+                        vec![format!(
+                            "filter is {}, asked for is {}",
+                            shown(filter_is.as_ref()),
+                            shown(filter.as_ref())
+                        )]
+                    }
+                });
+                PlanStep {
+                    what: Source::Subscription(topic.clone(), name.clone()).to_string(),
+                    physical_name: join(None, &[&physical, name.as_str()]),
+                    action: is.map_or(PlanAction::Create, kept),
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Admin for MemoryBroker {
+    async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
+        self.check_open()?;
+        Ok(Plan { steps: declarations.iter().map(|declaration| self.step(declaration)).collect() })
+    }
+
+    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
+        let plan = self.plan(declarations).await?;
+        let differing: Vec<String> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                PlanAction::Differs(differences) => Some(format!("{}: {}", step.what, differences.join(", "))),
+                _ => None,
+            })
+            .collect();
+        if !differing.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!(
+                    "{}; nothing was changed: change the configuration, or remove what is there",
+                    differing.join("; ")
+                ),
+            ));
+        }
+        if self.topology() != TopologyMode::Create && plan.steps.iter().any(|step| step.action == PlanAction::Create) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("something is missing, and topology is not create:\n{plan}"),
+            ));
+        }
+        for declaration in declarations {
+            match declaration {
+                Declaration::Destination(destination) => drop(self.target(destination)?),
+                Declaration::Subscription { topic, name, start, filter } => {
+                    if let Some(topic) = self.topic(topic)? {
+                        drop(topic.subscribe(name, *start, filter.as_ref())?);
+                    }
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    async fn depth(&self, source: &Source) -> Result<Depth> {
+        let backlog = self.source(source)?;
+        let now = backlog.clock.now();
+        let mut depth = backlog.with(|state, effects| {
+            state.tick(now);
+            state.sweep(now, &backlog.options, effects);
+            state.depth()
+        });
+        depth.ready += backlog.feed().map_or(0, crate::topic::Feed::unfetched);
+        Ok(depth)
+    }
+
+    async fn lag(&self, source: &Source) -> Result<u64> {
+        Ok(self.depth(source).await?.open())
+    }
+
+    async fn positions(&self, source: &Source) -> Result<Vec<SourcePosition>> {
+        let backlog = self.source(source)?;
+        let Some(feed) = backlog.feed() else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{source} is not a subscription of a topic: it has no log and no positions"),
+            ));
+        };
+        let state = backlog.lock();
+        let fetched = feed.cursor();
+        let position = SourcePosition {
+            partition: 0,
+            current: state.lowest_waiting().unwrap_or(fetched).min(fetched),
+            committed: state.lowest_open().unwrap_or(fetched).min(fetched),
+            end: feed.log().end(),
+        };
+        Ok(vec![position])
+    }
+
+    async fn browse(&self, source: &Source, max: usize) -> Result<Vec<Browsed>> {
+        let backlog = self.source(source)?;
+        let now = backlog.clock.now();
+        let mut browsed: Vec<Browsed> = {
+            let state = backlog.lock();
+            let live = state.ready().filter(|entry| entry.expires > now);
+            live.take(max).map(|entry| Browsed { message: entry.message.clone(), attempts: entry.attempts }).collect()
+        };
+        if let Some(feed) = backlog.feed() {
+            let more = feed.peek(max - browsed.len());
+            browsed.extend(more.into_iter().map(|message| Browsed { message, attempts: 0 }));
+        }
+        Ok(browsed)
+    }
+
+    async fn dead_letters(&self, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
+        let backlog = self.source(source)?;
+        let now = backlog.clock.now();
+        Ok(backlog.with(|state, effects| {
+            state.tick(now);
+            state.sweep(now, &backlog.options, effects);
+            let letter = |dead: &crate::backlog::Dead| DeadLetter {
+                message: dead.entry.message.clone(),
+                origin: source.clone(),
+                reason: dead.reason.clone(),
+                attempts: dead.entry.attempts,
+                redriven: u32::from(dead.entry.redriven),
+                at: dead.at,
+            };
+            state.dead.iter().take(max).map(letter).collect()
+        }))
+    }
+
+    async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
+        let backlog = self.source(source)?;
+        Ok(backlog.with(|state, effects| {
+            let limit = if let Redrive::First(count) = which { count } else { usize::MAX };
+            let wanted = |dead: &crate::backlog::Dead| match &which {
+                Redrive::All | Redrive::First(_) => true,
+                Redrive::Ids(ids) => ids.contains(dead.entry.message.id()),
+            };
+            let mut count = 0;
+            for dead in std::mem::take(&mut state.dead) {
+                if count < limit && wanted(&dead) {
+                    count += 1;
+                    backlog.redrive(state, dead.entry, effects);
+                } else {
+                    state.dead.push_back(dead);
+                }
+            }
+            count as u64
+        }))
+    }
+
+    async fn purge(&self, source: &Source, part: Part) -> Result<Option<u64>> {
+        let backlog = self.source(source)?;
+        let count = match part {
+            Part::Dead => std::mem::take(&mut backlog.lock().dead).len() as u64,
+            Part::Live => {
+                let mut effects = Effects::default();
+                let mut state = backlog.lock();
+                let unfetched = backlog.feed().map_or(0, |feed| {
+                    let unfetched = feed.unfetched();
+                    feed.skip_to_end();
+                    unfetched
+                });
+                let count = state.purge(&mut effects) + unfetched;
+                drop(state);
+                effects.run();
+                count
+            }
+        };
+        backlog.room_came();
+        Ok(Some(count))
+    }
+
+    async fn unsubscribe(&self, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
+        self.check_open()?;
+        let physical = self.physical(&Destination::Topic(topic.clone()));
+        let removed = self.server().topic(&physical).is_some_and(|topic| topic.unsubscribe(name));
+        if removed {
+            return Ok(());
+        }
+        let source = Source::Subscription(topic.clone(), name.clone());
+        Err(Error::new(ErrorKind::NotFound, format!("{source} does not exist")))
+    }
+}

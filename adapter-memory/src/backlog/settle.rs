@@ -1,0 +1,164 @@
+//! Settling deliveries: the returning half of the hot path.
+
+use std::time::Duration;
+
+use messaging_core::{Acked, DeadLetterReason, Delivery, Error, ErrorKind, Flow, Result, Settlement};
+
+use super::Backlog;
+use super::effects::Effects;
+use super::entry::{Entry, Leased};
+use super::state::State;
+
+impl Backlog {
+    pub(crate) fn settle(&self, tag: u64, how: Settlement) -> Result<()> {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        let Some(leased) = state.leases.take(tag) else { return Err(stale()) };
+        let consumer = leased.consumer;
+        let result = match how {
+            Settlement::Ack => {
+                self.done(&mut state, leased, &mut effects);
+                Ok(())
+            }
+            Settlement::Retry { after } => {
+                self.retry(&mut state, leased, after, &mut effects);
+                Ok(())
+            }
+            Settlement::Release => {
+                let mut leased = leased;
+                leased.entry.attempts -= 1;
+                state.return_lease(leased);
+                state.wake_one(&mut effects);
+                Ok(())
+            }
+            Settlement::DeadLetter(reason) => self.dead_letter(&mut state, leased, *reason, &mut effects),
+        };
+        self.admit_more(&mut state, consumer, &mut effects);
+        drop(state);
+        effects.run();
+        result
+    }
+
+    pub(crate) fn ack_many(&self, tags: &[u64]) -> Acked {
+        self.with(|state, effects| {
+            let mut sum = Acked::default();
+            let mut consumer = None;
+            for tag in tags {
+                match state.leases.take(*tag) {
+                    Some(leased) => {
+                        consumer = Some(leased.consumer);
+                        self.done(state, leased, effects);
+                        sum.acked += 1;
+                    }
+                    None => sum.stale += 1,
+                }
+            }
+            if let Some(consumer) = consumer {
+                self.admit_more(state, consumer, effects);
+            }
+            sum
+        })
+    }
+
+    pub(crate) fn extend(&self, tag: u64, by: Duration) -> Result<()> {
+        let until = self.clock.after(by);
+        let mut state = self.lock();
+        let leased = state.leases.get_mut(tag).ok_or_else(stale)?;
+        leased.until = leased.until.max(until);
+        Ok(())
+    }
+
+    /// A delivery is done for good.
+    pub(crate) fn done(&self, state: &mut State, leased: Leased, effects: &mut Effects) {
+        let Leased { entry, consumer, until: _ } = leased;
+        state.count_settled(consumer);
+        state.let_go(consumer);
+        state.finish(entry, effects);
+        if !state.parking.is_empty() {
+            self.admit_parked(state, effects);
+        }
+    }
+
+    fn retry(&self, state: &mut State, leased: Leased, after: Duration, effects: &mut Effects) {
+        let Leased { mut entry, consumer, until: _ } = leased;
+        let hold = state.member(consumer).is_some_and(|member| member.hold);
+        state.count_settled(consumer);
+        state.let_go(consumer);
+        if !hold {
+            state.free_lane(&entry);
+            entry.owns_lane = false;
+        }
+        if after.is_zero() {
+            if entry.owns_lane {
+                state.ready.put_back(entry)
+            } else {
+                state.ready.push_back(entry)
+            }
+            state.wake_one(effects);
+        } else {
+            state.delay(entry, self.clock.after(after), effects);
+        }
+    }
+
+    /// Moves a message to the dead letter, or lets it wait for another try if the dead letter cannot take it.
+    fn dead_letter(
+        &self,
+        state: &mut State,
+        leased: Leased,
+        reason: DeadLetterReason,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let refused = if state.fail_dead_letters > 0 {
+            state.fail_dead_letters -= 1;
+            Some(Error::new(ErrorKind::Unreachable, "the dead letter cannot be reached"))
+        } else if state.dead.len() >= self.options.capacity {
+            Some(Error::new(
+                ErrorKind::Full,
+                format!(
+                    "the dead letter holds {} messages, which is the capacity: redrive or purge some",
+                    state.dead.len()
+                ),
+            ))
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            let wait = Delivery::drop_backoff(leased.entry.attempts.max(2));
+            self.retry(state, leased, wait, effects);
+            return Err(error.with_context("message", format_args!("kept, again in {wait:?}")));
+        }
+        let Leased { entry, consumer, until: _ } = leased;
+        state.count_settled(consumer);
+        state.let_go(consumer);
+        state.settle_accounts(&entry);
+        state.bury(Entry { owns_lane: false, ..entry }, reason);
+        if !state.parking.is_empty() {
+            self.admit_parked(state, effects);
+        }
+        Ok(())
+    }
+
+    /// Wakes a consumer that waited because it held all it may, and whoever is next for what became ready.
+    fn admit_more(&self, state: &mut State, consumer: u32, effects: &mut Effects) {
+        if !self.has_more(state) {
+            return;
+        }
+        if let Some(member) = state.member_mut(consumer)
+            && !member.in_line
+            && member.flow == Flow::Running
+            && let Some(waker) = member.waker.take()
+        {
+            effects.wake(waker);
+            return;
+        }
+        state.wake_one(effects);
+    }
+}
+
+#[cold]
+pub(crate) fn stale() -> Error {
+    Error::new(
+        ErrorKind::StaleDelivery,
+        "the delivery has moved on to another consumer or was settled: nothing was changed; make the handler faster or the lease longer",
+    )
+}

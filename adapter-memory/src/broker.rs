@@ -1,0 +1,347 @@
+//! The broker handle: names, topology, opening and closing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use messaging_core::{
+    Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
+    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Namespace,
+    PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions,
+    Subscriber, TopicName, TopologyMode, Transaction, Usage, join,
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::DRIVER;
+use crate::backlog::Backlog;
+use crate::capabilities;
+use crate::config::DestinationOptions;
+use crate::consumer::{Attachment, MemoryDeliveries};
+use crate::publisher::{Assumed, MemoryPublisher, Sends, Target};
+use crate::request::MemoryRequester;
+use crate::server::{Link, Server};
+use crate::topic::Topic;
+use crate::transaction::MemoryTransaction;
+
+/// One connection to a memory server. Clones are the same connection.
+#[derive(Clone)]
+pub(crate) struct MemoryBroker(Arc<Inner>);
+
+struct Inner {
+    name: BrokerName,
+    namespace: Option<Namespace>,
+    topology: TopologyMode,
+    defaults: DestinationOptions,
+    destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+    server: Arc<Server>,
+    closed: Arc<AtomicBool>,
+    consumers: Mutex<Vec<Weak<Attachment>>>,
+    senders: Mutex<Vec<Weak<Sends>>>,
+}
+
+/// Opens a broker: the connect function of [`DRIVER`].
+pub(crate) fn connect(options: ConnectOptions) -> Connecting {
+    Box::pin(async move {
+        let server = Server::at(&options.url);
+        Ok(Arc::new(MemoryBroker::open(server, options)?) as Arc<dyn Broker>)
+    })
+}
+
+impl MemoryBroker {
+    pub(crate) fn with_defaults(server: Arc<Server>) -> Self {
+        Self::build(
+            server,
+            BrokerName::main(),
+            None,
+            TopologyMode::Create,
+            DestinationOptions::default(),
+            BTreeMap::new(),
+        )
+    }
+
+    pub(crate) fn open(server: Arc<Server>, options: ConnectOptions) -> Result<Self> {
+        let ConnectOptions { name, url, namespace, topology, destinations, settings } = options;
+        if url.user().is_some() || !url.path().is_empty() || url.hosts().len() > 1 {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{url} is not an address of a memory broker: write \"memory://\" or \"memory://name\", with parameters after \"?\""
+                ),
+            ));
+        }
+        let defaults = DestinationOptions::default().with(settings)?.with(url.parameters())?;
+        let with_options = |(destination, settings): (Destination, DestinationSettings)| {
+            let options = defaults.clone().with_destination(&settings)?;
+            Ok((destination, (settings.native, options)))
+        };
+        let destinations = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
+        Ok(Self::build(server, name, namespace, topology, defaults, destinations))
+    }
+
+    fn build(
+        server: Arc<Server>,
+        name: BrokerName,
+        namespace: Option<Namespace>,
+        topology: TopologyMode,
+        defaults: DestinationOptions,
+        destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+    ) -> Self {
+        let closed = Arc::default();
+        let (consumers, senders) = Default::default();
+        Self(Arc::new(Inner { name, namespace, topology, defaults, destinations, server, closed, consumers, senders }))
+    }
+
+    pub(crate) fn server(&self) -> &Arc<Server> {
+        &self.0.server
+    }
+
+    pub(crate) fn topology(&self) -> TopologyMode {
+        self.0.topology
+    }
+
+    /// The name of a destination at the server.
+    pub(crate) fn physical(&self, destination: &Destination) -> String {
+        if let Some((Some(native), _)) = self.0.destinations.get(destination) {
+            return native.clone();
+        }
+        let namespace = self.0.namespace.as_ref();
+        match destination {
+            Destination::Queue(queue) => join(namespace, &[queue.as_str()]),
+            Destination::Topic(topic) => join(namespace, &[topic.as_str()]),
+            Destination::Reply(address) => address.as_str().to_owned(),
+        }
+    }
+
+    pub(crate) fn options(&self, destination: &Destination) -> &DestinationOptions {
+        self.0.destinations.get(destination).map_or(&self.0.defaults, |(_, options)| options)
+    }
+
+    /// The backlog of a source.
+    pub(crate) fn source(&self, source: &Source) -> Result<Arc<Backlog>> {
+        self.check_open()?;
+        let destination = match source {
+            Source::Queue(queue) => Destination::Queue(queue.clone()),
+            Source::Subscription(topic, _) => Destination::Topic(topic.clone()),
+        };
+        self.server().source(Some(&self.physical(&destination)), source)
+    }
+
+    /// The queue, made or verified by the topology mode; none if it is only assumed.
+    pub(crate) fn queue(&self, name: &QueueName) -> Result<Option<Arc<Backlog>>> {
+        let destination = Destination::Queue(name.clone());
+        let (physical, options) = (self.physical(&destination), self.options(&destination));
+        let make = || Backlog::queue(Source::Queue(name.clone()), options.clone(), self.server().clock);
+        let queue = match self.0.topology {
+            TopologyMode::Create => self.server().queue_or_insert(&physical, make),
+            TopologyMode::Verify => self.server().queue(&physical).ok_or_else(|| missing(&destination, &physical))?,
+            TopologyMode::Assume => return Ok(self.server().queue(&physical)),
+        };
+        same(&destination, &queue.options, options)?;
+        if options.order == messaging_core::Order::ByKey {
+            queue.lock().keep_order();
+        }
+        Ok(Some(queue))
+    }
+
+    /// The topic, made or verified by the topology mode; none if it is only assumed.
+    pub(crate) fn topic(&self, name: &TopicName) -> Result<Option<Arc<Topic>>> {
+        let destination = Destination::Topic(name.clone());
+        let (physical, options) = (self.physical(&destination), self.options(&destination));
+        let topic = match self.0.topology {
+            TopologyMode::Create => self.server().topic_or_insert(&physical, options.clone(), name),
+            TopologyMode::Verify => self.server().topic(&physical).ok_or_else(|| missing(&destination, &physical))?,
+            TopologyMode::Assume => return Ok(self.server().topic(&physical)),
+        };
+        same(&destination, &topic.options, options)?;
+        Ok(Some(topic))
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again"));
+        }
+        Ok(())
+    }
+
+    /// Fails as a connection attempt does while the server is stopped.
+    fn check_link(&self) -> Result<()> {
+        self.check_open()?;
+        match self.server().link() {
+            Link::Up => Ok(()),
+            Link::Down => Err(Error::new(ErrorKind::Unreachable, "the memory server is stopped")),
+            Link::BlackHole => Err(Error::new(ErrorKind::Timeout, "the memory server does not answer")),
+        }
+    }
+
+    pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
+        let assumed = |is_queue| {
+            Target::Assumed(Assumed { physical: self.physical(destination), place: destination.to_string(), is_queue })
+        };
+        Ok(match destination {
+            Destination::Queue(queue) => self.queue(queue)?.map_or_else(|| assumed(true), Target::Queue),
+            Destination::Topic(topic) => self.topic(topic)?.map_or_else(|| assumed(false), Target::Topic),
+            Destination::Reply(address) => Target::Reply(address.clone()),
+        })
+    }
+
+    /// The consumers that were opened here and are still there.
+    pub(crate) fn consumers(&self) -> Vec<Arc<Attachment>> {
+        self.0.consumers.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn scope(&self, place: impl fmt::Display) -> Scope {
+        Scope::new(self.0.name.clone(), DRIVER.name, place)
+    }
+
+    fn consumer(
+        &self,
+        place: impl fmt::Display,
+        backlog: Arc<Backlog>,
+        ephemeral_of: Option<Arc<Topic>>,
+        options: &ConsumeOptions,
+    ) -> Consumer {
+        let capabilities = Arc::new(capabilities::of(&backlog.options));
+        let deliveries =
+            MemoryDeliveries::attach(self.server(), backlog, ephemeral_of, options, Arc::clone(&capabilities));
+        let mut consumers = self.0.consumers.lock();
+        consumers.retain(|known| known.strong_count() > 0);
+        consumers.push(deliveries.attachment());
+        drop(consumers);
+        Consumer::new(Box::new(deliveries), capabilities, self.scope(place))
+    }
+}
+
+fn missing(destination: &Destination, physical: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("{destination} does not exist as {physical:?}: create it, or use topology = create"),
+    )
+}
+
+fn same(destination: &Destination, is: &DestinationOptions, asked: &DestinationOptions) -> Result<()> {
+    let differences = is.differences(asked);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Mismatch,
+        format!(
+            "{destination} exists and differs: {}; change the configuration or the name; nothing was changed",
+            differences.join(", ")
+        ),
+    ))
+}
+
+#[async_trait]
+impl QueueConsumer for MemoryBroker {
+    async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
+        self.check_link()?;
+        let destination = Destination::Queue(queue.clone());
+        let backlog = self.queue(queue)?.ok_or_else(|| missing(&destination, &self.physical(&destination)))?;
+        Ok(self.consumer(destination, backlog, None, &options))
+    }
+}
+
+#[async_trait]
+impl Subscriber for MemoryBroker {
+    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
+        self.check_link()?;
+        let SubscribeOptions { durability, start, filter, consume } = options;
+        let destination = Destination::Topic(topic.clone());
+        let found = self.topic(topic)?.ok_or_else(|| missing(&destination, &self.physical(&destination)))?;
+        Ok(match durability {
+            Durability::Durable(name) => {
+                let backlog = found.subscribe(&name, start, filter.as_ref())?;
+                self.consumer(Source::Subscription(topic.clone(), name), backlog, None, &consume)
+            }
+            Durability::Ephemeral => {
+                let backlog = found.attach(filter.as_ref());
+                self.consumer(format!("an ephemeral subscription of {destination}"), backlog, Some(found), &consume)
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    fn name(&self) -> &BrokerName {
+        &self.0.name
+    }
+
+    fn driver(&self) -> &'static str {
+        DRIVER.name
+    }
+
+    fn capabilities(&self, destination: &Destination, _usage: Usage<'_>) -> Capabilities {
+        capabilities::of(self.options(destination))
+    }
+
+    async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
+        self.check_link()?;
+        let target = self.target(destination)?;
+        let closed = Arc::clone(&self.0.closed);
+        let publisher =
+            MemoryPublisher::new(self.scope(destination), Arc::clone(self.server()), closed, target, options);
+        let mut senders = self.0.senders.lock();
+        senders.retain(|known| known.strong_count() > 0);
+        senders.push(Arc::downgrade(publisher.sends()));
+        Ok(Arc::new(publisher))
+    }
+
+    async fn requester(&self) -> Result<Arc<dyn Requester>> {
+        self.check_link()?;
+        Ok(Arc::new(MemoryRequester::new(self.clone())))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        self.check_link()?;
+        Ok(Box::new(MemoryTransaction::new(self.clone())))
+    }
+
+    fn admin(&self) -> &dyn Admin {
+        self
+    }
+
+    fn health(&self) -> Health {
+        if self.check_open().is_err() {
+            return Health::not_up(HealthState::Down, format!("broker {:?} was closed", self.0.name.as_str()));
+        }
+        match self.server().link() {
+            Link::Up => Health::up(),
+            Link::Down => Health::not_up(HealthState::Down, "the memory server is stopped"),
+            Link::BlackHole => Health::not_up(HealthState::Down, "the memory server does not answer"),
+        }
+    }
+
+    async fn close(&self, by: Instant) -> DrainReport {
+        if self.0.closed.swap(true, Ordering::AcqRel) {
+            return DrainReport::default();
+        }
+        let senders: Vec<_> = self.0.senders.lock().drain(..).filter_map(|sends| sends.upgrade()).collect();
+        for sends in senders {
+            sends.close();
+        }
+        let consumers = self.consumers();
+        for consumer in &consumers {
+            messaging_core::Control::set_flow(&**consumer, Flow::Stopped);
+            consumer.close();
+        }
+        let mut report = DrainReport::default();
+        for consumer in consumers {
+            report = report.and(consumer.drain(by).await);
+        }
+        report
+    }
+}
+
+impl fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBroker")
+            .field("name", &self.0.name)
+            .field("server", &self.0.server)
+            .finish_non_exhaustive()
+    }
+}

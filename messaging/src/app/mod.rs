@@ -1,0 +1,5 @@
+//! The runtime for listeners.
+
+mod policy;
+
+pub use self::policy::{AckMode, DeadLetterPolicy};

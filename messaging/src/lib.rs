@@ -1,0 +1,13 @@
+//! What an application depends on: configuration, codecs, drivers and the runtime for listeners, over any broker.
+
+mod app;
+pub mod codec;
+pub mod config;
+mod drivers;
+
+pub use messaging_core::*;
+
+pub use self::app::{AckMode, DeadLetterPolicy};
+pub use self::codec::{Codec, Codecs, Json, Named};
+pub use self::config::{Binding, Config, ConfigBuilder, ListenerConfig, RetryConfig, UsedAs};
+pub use self::drivers::{connect, drivers};
