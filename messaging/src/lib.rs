@@ -6,6 +6,8 @@ pub mod config;
 mod drivers;
 
 pub use messaging_core::*;
+#[cfg(feature = "macros")]
+pub use messaging_macros::{listener, listeners};
 
 pub use self::app::{AckMode, DeadLetterPolicy};
 pub use self::codec::{Codec, Codecs, Json, Named};
