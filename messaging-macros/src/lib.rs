@@ -21,14 +21,23 @@ use proc_macro::TokenStream;
 
 /// Makes a listener of an `async fn` whose arguments are extractors.
 ///
-/// ```ignore
+/// ```no_run
+/// use messaging::{App, HandlerError, Json, State, listener, listeners};
+/// # #[derive(Clone)] struct Shop;
+/// # #[derive(serde::Deserialize)] struct Order;
+/// # impl Shop { async fn store(&self, _: Order) -> std::io::Result<()> { Ok(()) } }
+///
 /// #[listener(queue = "orders", concurrency = 4, retry(attempts = 3))]
-/// async fn handle_order(Json(order): Json<Order>, State(db): State<Db>) -> Result<(), HandlerError> {
-///     db.store(order).await?;
+/// async fn handle_order(Json(order): Json<Order>, State(shop): State<Shop>) -> Result<(), HandlerError> {
+///     shop.store(order).await?;
 ///     Ok(())
 /// }
 ///
-/// App::new().state(db).mount(listeners![handle_order]).run().await?;
+/// # #[tokio::main]
+/// # async fn main() -> messaging::Result<()> {
+/// App::new().state(Shop).mount(listeners![handle_order]).run().await?;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// The function stays as it is, with its documentation and attributes, and can be called in a test. Beside it stands a
@@ -74,8 +83,19 @@ pub fn listener(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// A vector with the listeners of functions that have [`macro@listener`], for `App::mount`.
 ///
-/// ```ignore
-/// app.mount(listeners![handle_order, weather::show, weather::store])
+/// ```
+/// use messaging::{App, listener, listeners};
+///
+/// mod weather {
+///     #[messaging::listener(topic = "weather", ephemeral)]
+///     pub(crate) async fn show() {}
+/// }
+///
+/// #[listener(queue = "orders")]
+/// async fn handle_order() {}
+///
+/// let app = App::new().mount(listeners![handle_order, weather::show]);
+/// # drop(app);
 /// ```
 ///
 /// # Errors
