@@ -117,7 +117,7 @@ impl Bindings {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!(
-                    "binding {name:?} is not configured {}{}; or add [bindings.{name}]",
+                    "binding {name:?} is not configured {}: add [bindings.{name}]{}",
                     self.place,
                     hint(name, named.keys().map(String::as_str))
                 ),

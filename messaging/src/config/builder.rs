@@ -78,17 +78,30 @@ impl ConfigBuilder {
     /// [`ErrorKind::NotFound`] if a file is missing; [`ErrorKind::Config`] with every fault of what the layers say.
     pub fn build(self) -> Result<Config> {
         let environment = self.environment.unwrap_or_else(Environment::of_process);
+        let origin = origin_of(&self.texts);
         let figment = read_texts(self.texts)?;
         let mut faults = Vec::new();
         let figment = if self.overrides { add_overrides(figment, &environment, &mut faults) } else { figment };
         let figment = add_set(figment, self.set, &mut faults);
 
-        let reader = Reader { figment: &figment, environment: &environment, faults: faults.into() };
+        let reader = Reader { figment: &figment, environment: &environment, origin: &origin, faults: faults.into() };
         let (tag, entries) = root_of(&figment);
         let parts = read::read(Table::root(&reader, tag, entries));
         let faults = reader.faults.into_inner();
         if faults.is_empty() { Ok(Config(Arc::new(parts))) } else { Err(into_error(ErrorKind::Config, faults)) }
     }
+}
+
+/// Where the whole comes from: `in app.toml and local.toml`.
+fn origin_of(texts: &[Text]) -> String {
+    let names: Vec<String> = texts
+        .iter()
+        .map(|text| match text {
+            Text::File(path) => path.display().to_string(),
+            Text::Toml(_) => "the TOML text".to_owned(),
+        })
+        .collect();
+    if names.is_empty() { "in the code".to_owned() } else { format!("in {}", names.join(" and ")) }
 }
 
 /// Files and texts, in order. Nothing else is looked at if one cannot be read.
@@ -99,7 +112,7 @@ fn read_texts(texts: Vec<Text>) -> Result<Figment> {
     for text in texts {
         let (metadata, place, read) = match text {
             Text::File(path) => {
-                let place = path.display().to_string();
+                let place = format!("the configuration file {}", path.display());
                 let read = Format::of(&path).map_err(|why| (ErrorKind::Config, why)).and_then(|format| {
                     let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
                     // Some editors begin a file with a byte order mark.
@@ -119,7 +132,7 @@ fn read_texts(texts: Vec<Text>) -> Result<Figment> {
                 if fault != ErrorKind::NotFound {
                     kind = fault;
                 }
-                faults.push(format!("the configuration file {place} cannot be read: {why}"));
+                faults.push(format!("{place} cannot be read: {why}"));
             }
         }
     }
@@ -221,16 +234,8 @@ impl Provider for Layer {
 impl fmt::Debug for ConfigBuilder {
     /// Shows where values come from and none of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self
-            .texts
-            .iter()
-            .map(|text| match text {
-                Text::File(path) => path.display().to_string(),
-                Text::Toml(_) => "TOML text".to_owned(),
-            })
-            .collect();
         f.debug_struct("ConfigBuilder")
-            .field("files", &texts)
+            .field("texts", &origin_of(&self.texts))
             .field("overrides", &self.overrides)
             .field("set", &self.set.iter().map(|(path, _)| path).collect::<Vec<_>>())
             .finish_non_exhaustive()

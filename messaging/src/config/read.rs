@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, BrokerUrl, ConnectOptions, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions, QueueName,
-    TopologyMode,
+    BrokerName, BrokerUrl, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions,
+    QueueName, TopologyMode,
 };
 
 use super::binding::{Bindings, Bound};
@@ -16,8 +16,7 @@ use super::table::{Table, Zero};
 /// Reads everything. Only to be used if the reader has no faults afterwards.
 pub(super) fn read(mut root: Table<'_>) -> Parts {
     let namespace = root.parsed("namespace", "namespace", |text| Namespace::parse(text));
-    let mut brokers = read_brokers(&mut root, namespace.as_ref());
-    let names: Vec<BrokerName> = brokers.iter().map(|broker| broker.name.clone()).collect();
+    let (names, mut brokers) = read_brokers(&mut root, namespace.as_ref());
     let bindings = read_bindings(&mut root, names);
     for broker in &mut brokers {
         broker.destinations = bindings.destinations(&broker.name);
@@ -34,19 +33,28 @@ pub(super) fn read(mut root: Table<'_>) -> Parts {
     Parts { namespace, brokers, bindings, listeners, publishers, shutdown_timeout: app.unwrap_or(SHUTDOWN_TIMEOUT) }
 }
 
-fn read_brokers(root: &mut Table<'_>, namespace: Option<&Namespace>) -> Vec<ConnectOptions> {
-    let given = root.has("brokers");
-    let tables = root.named("brokers");
-    if !given || tables.as_ref().is_some_and(Vec::is_empty) {
-        root.fault("configures no broker: write for example [brokers.main] with url = \"memory://shop\"");
+/// The names of all brokers, also of those that have faults: what refers to them is not at fault.
+fn read_brokers(root: &mut Table<'_>, namespace: Option<&Namespace>) -> (Vec<BrokerName>, Vec<ConnectOptions>) {
+    if root.lacks("brokers") {
+        root.reader().fault(format!(
+            "no broker is configured {}: write for example [brokers.main] with url = \"memory://shop\"",
+            root.origin()
+        ));
     }
-    let tables = tables.unwrap_or_default();
-    tables.into_iter().filter_map(|(name, table)| read_broker(&name, table, namespace)).collect()
+    let (mut names, mut brokers) = (Vec::new(), Vec::new());
+    for (name, table) in root.named("brokers").unwrap_or_default() {
+        let name = BrokerName::parse(&name).map_err(|error| table.fault_of_name(&error)).ok();
+        names.extend(name.clone());
+        brokers.extend(read_broker(name, table, namespace));
+    }
+    (names, brokers)
 }
 
-fn read_broker(name: &str, mut table: Table<'_>, namespace: Option<&Namespace>) -> Option<ConnectOptions> {
-    let name =
-        BrokerName::parse(name).map_err(|error| table.fault(format_args!("is not valid: {}", error.text()))).ok();
+fn read_broker(
+    name: Option<BrokerName>,
+    mut table: Table<'_>,
+    namespace: Option<&Namespace>,
+) -> Option<ConnectOptions> {
     if !table.has("url") {
         table.fault("has no \"url\": write for example url = \"memory://shop\"");
     }
@@ -65,13 +73,14 @@ fn read_bindings(root: &mut Table<'_>, brokers: Vec<BrokerName>) -> Bindings {
         [only] => Some(only.clone()),
         several => several.iter().find(|name| **name == BrokerName::main()).cloned(),
     };
-    let mut place = root.place();
+    let mut place = root.origin();
     let named = root.named("bindings").map(|tables| {
         let mut named = BTreeMap::new();
         for (name, table) in tables {
             // A binding's name has the form of a destination's, which it stands for where there is no table.
             if let Err(error) = QueueName::parse(&name) {
-                table.fault(format_args!("is not valid: {}", error.text().replacen("queue", "binding", 1)));
+                let text = error.text().replacen("queue", "binding", 1);
+                table.fault_of_name(&Error::new(ErrorKind::InvalidName, text));
             }
             place = table.origin();
             if let Some(bound) = Bound::read(table, &brokers, default.as_ref()) {
@@ -82,8 +91,9 @@ fn read_bindings(root: &mut Table<'_>, brokers: Vec<BrokerName>) -> Bindings {
     });
     let bindings = Bindings { place, named, brokers, default };
     for (one, other, destination) in bindings.conflicts() {
-        root.fault(format_args!(
-            "has [bindings.{one}] and [bindings.{other}] say different things about {destination}: say it in one of them"
+        root.reader().fault(format!(
+            "[bindings.{one}] and [bindings.{other}] {} say different things about {destination}: say it in one of them",
+            bindings.place
         ));
     }
     bindings

@@ -17,6 +17,8 @@ use super::expand::Environment;
 pub(super) struct Reader<'a> {
     pub(super) figment: &'a Figment,
     pub(super) environment: &'a Environment,
+    /// Where the whole comes from: `in app.toml`.
+    pub(super) origin: &'a str,
     pub(super) faults: RefCell<Vec<String>>,
 }
 
@@ -29,7 +31,7 @@ impl Reader<'_> {
     /// Where a value comes from: `in app.toml`, `from the environment variable …`.
     pub(super) fn origin(&self, tag: Tag) -> String {
         match self.figment.get_metadata(tag) {
-            None => "in the configuration".to_owned(),
+            None => self.origin.to_owned(),
             Some(metadata) => match metadata.source.as_ref().and_then(|source| source.file_path()) {
                 Some(path) => format!("in {}", path.display()),
                 None => metadata.name.clone().into_owned(),
@@ -142,6 +144,11 @@ impl<'r> Table<'r> {
         self.reader
     }
 
+    /// Whether a key is missing, or is a table of nothing.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.entries.get(key).is_none_or(|value| value.as_dict().is_some_and(Dict::is_empty))
+    }
+
     /// Whether a key is there and was not taken yet.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
@@ -149,8 +156,12 @@ impl<'r> Table<'r> {
 
     /// Keeps a fault about the table as a whole.
     pub(super) fn fault(&self, why: impl Display) {
-        let place = self.place();
-        self.reader.fault(format!("{place} {why}"));
+        self.reader.fault(format!("{} {why}", self.place()));
+    }
+
+    /// Keeps what a parser says about the name of the table.
+    pub(super) fn fault_of_name(&self, error: &Error) {
+        self.reader.fault(format!("{}: {}", self.place(), error.text()));
     }
 
     /// Keeps a fault about a key that is there or missing.
@@ -198,7 +209,7 @@ impl<'r> Table<'r> {
                 self.reader
                     .fault(format!("{place} is not a valid {what} (the value is not shown: it may be a secret)"));
             }
-            Err(error) => self.reader.fault(format!("{place} is not valid: {}", error.text())),
+            Err(error) => self.reader.fault(format!("{place}: {}", error.text())),
         }
         None
     }
