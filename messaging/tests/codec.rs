@@ -1,5 +1,7 @@
 //! Payloads to values and back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 

@@ -13,7 +13,8 @@ use serde::Serialize;
 use super::expand::Environment;
 use super::format::Format;
 use super::loaded::Config;
-use super::table::{Reader, Table, environment_origin, into_error};
+use super::reader::{Reader, environment_origin, into_error};
+use super::table::Table;
 use super::{read, variables};
 
 /// A configuration of several layers. However they are added, files come first, then environment variables, then what the
