@@ -191,6 +191,9 @@ fn split_path(path: &str) -> Option<Vec<String>> {
         if key.is_empty() || key.contains('"') {
             return None;
         }
+        if keys.len() == variables::PARTS_MAX {
+            return None;
+        }
         keys.push(key.to_owned());
         if after.is_empty() {
             return Some(keys);

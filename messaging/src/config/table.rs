@@ -290,7 +290,7 @@ impl<'r> Table<'r> {
         Table { reader: self.reader, path, tag, entries, known: Vec::new(), named }
     }
 
-    /// What only the driver knows; empty settings where the key is missing, so that they too know their place.
+    /// What only the driver knows; the default where the key is missing.
     pub(super) fn settings(&mut self, key: &'static str) -> Settings {
         let Some(table) = self.table(key) else { return Settings::default() };
         let entries: Vec<(String, serde_json::Value)> = table
