@@ -180,9 +180,37 @@ fn unanswered() -> Error {
 pub(crate) struct MemoryDeliveries {
     attachment: Arc<Attachment>,
     settler: Arc<dyn Settler>,
-    /// Set to the earliest deadline while waiting.
-    timer: Option<Pin<Box<Sleep>>>,
-    timer_at: u64,
+    timer: Timer,
+}
+
+/// Set to the earliest deadline while a consumer waits.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    at: u64,
+}
+
+impl Timer {
+    /// Whether the deadline has come; otherwise the timer is set to it.
+    fn poll(&mut self, instant: Option<Instant>, at: u64, cx: &mut Context<'_>) -> bool {
+        let Some(instant) = instant else { return false };
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                if self.at != at {
+                    sleep.as_mut().reset(instant);
+                }
+                sleep
+            }
+            none => none.insert(Box::pin(tokio::time::sleep_until(instant))),
+        };
+        self.at = at;
+        let is_due = sleep.as_mut().poll(cx).is_ready();
+        if is_due {
+            // A timer that has fired must be set anew before it is polled again.
+            self.sleep = None;
+        }
+        is_due
+    }
 }
 
 impl MemoryDeliveries {
@@ -203,40 +231,18 @@ impl MemoryDeliveries {
             capabilities,
         });
         server.attach(&attachment);
-        Self { settler: Arc::clone(&attachment) as Arc<dyn Settler>, attachment, timer: None, timer_at: NEVER }
+        Self { settler: Arc::clone(&attachment) as Arc<dyn Settler>, attachment, timer: Timer::default() }
     }
 
     pub(crate) fn attachment(&self) -> Weak<Attachment> {
         Arc::downgrade(&self.attachment)
-    }
-
-    /// Whether the deadline has come; otherwise the timer is set to it.
-    fn poll_deadline(&mut self, until: u64, cx: &mut Context<'_>) -> bool {
-        let Some(at) = self.attachment.backlog.clock.instant(until) else { return false };
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                if self.timer_at != until {
-                    timer.as_mut().reset(at);
-                }
-                timer
-            }
-            none => none.insert(Box::pin(tokio::time::sleep_until(at))),
-        };
-        self.timer_at = until;
-        let is_due = timer.as_mut().poll(cx).is_ready();
-        if is_due {
-            // A timer that has fired must be set anew before it is polled again.
-            self.timer = None;
-            self.timer_at = NEVER;
-        }
-        is_due
     }
 }
 
 #[async_trait]
 impl Deliveries for MemoryDeliveries {
     fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
-        let Attachment { server, backlog, id, .. } = &*Arc::clone(&self.attachment);
+        let Attachment { server, backlog, id, .. } = &*self.attachment;
         if server.is_disturbed() && server.link() != Link::Up {
             backlog.with(|state, _| state.wait_for_link(*id, cx.waker()));
             return Poll::Pending;
@@ -254,7 +260,7 @@ impl Deliveries for MemoryDeliveries {
                 Step::Gone => return Poll::Ready(Err(gone(backlog.source.as_ref()))),
                 Step::Wait { until: NEVER } => return Poll::Pending,
                 Step::Wait { until } => {
-                    if !self.poll_deadline(until, cx) {
+                    if !self.timer.poll(backlog.clock.instant(until), until, cx) {
                         return Poll::Pending;
                     }
                 }

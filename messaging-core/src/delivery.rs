@@ -91,12 +91,14 @@ pub struct Delivery(Option<(Unsettled, Arc<dyn Settler>)>);
 #[allow(clippy::expect_used, reason = "see WHOLE: each method that takes the parts consumes the delivery")]
 impl Delivery {
     /// Makes a delivery; adapters call this.
+    #[inline]
     pub fn new(unsettled: Unsettled, settler: Arc<dyn Settler>) -> Self {
         Self(Some((unsettled, settler)))
     }
 
     /// The message.
     #[must_use]
+    #[inline]
     pub fn message(&self) -> &Message {
         &self.unsettled().message
     }
@@ -104,6 +106,7 @@ impl Delivery {
     /// Which attempt this is, counted from 1; how exactly is the capability
     /// [`attempts`](Capabilities::attempts).
     #[must_use]
+    #[inline]
     pub fn attempt(&self) -> u32 {
         self.unsettled().attempt
     }
@@ -125,6 +128,7 @@ impl Delivery {
     /// # Errors
     /// [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) if the delivery has moved on to another consumer;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the broker was closed.
+    #[inline]
     pub fn ack(self) -> Outcome {
         self.settle(Settlement::Ack)
     }
@@ -188,6 +192,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for the method of that settlement.
+    #[inline]
     pub fn settle(self, how: Settlement) -> Outcome {
         let (unsettled, settler) = self.into_parts();
         settler.settle(unsettled, how)
@@ -196,6 +201,7 @@ impl Delivery {
     /// Takes the delivery apart without settling it. For adapters that settle in their own way, as in a transaction; whoever
     /// calls this owes the settlement.
     #[must_use]
+    #[inline]
     pub fn into_parts(mut self) -> (Unsettled, Arc<dyn Settler>) {
         self.0.take().expect(WHOLE)
     }
@@ -243,16 +249,19 @@ impl Delivery {
         }
     }
 
+    #[inline]
     fn unsettled(&self) -> &Unsettled {
         &self.0.as_ref().expect(WHOLE).0
     }
 
+    #[inline]
     fn settler(&self) -> &Arc<dyn Settler> {
         &self.0.as_ref().expect(WHOLE).1
     }
 }
 
 impl Drop for Delivery {
+    #[inline]
     fn drop(&mut self) {
         if let Some((unsettled, settler)) = self.0.take() {
             let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());

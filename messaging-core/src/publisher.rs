@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use crate::{Error, ErrorKind, InFlight, Message, Outcome, Position, Result, Room, Scope};
@@ -126,6 +127,8 @@ pub trait PublisherExt: Publisher {
     fn publish(&self, message: impl Into<Message> + Send) -> impl Future<Output = Result<Receipt>> + Send {
         let message = message.into();
         async move {
+            // Yields from time to time, also when every publish is answered at once, so that consumers have their turn.
+            coop::consume_budget().await;
             let room = match self.in_flight().try_room(message.size()) {
                 Some(room) => room,
                 None => self.in_flight().room(message.size()).await.map_err(|error| self.scope().explain(error))?,
@@ -148,6 +151,7 @@ pub trait PublisherExt: Publisher {
             let mut rest = messages;
             let mut waiting = Vec::new();
             while !rest.is_empty() {
+                coop::consume_budget().await;
                 let (count, room) = match self.in_flight().room_for_many(rest.iter().map(Message::size)).await {
                     Ok(room) => room,
                     Err(_) => {

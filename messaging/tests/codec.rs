@@ -1,5 +1,7 @@
 //! Payloads to values and back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 
@@ -296,4 +298,24 @@ fn a_codec_that_reads_nothing_is_found_out() {
     assert!(!error.to_string().contains("s3cret"), "{error}");
     let error = codecs.encode("application/x-idle", &1).unwrap_err();
     assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+#[test]
+fn values_that_encode_others_while_they_are_written() {
+    struct Outer;
+    impl Serialize for Outer {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let inner = Json("inner").into_message().unwrap().build().unwrap();
+            serializer.serialize_str(std::str::from_utf8(inner.payload()).unwrap())
+        }
+    }
+    for _ in 0..2 {
+        let message = Json(vec![Outer, Outer]).into_message().unwrap().build().unwrap();
+        assert_eq!(message.payload(), r#"["\"inner\"","\"inner\""]"#);
+    }
+    // A failure leaves nothing behind for the next, nor does a large one.
+    assert!(Json(HashMap::from([(vec![1_u8], 1)])).into_message().is_err());
+    let large = "x".repeat(1 << 20);
+    assert_eq!(Json(&large).into_message().unwrap().build().unwrap().payload().len(), large.len() + 2);
+    assert_eq!(Json(1).into_message().unwrap().build().unwrap().payload(), "1");
 }

@@ -1,5 +1,7 @@
 //! Which brokers this build can open, and what it says of those it cannot.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use messaging::{ErrorKind, connect, drivers};
 
 #[tokio::test]

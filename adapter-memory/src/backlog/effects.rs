@@ -14,13 +14,17 @@ pub(crate) struct Answer {
     pub(crate) receipt: Receipt,
 }
 
-/// Collected under a lock, run after it. Empty ones cost nothing: no vector allocates until it is used.
+/// Collected under a lock, run after it. The usual case, at most one to wake, is two words and allocates nothing.
 #[derive(Default)]
 pub(crate) struct Effects {
     waker: Option<Waker>,
+    more: Option<Box<More>>,
+}
+
+#[derive(Default)]
+struct More {
     wakers: Vec<Waker>,
     answers: Vec<Answer>,
-    last: Option<Entry>,
     dropped: Vec<Entry>,
 }
 
@@ -28,23 +32,38 @@ impl Effects {
     pub(crate) fn wake(&mut self, waker: Waker) {
         match &self.waker {
             None => self.waker = Some(waker),
-            Some(_) => self.wakers.push(waker),
+            Some(_) => self.more().wakers.push(waker),
         }
     }
 
     pub(crate) fn answer(&mut self, answer: Answer) {
-        self.answers.push(answer);
+        self.more().answers.push(answer);
     }
 
     /// Lets an entry go after the lock: its payload may be large, and its destructor foreign.
     pub(crate) fn drop_later(&mut self, entry: Entry) {
-        self.dropped.extend(self.last.replace(entry));
+        self.more().dropped.push(entry);
     }
 
+    #[inline]
     pub(crate) fn run(self) {
         if let Some(waker) = self.waker {
             waker.wake();
         }
+        if let Some(more) = self.more {
+            more.run();
+        }
+    }
+
+    #[cold]
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+}
+
+impl More {
+    #[cold]
+    fn run(self) {
         for waker in self.wakers {
             waker.wake();
         }

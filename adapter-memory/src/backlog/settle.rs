@@ -8,9 +8,13 @@ use super::Backlog;
 use super::effects::Effects;
 use super::entry::{Entry, Leased};
 use super::state::State;
+use crate::clock::nanos;
 
 impl Backlog {
     pub(crate) fn settle(&self, tag: u64, how: Settlement) -> Result<()> {
+        if how == Settlement::Ack {
+            return self.ack(tag);
+        }
         let mut effects = Effects::default();
         let mut state = self.lock();
         let Some(leased) = state.leases.take(tag) else { return Err(stale()) };
@@ -39,6 +43,24 @@ impl Backlog {
         result
     }
 
+    /// The usual settlement: what is let go of is dropped after the lock.
+    fn ack(&self, tag: u64) -> Result<()> {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        let Some(Leased { entry, consumer, until: _ }) = state.leases.take(tag) else { return Err(stale()) };
+        state.count_settled(consumer);
+        state.let_go(consumer);
+        state.settle_accounts(&entry);
+        if !state.parking.is_empty() {
+            self.admit_parked(&mut state, &mut effects);
+        }
+        self.admit_more(&mut state, consumer, &mut effects);
+        drop(state);
+        effects.run();
+        drop(entry);
+        Ok(())
+    }
+
     pub(crate) fn ack_many(&self, tags: &[u64]) -> Acked {
         self.with(|state, effects| {
             let mut sum = Acked::default();
@@ -61,11 +83,10 @@ impl Backlog {
     }
 
     pub(crate) fn extend(&self, tag: u64, by: Duration) -> Result<()> {
-        let until = self.clock.after(by);
+        let now = self.clock.now();
         let mut state = self.lock();
-        let leased = state.leases.get_mut(tag).ok_or_else(stale)?;
-        leased.until = leased.until.max(until);
-        Ok(())
+        state.leases.stamp(now);
+        if state.leases.keep_until(tag, now.saturating_add(nanos(by))) { Ok(()) } else { Err(stale()) }
     }
 
     /// A delivery is done for good.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use messaging_core::{DeadLetterReason, Depth};
 
 use super::effects::Effects;
-use super::entry::{Entry, Leased, Leases, NEVER};
+use super::entry::{Entry, Leased, Leases};
 use super::lanes::Lanes;
 use super::members::Member;
 use super::park::Parking;
@@ -37,8 +37,6 @@ pub(crate) struct State {
     /// Messages that are not settled, and the bytes of their payloads.
     open: usize,
     bytes: usize,
-    /// No lease ends before this.
-    pub(super) next_lease_end: u64,
     /// The topic will tell when it grows.
     pub(crate) waits_for_topic: bool,
     /// The queue or subscription was removed.
@@ -76,6 +74,7 @@ impl State {
     }
 
     /// Adds a message that was not here before.
+    #[inline]
     pub(crate) fn add(&mut self, entry: Entry, due: u64, effects: &mut Effects) {
         self.open += 1;
         self.bytes += entry.message.payload().len();
@@ -144,18 +143,14 @@ impl State {
         while let Some(entry) = self.delayed.pop_due(now) {
             if entry.owns_lane { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
         }
-        if self.next_lease_end <= now && self.leases.len() > 0 {
-            for leased in self.leases.take_where(|leased| leased.until <= now).into_iter().rev() {
-                self.return_lease(leased);
-            }
-            self.next_lease_end = self.leases.iter().map(|leased| leased.until).min().unwrap_or(NEVER);
+        for leased in self.leases.take_ended(now).into_iter().rev() {
+            self.return_lease(leased);
         }
     }
 
     /// When something will be due that is not now.
     pub(super) fn next_due(&self) -> u64 {
-        let lease_end = if self.leases.len() == 0 { NEVER } else { self.next_lease_end };
-        self.delayed.next_due().min(lease_end)
+        self.delayed.next_due().min(self.leases.next_end())
     }
 
     pub(super) fn bury(&mut self, entry: Entry, reason: DeadLetterReason) {

@@ -7,7 +7,7 @@ use messaging_core::{Delivery, Event, Flow, Position, Settler, Unsettled};
 
 use super::Backlog;
 use super::effects::Effects;
-use super::entry::{Entry, Leased};
+use super::entry::{Entry, NEVER};
 use super::state::State;
 
 /// What a poll came to.
@@ -35,10 +35,9 @@ impl Backlog {
         cx: &mut Context<'_>,
         out: &mut Vec<Delivery>,
     ) -> Step {
-        // One reading of the clock for all that this poll takes.
-        let now = self.clock.now();
         let mut effects = Effects::default();
-        let step = self.take_locked(&mut self.lock(), id, max, now, settler, cx, out, &mut effects);
+        let mut taking = Taking { backlog: self, id, settler, now: None };
+        let step = taking.take(&mut self.lock(), max, cx, out, &mut effects);
         effects.run();
         if let Some(feed) = self.feed() {
             // What was fetched made room for those that wait to publish.
@@ -46,15 +45,25 @@ impl Backlog {
         }
         step
     }
+}
 
-    #[allow(clippy::too_many_arguments, reason = "the lock has one caller, which owns all of these")]
-    fn take_locked(
-        &self,
+/// One poll. The clock is read at most once, and only if something depends on it.
+struct Taking<'a> {
+    backlog: &'a Backlog,
+    id: u32,
+    settler: &'a Arc<dyn Settler>,
+    now: Option<u64>,
+}
+
+impl Taking<'_> {
+    fn now(&mut self) -> u64 {
+        *self.now.get_or_insert_with(|| self.backlog.clock.now())
+    }
+
+    fn take(
+        &mut self,
         state: &mut State,
-        id: u32,
         max: usize,
-        now: u64,
-        settler: &Arc<dyn Settler>,
         cx: &mut Context<'_>,
         out: &mut Vec<Delivery>,
         effects: &mut Effects,
@@ -62,63 +71,87 @@ impl Backlog {
         if state.gone {
             return Step::Gone;
         }
-        let Some(member) = state.member(id) else { return Step::Closed };
-        if member.closed {
-            return Step::Closed;
-        }
-        let free = match member.flow {
+        let Some(member) = state.member(self.id).filter(|member| !member.closed) else { return Step::Closed };
+        let running = match member.flow {
             Flow::Stopped => return Step::Stopped,
-            Flow::Paused => 0,
-            Flow::Running => member.prefetch.saturating_sub(member.held).min(max),
+            Flow::Paused => false,
+            Flow::Running => true,
         };
-        let (lease, running) = (member.lease, member.flow == Flow::Running);
-        if state.next_due() <= now {
-            state.tick(now);
+        let free = if running { member.prefetch.saturating_sub(member.held).min(max) } else { 0 };
+        let lease = member.lease;
+        if state.delayed.len() > 0 || state.leases.wants_stamp() {
+            self.tick(state);
         }
-        let before = out.len();
-        while out.len() - before < free {
-            let Some(entry) = self.next_entry(state, id, free - (out.len() - before), now, effects) else { break };
-            out.push(self.lend(state, entry, id, now.saturating_add(lease), settler));
+        let mut taken = self.lend_many(state, free, lease, out, effects);
+        if taken == 0 {
+            // Before anybody waits, what depends on time is brought up to date; that may bring something to take.
+            self.tick(state);
+            taken = self.lend_many(state, free, lease, out, effects);
         }
-        let taken = out.len() - before;
-        let has_more = self.has_more(state);
-        if let Some(member) = state.member_mut(id) {
-            if taken > 0 {
-                member.held += taken;
-                member.in_line = false;
-                member.waker = None;
-            } else {
-                match &mut member.waker {
-                    Some(known) => known.clone_from(cx.waker()),
-                    None => member.waker = Some(cx.waker().clone()),
-                }
+        if taken == 0 {
+            return self.wait(state, running && free > 0, cx);
+        }
+        if let Some(member) = state.member_mut(self.id) {
+            member.held += taken;
+            member.in_line = false;
+            member.waker = None;
+        }
+        // There may be more than this one could take: the next in line goes on.
+        if self.backlog.has_more(state) {
+            state.wake_one(effects);
+        }
+        Step::Took(taken)
+    }
+
+    fn tick(&mut self, state: &mut State) {
+        let now = self.now();
+        state.leases.stamp(now);
+        state.tick(now);
+    }
+
+    fn wait(&self, state: &mut State, in_line: bool, cx: &mut Context<'_>) -> Step {
+        if let Some(member) = state.member_mut(self.id) {
+            match &mut member.waker {
+                Some(known) => known.clone_from(cx.waker()),
+                None => member.waker = Some(cx.waker().clone()),
             }
         }
-        if taken > 0 {
-            // There may be more than this one could take: the next in line goes on.
-            if has_more {
-                state.wake_one(effects);
-            }
-            if !state.parking.is_empty() {
-                self.admit_parked(state, effects);
-            }
-            return Step::Took(taken);
-        }
-        if running && free > 0 {
-            state.stand_in_line(id);
+        if in_line {
+            state.stand_in_line(self.id);
         }
         Step::Wait { until: state.next_due() }
     }
 
+    fn lend_many(
+        &mut self,
+        state: &mut State,
+        count: usize,
+        lease: u64,
+        out: &mut Vec<Delivery>,
+        effects: &mut Effects,
+    ) -> usize {
+        let mut lent = 0;
+        while lent < count
+            && let Some(entry) = self.next_entry(state, count - lent, effects)
+        {
+            out.push(self.lend(state, entry, lease));
+            lent += 1;
+        }
+        lent
+    }
+
     /// The next message that may be delivered: not expired, and its key's turn where order is kept.
-    fn next_entry(&self, state: &mut State, id: u32, want: usize, now: u64, effects: &mut Effects) -> Option<Entry> {
+    fn next_entry(&mut self, state: &mut State, want: usize, effects: &mut Effects) -> Option<Entry> {
         loop {
             if state.ready.is_empty() {
-                self.refill(state, id, want, now, effects);
+                self.refill(state, want, effects);
             }
             let entry = state.ready.pop()?;
-            if entry.expires <= now {
-                state.expire(entry, &self.options, effects);
+            if entry.expires != NEVER && entry.expires <= self.now() {
+                state.expire(entry, &self.backlog.options, effects);
+                if !state.parking.is_empty() {
+                    self.backlog.admit_parked(state, effects);
+                }
                 continue;
             }
             match &mut state.lanes {
@@ -133,28 +166,29 @@ impl Backlog {
     }
 
     /// Brings more of the topic's messages into a subscription.
-    fn refill(&self, state: &mut State, id: u32, want: usize, now: u64, effects: &mut Effects) {
-        let Some(feed) = self.feed() else { return };
-        if state.open() >= self.options.capacity {
+    fn refill(&mut self, state: &mut State, want: usize, effects: &mut Effects) {
+        let backlog = self.backlog;
+        let Some(feed) = backlog.feed() else { return };
+        if state.open() >= backlog.options.capacity {
             return;
         }
-        let pulled = feed.pull(want, now, state.waits_for_topic, &self.me, self.options.ephemeral_lag);
+        let lag = backlog.options.ephemeral_lag;
+        let pulled = feed.pull(want, || self.now(), state.waits_for_topic, &backlog.me, lag);
         state.waits_for_topic = pulled.registered;
         if pulled.missed > 0 {
-            state.push_event(id, Event::Gap { missed: Some(pulled.missed) }, effects);
+            state.push_event(self.id, Event::Gap { missed: Some(pulled.missed) }, effects);
         }
         for (entry, due) in pulled.entries {
             state.bring(entry, due, effects);
         }
     }
 
-    fn lend(&self, state: &mut State, mut entry: Entry, id: u32, until: u64, settler: &Arc<dyn Settler>) -> Delivery {
+    fn lend(&self, state: &mut State, mut entry: Entry, lease: u64) -> Delivery {
         entry.attempts += 1;
         let (message, attempt, redriven, offset) = (entry.message.clone(), entry.attempts, entry.redriven, entry.seq);
-        state.next_lease_end = if state.leases.len() == 0 { until } else { state.next_lease_end.min(until) };
-        let tag = state.leases.grant(Leased { entry, consumer: id, until });
-        let position = self.feed().map(|_| Position { partition: 0, offset });
+        let tag = state.leases.grant(entry, self.id, lease);
+        let position = self.backlog.feed().map(|_| Position { partition: 0, offset });
         let unsettled = Unsettled { message, tag, attempt, redriven: u32::from(redriven), position };
-        Delivery::new(unsettled, Arc::clone(settler))
+        Delivery::new(unsettled, Arc::clone(self.settler))
     }
 }

@@ -83,7 +83,7 @@ impl Feed {
     pub(crate) fn pull(
         &self,
         want: usize,
-        now: u64,
+        mut now: impl FnMut() -> u64,
         mut registered: bool,
         backlog: &Weak<Backlog>,
         lag: usize,
@@ -106,7 +106,7 @@ impl Feed {
             if !self.passes(record) {
                 continue;
             }
-            let due = if record.is_timed() && record.due > now { record.due } else { 0 };
+            let due = if record.due != 0 && record.due > now() { record.due } else { 0 };
             now_ready += usize::from(due == 0);
             let entry = Entry {
                 message: record.message.clone(),

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::feed::Feed;
 pub(crate) use self::log::{Appended, Log, LogState, tell};
-use crate::backlog::{Backlog, NEVER};
+use crate::backlog::Backlog;
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
 use crate::dedup::Dedup;
@@ -123,10 +123,4 @@ pub(crate) struct Record {
     pub(crate) at: u64,
     pub(crate) due: u64,
     pub(crate) expires: u64,
-}
-
-impl Record {
-    pub(crate) fn is_timed(&self) -> bool {
-        self.due != 0 || self.expires != NEVER
-    }
 }

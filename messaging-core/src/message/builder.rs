@@ -164,7 +164,7 @@ impl MessageBuilder {
             self.fail(error);
         }
         match self.fault {
-            None => Ok(Message(Arc::new(self.parts))),
+            None => Ok(self.finish()),
             Some(error) => Err(error),
         }
     }
@@ -173,6 +173,11 @@ impl MessageBuilder {
     /// formed stay as they are or are left out; nothing of it is checked again.
     #[must_use]
     pub fn build_foreign(self) -> Message {
+        self.finish()
+    }
+
+    fn finish(mut self) -> Message {
+        self.parts.header_bytes = u32::try_from(self.parts.headers.byte_len()).unwrap_or(u32::MAX);
         Message(Arc::new(self.parts))
     }
 

@@ -77,9 +77,9 @@ impl Codecs {
     /// [`ErrorKind::Codec`] if no codec writes that type, or the format cannot express the value.
     pub fn encode<T: Serialize + ?Sized>(&self, content_type: &str, value: &T) -> Result<MessageBuilder> {
         let payload = match self.find(content_type) {
-            Some(Found::Json) => serde_json::to_vec(value).map_err(|error| fault::unencodable("JSON", error))?,
+            Some(Found::Json) => json::encode(value)?,
             Some(Found::Other(codec)) => {
-                codec.encode_any(&value).map_err(|error| fault::unencodable(content_type, error))?
+                codec.encode_any(&value).map_err(|error| fault::unencodable(content_type, error))?.into()
             }
             None => return Err(self.unknown(content_type)),
         };

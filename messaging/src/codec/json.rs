@@ -1,5 +1,8 @@
 //! JSON: always there, called without a detour.
 
+use std::cell::Cell;
+
+use bytes::Bytes;
 use messaging_core::{Error, Message, MessageBuilder, Result};
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::Serialize;
@@ -24,9 +27,7 @@ impl<T: Serialize> Json<T> {
     /// [`ErrorKind::Codec`](messaging_core::ErrorKind::Codec) if JSON cannot express the value, such as a map whose keys
     /// are not text.
     pub fn into_message(self) -> Result<MessageBuilder> {
-        let payload = serde_json::to_vec(&self.0).map_err(|error| fault::unencodable("JSON", error))?;
-        // One that fits exactly becomes `Bytes` without another allocation for its spare room.
-        Ok(Message::builder(payload).content_type(JSON))
+        Ok(Message::builder(encode(&self.0)?).content_type(JSON))
     }
 
     /// As [`into_message`](Self::into_message), with the type's name as the message's type.
@@ -46,10 +47,32 @@ impl<T: DeserializeOwned> Json<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Codec`](messaging_core::ErrorKind::Codec) that names the message, its content type, and the place in the payload;
-    /// never what the payload holds.
+    /// never a value the payload holds. The place is a path of fields, indices and keys of maps.
     pub fn decode(message: &Message) -> Result<Self> {
         decode(message).map(Self)
     }
+}
+
+thread_local! {
+    /// Kept from one message to the next: a fresh buffer would be grown several times for each.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The largest buffer kept, in bytes; one large message must not hold its memory for good.
+const BUFFER_MAX: usize = 64 * 1024;
+
+/// Writes a value, in one allocation of the right size.
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
+    // Taken out, not borrowed: a value may encode another one while it is written.
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    let written = serde_json::to_writer(&mut buffer, value).map_err(|error| fault::unencodable("JSON", error));
+    let payload = written.map(|()| Bytes::copy_from_slice(&buffer));
+    if buffer.capacity() <= BUFFER_MAX {
+        buffer.clear();
+        // Fails only while the thread ends.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
+    }
+    payload
 }
 
 /// The hot path: nothing but serde's own work.

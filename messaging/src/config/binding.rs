@@ -1,6 +1,7 @@
 //! `[bindings.NAME]`: which destination on which broker a name in the code stands for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use messaging_core::suggest::hint;
 use messaging_core::{
@@ -192,6 +193,13 @@ impl Bindings {
             }
         }
         conflicts
+    }
+}
+
+impl fmt::Debug for Bindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bindings = self.named.iter().flatten().map(|(name, bound)| (name, &bound.binding));
+        f.debug_map().entries(bindings).finish()
     }
 }
 

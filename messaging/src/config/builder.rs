@@ -13,7 +13,8 @@ use serde::Serialize;
 use super::expand::Environment;
 use super::format::Format;
 use super::loaded::Config;
-use super::table::{Reader, Table, environment_origin, into_error};
+use super::reader::{Reader, environment_origin, into_error};
+use super::table::Table;
 use super::{read, variables};
 
 /// A configuration of several layers. However they are added, files come first, then environment variables, then what the
@@ -188,6 +189,9 @@ fn split_path(path: &str) -> Option<Vec<String>> {
             None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
         };
         if key.is_empty() || key.contains('"') {
+            return None;
+        }
+        if keys.len() == variables::PARTS_MAX {
             return None;
         }
         keys.push(key.to_owned());

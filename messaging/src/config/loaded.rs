@@ -137,7 +137,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("namespace", &self.0.namespace)
             .field("brokers", &self.0.brokers)
-            .field("bindings", &self.binding_names().collect::<Vec<_>>())
+            .field("bindings", &self.0.bindings)
             .field("listeners", &self.0.listeners)
             .field("publishers", &self.0.publishers)
             .field("shutdown_timeout", &self.0.shutdown_timeout)

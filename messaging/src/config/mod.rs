@@ -30,6 +30,7 @@ mod format;
 mod listener;
 mod loaded;
 mod read;
+mod reader;
 mod table;
 mod variables;
 

@@ -13,6 +13,9 @@ use super::listener;
 /// What the names of all overriding variables begin with.
 pub(super) const PREFIX: &str = "MESSAGING__";
 
+/// The most parts a path may have; trees are walked recursively.
+pub(super) const PARTS_MAX: usize = 32;
+
 /// One value to set, and the variable that says so.
 pub(super) struct Override {
     pub(super) variable: String,
@@ -30,7 +33,10 @@ pub(super) fn overrides(environment: &Environment, files: &Dict, faults: &mut Ve
             continue;
         };
         match path_of(rest, files) {
-            Err(why) => faults.push(format!("the environment variable {variable} {why}")),
+            Err(why) => {
+                let variable: String = variable.chars().take(100).collect();
+                faults.push(format!("the environment variable {variable} {why}"));
+            }
             Ok(path) => {
                 let new = Override { variable: variable.to_owned(), path: path.clone(), value: value.to_owned() };
                 if let Some(old) = found.insert(path, new) {
@@ -59,6 +65,9 @@ fn path_of(rest: &str, files: &Dict) -> Result<Vec<String>, String> {
     let words: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
     if words.iter().any(String::is_empty) {
         return Err("has an empty part: write for example MESSAGING__BROKERS__MAIN__URL".to_owned());
+    }
+    if words.len() > PARTS_MAX {
+        return Err(format!("has too many parts: {}, where {PARTS_MAX} are more than any key has", words.len()));
     }
     let section = words[0].clone();
     if words.len() == 1 || !["brokers", "bindings", "listeners", "publishers"].contains(&section.as_str()) {

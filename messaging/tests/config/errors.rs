@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use messaging::{Config, ErrorKind};
 
-use crate::{BROKER, load, load_as};
+#[cfg(feature = "yaml")]
+use crate::load_as;
+use crate::{BROKER, load};
 
 /// Compares with a snapshot, without this file's source in it.
 macro_rules! shown {
@@ -195,6 +197,7 @@ fn of_overrides() {
     ]));
 }
 
+#[cfg(feature = "yaml")]
 #[test]
 fn of_files() {
     let mut shown = String::new();

@@ -25,6 +25,7 @@ requires = ["key_order"]
 shutdown_timeout = "1min"
 "#;
 
+#[cfg(feature = "yaml")]
 const YAML: &str = r#"
 namespace: dev
 brokers:
@@ -57,9 +58,15 @@ const JSON: &str = r#"{
 
 #[test]
 fn toml_yaml_and_json_say_the_same() {
-    for (name, text) in
-        [("app.toml", TOML), ("app.yaml", YAML), ("app.yml", YAML), ("app.json", JSON), ("a.JSON", JSON)]
-    {
+    for (name, text) in [
+        ("app.toml", TOML),
+        #[cfg(feature = "yaml")]
+        ("app.yaml", YAML),
+        #[cfg(feature = "yaml")]
+        ("app.yml", YAML),
+        ("app.json", JSON),
+        ("app.JSON", JSON),
+    ] {
         let config = load_as(name, text, &[]).unwrap();
         assert_eq!(config.namespace().unwrap().as_str(), "dev", "{name}");
         let mut brokers = config.brokers().unwrap();
@@ -110,21 +117,21 @@ fn environment_wins_over_files_and_code_over_both() {
 #[test]
 fn of_several_files_the_later_wins_key_by_key() {
     let directory = TempDir::new().unwrap();
-    let (first, second) = (directory.path().join("app.toml"), directory.path().join("local.yaml"));
+    let (first, second) = (directory.path().join("app.toml"), directory.path().join("local.json"));
     fs::write(&first, format!("{BROKER}[listeners.a]\nconcurrency = 1\nprefetch = 10\nrequires = [\"ttl\", \"hold\"]"))
         .unwrap();
-    fs::write(&second, "listeners: { a: { concurrency: 2, requires: [lag] } }").unwrap();
+    fs::write(&second, r#"{"listeners":{"a":{"concurrency":2,"requires":["lag"]}}}"#).unwrap();
     let config = Config::builder().file(&first).file(&second).build().unwrap();
     let listener = config.listener("a");
     assert_eq!((listener.concurrency, listener.prefetch), (Some(2), Some(10)));
     // A list is one value: it is replaced, not added to.
     assert_eq!(listener.requires.unwrap(), [messaging::Feature::Lag]);
 
-    fs::write(&second, "listeners: { a: { concurrency: 0, prefech: 2 } }").unwrap();
+    fs::write(&second, r#"{"listeners":{"a":{"concurrency":0,"prefech":2}}}"#).unwrap();
     let error = Config::builder().file(&first).file(&second).build().unwrap_err();
-    assert!(error.text().contains("local.yaml has to be at least 1"), "{error}");
+    assert!(error.text().contains("local.json has to be at least 1"), "{error}");
     fs::write(&first, "").unwrap();
-    fs::write(&second, "").unwrap();
+    fs::write(&second, "{}").unwrap();
     let error = Config::builder().file(&first).file(&second).build().unwrap_err();
     assert!(error.text().contains("app.toml and "), "{error}");
 }
@@ -179,4 +186,10 @@ fn printing_shows_no_credentials() {
     let builder = Config::builder().toml(text).set("brokers.main.url", "amqp://me:s3cret@host");
     let shown = format!("{builder:?}");
     assert!(shown.contains("brokers.main.url") && !shown.contains("s3cret"), "{shown}");
+}
+
+#[cfg(not(feature = "yaml"))]
+#[test]
+fn without_its_feature_yaml_says_which_to_enable() {
+    assert!(load_as("app.yaml", "a: 1", &[]).unwrap_err().contains("enable the feature \"yaml\""));
 }

@@ -1,5 +1,7 @@
 //! Configuration: what it reads, from where, and what it says when it cannot.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod bindings;
 mod errors;
 mod every_key;

@@ -3,7 +3,7 @@
 use messaging::{Config, UsedAs};
 use proptest::prelude::*;
 
-use crate::BROKER;
+use crate::{BROKER, load_as};
 
 /// Keys and names near enough to real ones that reading gets far.
 fn key() -> impl Strategy<Value = String> {
@@ -134,6 +134,29 @@ proptest! {
         let _ = Config::builder().toml(BROKER).environment(variables).set("namespace", "${A}").build();
     }
 
+    /// A file that one slip of the pen made unreadable is not quoted.
+    #[test]
+    fn a_spoilt_file_is_not_quoted(
+        (name, text) in prop::sample::select(vec![
+            ("app.toml", "[brokers.main]\nurl = \"amqp://me:hunter2@host\"\noptions = { token = 'hunter2' }\n"),
+            ("app.json", r#"{"brokers":{"main":{"url":"amqp://me:hunter2@host","options":{"token":"hunter2"}}}}"#),
+            ("app.yaml", "brokers:\n  main:\n    url: amqp://me:hunter2@host\n    options: { token: hunter2 }\n"),
+        ]),
+        at in any::<prop::sample::Index>(),
+        slip in prop::sample::select(vec![None, Some('"'), Some('['), Some('}'), Some('\n'), Some('\u{0}'), Some('&')]),
+    ) {
+        let at = at.index(text.len());
+        let spoilt = match slip {
+            None => text[..at].to_owned(),
+            Some(slip) => format!("{}{slip}{}", &text[..at], &text[at..]),
+        };
+        // What was meant as a value and now stands as a key is told as one.
+        let is_key = |shown: &str| shown.contains("unknown key") || shown.contains("stands twice in one table");
+        if let Err(shown) = load_as(name, &spoilt, &[]) {
+            prop_assert!(!shown.contains("hunter2") || is_key(&shown), "{}", shown);
+        }
+    }
+
     /// What comes from the environment is in no error; of what is printed, addresses and options do not show it.
     #[test]
     fn secrets_stay_secret(
@@ -164,4 +187,35 @@ proptest! {
             prop_assert!(!shown.contains("hunter2"), "{}", shown);
         }
     }
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = 20_000;
+    let dotted = format!("{} = 1", vec!["a"; deep].join("."));
+    let header = format!("[{}]", vec!["a"; deep].join("."));
+    let list = format!("a = {}{}", "[".repeat(deep), "]".repeat(deep));
+    let inline = format!("a = {}1{}", "{ a = ".repeat(deep), " }".repeat(deep));
+    for text in [dotted, header, list, inline] {
+        assert!(load_as("app.toml", &text, &[]).is_err());
+    }
+    assert!(load_as("app.json", &format!("{}{}", "{\"a\":".repeat(deep), "}".repeat(deep)), &[]).is_err());
+    assert!(load_as("app.yaml", &"[".repeat(deep), &[]).is_err());
+    assert!(load_as("app.yaml", &format!("{}1{}", "{ a: ".repeat(deep), "}".repeat(deep)), &[]).is_err());
+    let variable = format!("MESSAGING__{}", vec!["A"; deep].join("__"));
+    let error = Config::builder().toml(BROKER).environment([(variable, "1")]).build().unwrap_err();
+    assert!(error.text().contains("too many parts"), "{error}");
+    assert!(error.text().len() < 1_000);
+    assert!(Config::builder().toml(BROKER).set(vec!["a"; deep].join("."), 1).build().is_err());
+}
+
+#[cfg(feature = "yaml")]
+#[test]
+fn aliases_do_not_blow_up() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let list = vec![format!("*a{}", level - 1); 10].join(", ");
+        text += &format!("a{level}: &a{level} [{list}]\n");
+    }
+    assert!(load_as("app.yaml", &text, &[]).is_err());
 }
