@@ -8,9 +8,9 @@ use std::time::Duration;
 use messaging_core::{Order, RetryMode, Start};
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::spanned::Spanned;
 use syn::{Path, Result, parse2};
 
+use crate::explain::explain;
 use crate::fallback::fallback;
 use crate::function::Function;
 use crate::valid::{AckMode, DeadLetterPolicy, Membership, Retry, Source, Valid, validate};
@@ -33,7 +33,6 @@ fn read(arguments: TokenStream, item: TokenStream) -> Result<(Valid, Function)> 
 fn expand(valid: &Valid, function: &Function) -> TokenStream {
     let root = &valid.root;
     let name = &function.signature.ident;
-    let extractors = extractors(root, function);
     let listen = listen(valid);
     // Spanned at the name: if the function is no handler, the compiler says so there.
     let made = quote_spanned! { name.span() => #root::Listener::new(#listen, #name) };
@@ -42,26 +41,13 @@ fn expand(valid: &Valid, function: &Function) -> TokenStream {
         &quote! {
             #[must_use]
             pub fn listener() -> #root::Listener {
-                #extractors
                 #made
             }
         },
     );
-    quote! { #function #companion }
-}
-
-/// One call for each argument that does nothing and compiles only if its type is an extractor. Without it the compiler
-/// says that the function is no handler, but not which of its arguments is to blame.
-fn extractors(root: &Path, function: &Function) -> TokenStream {
-    let types: Vec<_> = function.argument_types().collect();
-    if types.is_empty() {
-        return TokenStream::new();
-    }
-    let calls = types.iter().map(|of| quote_spanned! { of.span() => extractor::<#of>(); });
-    quote! {
-        fn extractor<E: #root::FromDelivery>() {}
-        #(#calls)*
-    }
+    let explain = explain(root, function);
+    // Explained first: what only follows is told after it.
+    quote! { #function #explain #companion }
 }
 
 /// The type beside the function that has the function `listener`.

@@ -55,6 +55,18 @@ impl Parse for Function {
     }
 }
 
+/// Where a type says `impl`, at any depth.
+pub(crate) fn mentions_impl(of: &Type) -> Option<Span> {
+    fn find(tokens: TokenStream) -> Option<Span> {
+        tokens.into_iter().find_map(|token| match token {
+            TokenTree::Ident(word) if word == "impl" => Some(word.span()),
+            TokenTree::Group(group) => find(group.stream()),
+            _ => None,
+        })
+    }
+    find(of.to_token_stream())
+}
+
 fn is_listener(attribute: &Attribute) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == "listener")
 }

@@ -5,10 +5,12 @@
 //! in an attribute is told while compiling, all of it at once, each fault at the word it is about.
 //!
 //! An attribute goes through four rooms: `ast` reads its syntax, `valid` gives it a meaning or collects what is wrong,
-//! `expand` writes the code of a valid listener, `fallback` what stands in for one that is not.
+//! `expand` writes the code of a valid listener, with `explain` for what only the compiler can judge, `fallback` what stands
+//! in for a listener that is not valid.
 
 mod ast;
 mod expand;
+mod explain;
 mod fallback;
 mod function;
 mod listeners;

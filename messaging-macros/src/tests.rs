@@ -18,7 +18,7 @@ fn listen(arguments: TokenStream) -> String {
     .to_string();
     assert!(!made.contains("compile_error"), "{made}");
     let (_, call) = made.split_once("Listener :: new (").unwrap();
-    call.strip_suffix(", handle_order) } }").unwrap().replace(" :: messaging :: ", "").replace(":: messaging :: ", "")
+    call.split_once(", handle_order) } }").unwrap().0.replace(" :: messaging :: ", "").replace(":: messaging :: ", "")
 }
 
 /// Every message of the errors for `arguments` on `item`.
@@ -75,6 +75,17 @@ fn a_listener_is_its_function_and_a_companion() {
             #[allow(unused)]
             pub(crate) async fn handle_order(Json(order): Json<Order>) -> Result<(), HandlerError> { body }
             #[cfg(unix)]
+            const _: () = {
+                fn __extractor<T: ::messaging::FromDelivery>() {}
+                fn __returned<T: ::messaging::IntoHandled>() {}
+                fn __sent<T: ::core::marker::Send>(_: T) {}
+                fn __explain(argument_0: Json<Order>) {
+                    __extractor::<Json<Order> >();
+                    __returned::<Result<(), HandlerError> >();
+                    __sent(handle_order(argument_0))
+                }
+            };
+            #[cfg(unix)]
             #[doc(hidden)]
             #[allow(non_camel_case_types, missing_debug_implementations)]
             pub(crate) enum handle_order {}
@@ -82,8 +93,6 @@ fn a_listener_is_its_function_and_a_companion() {
             impl handle_order {
                 #[must_use]
                 pub fn listener() -> ::messaging::Listener {
-                    fn extractor<E: ::messaging::FromDelivery>() {}
-                    extractor::<Json<Order> >();
                     ::messaging::Listener::new(::messaging::Listen::queue("orders").id("handle-order"), handle_order)
                 }
             }

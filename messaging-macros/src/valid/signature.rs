@@ -8,7 +8,7 @@ use syn::{FnArg, Safety, Signature, Type};
 
 use super::values::At;
 use super::{AckMode, Faults};
-use crate::function::Function;
+use crate::function::{Function, mentions_impl};
 
 /// The most arguments of a listener.
 const ARGUMENTS_MAX: usize = 8;
@@ -53,10 +53,8 @@ fn is_not_generic(function: &Function, faults: &mut Faults) {
     if !function.signature.generics.params.is_empty() {
         faults.add(function.signature.generics.params.span(), MESSAGE);
     }
-    for of in function.argument_types() {
-        if let Type::ImplTrait(of) = of {
-            faults.add(of.impl_token.span, MESSAGE);
-        }
+    for span in function.argument_types().filter_map(mentions_impl) {
+        faults.add(span, MESSAGE);
     }
 }
 
