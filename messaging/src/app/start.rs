@@ -53,10 +53,13 @@ pub(crate) struct Start {
     pub(crate) topics: BTreeSet<String>,
 }
 
+/// Listeners with what each comes to.
+pub(crate) type Planned = Vec<(Plan, Listener)>;
+
 type Brokers = BTreeMap<BrokerName, Arc<dyn Broker>>;
 
 impl Start {
-    pub(crate) async fn start(mut self, planned: Vec<(Plan, Listener)>) -> Result<RunningApp> {
+    pub(crate) async fn start(mut self, planned: Planned) -> Result<RunningApp> {
         let brokers = self.connect().await?;
         match self.start_on(&brokers, planned).await {
             Ok((listeners, stop)) => {
@@ -90,11 +93,7 @@ impl Start {
         Ok(brokers)
     }
 
-    async fn start_on(
-        &mut self,
-        brokers: &Brokers,
-        mut planned: Vec<(Plan, Listener)>,
-    ) -> Result<(Vec<RunningListener>, Arc<Stop>)> {
+    async fn start_on(&mut self, brokers: &Brokers, mut planned: Planned) -> Result<(Vec<RunningListener>, Arc<Stop>)> {
         self.publishers.open(self.config.clone(), brokers.clone(), std::mem::take(&mut self.topics));
         self.check(brokers, &mut planned)?;
         for declared in &self.declared {

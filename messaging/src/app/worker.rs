@@ -247,7 +247,7 @@ fn timed_out(timeout: Duration) -> Failure {
 #[cold]
 fn exhausted(attempts: u32) -> Failure {
     let text = format!(
-        "all {attempts} attempts ended without a settlement, as when a process is killed or its connection lost; the handler was not called again"
+        "all {attempts} attempts ended without a settlement, as when a process is killed, its connection lost or the dead letter away; the handler was not called again"
     );
     Failure::new(FailureKind::Exhausted, Course::Retry, text.into())
 }
