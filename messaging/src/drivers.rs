@@ -13,7 +13,7 @@ const PRESENT: &[Driver] = &[
 /// Schemes without a driver in this build, and what to say when one is asked for.
 const ABSENT: &[(&str, &str)] = &[
     #[cfg(not(feature = "memory"))]
-    ("memory", "this build has no adapter for it: enable the feature \"memory\" of the crate \"messaging\""),
+    ("memory", "enable the feature \"memory\" of the crate \"messaging\""),
     ("amqp", "there is no adapter for RabbitMQ in this version yet"),
     ("amqps", "there is no adapter for RabbitMQ in this version yet"),
     ("kafka", "there is no adapter for Kafka in this version yet"),

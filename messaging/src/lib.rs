@@ -7,6 +7,8 @@ mod drivers;
 pub mod extract;
 
 pub use messaging_core::*;
+#[cfg(feature = "macros")]
+pub use messaging_macros::{listener, listeners};
 
 pub use self::app::*;
 pub use self::codec::{Codec, Codecs, Json, Named};

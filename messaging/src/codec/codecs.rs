@@ -87,7 +87,7 @@ impl Codecs {
     }
 
     fn find(&self, content_type: &str) -> Option<Found<'_>> {
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let essence = essence(content_type);
         let reads =
             |codec: &&Arc<dyn AnyCodec>| codec.content_types().iter().any(|known| known.eq_ignore_ascii_case(essence));
         if let Some(codec) = self.codecs.iter().rev().find(reads) {
@@ -101,16 +101,22 @@ impl Codecs {
 
     #[cold]
     fn unknown(&self, content_type: &str) -> Error {
-        let missing = FEATURES.iter().find(|(known, _)| known.eq_ignore_ascii_case(content_type));
+        let given = essence(content_type);
+        let missing = FEATURES.iter().find(|(known, _)| known.eq_ignore_ascii_case(given));
         let next = match missing {
             Some((_, feature)) => format!("; enable the feature {feature:?} of the crate \"messaging\""),
-            None => hint(content_type, self.content_types()),
+            None => hint(given, self.content_types()),
         };
         Error::new(
             ErrorKind::Codec,
             format!("no codec reads the content type {:?}{next}", fault::shorten(content_type)),
         )
     }
+}
+
+/// A media type without its parameters.
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
 }
 
 /// What is read once a feature is enabled.
