@@ -101,6 +101,10 @@ async fn collect(settle: Settle, State(held): State<Held>) {
     held.lock().push(settle);
 }
 
+fn taken(held: &Held) -> Vec<Settle> {
+    std::mem::take(&mut *held.lock())
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_may_be_held_and_settled_together_later() {
     let held = Held::default();
@@ -115,15 +119,15 @@ async fn many_may_be_held_and_settled_together_later() {
     assert_eq!(tally(&running, "orders").received, 10, "more than the prefetch is held");
     assert_eq!((counts.acked, counts.in_flight), (0, 10));
 
-    for settle in std::mem::take(&mut *held.lock()) {
+    for settle in taken(&held) {
         settle.ack().await.unwrap();
     }
     until_tally(&running, "orders", |tally| tally.received == 15).await;
     // Those that nobody settles are the broker's to give out again.
-    drop(std::mem::take(&mut *held.lock()));
+    drop(taken(&held));
     let counts = until_tally(&running, "orders", |tally| tally.received == 20).await;
     assert_eq!((counts.acked, counts.retried, counts.in_flight), (10, 5, 5));
-    for settle in std::mem::take(&mut *held.lock()) {
+    for settle in taken(&held) {
         settle.ack().await.unwrap();
     }
     until_tally(&running, "orders", |tally| tally.acked == 15 && tally.in_flight == 0).await;
@@ -148,6 +152,6 @@ async fn a_shutdown_waits_for_what_is_held_and_takes_it_back_at_the_deadline() {
     let report = running.shutdown_within(Duration::from_secs(5)).await.unwrap();
     later.await.unwrap();
     assert_eq!((report.total.settled, report.total.abandoned), (1, 2));
-    let late = held.lock().remove(0).ack().await.unwrap_err();
+    let late = taken(&held).remove(0).ack().await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::StaleDelivery);
 }
