@@ -207,6 +207,7 @@ pub(crate) struct Counters {
 }
 
 /// Counts something that happened. `Release`, so that whoever reads this count also reads the receipt before it.
+#[inline]
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Release);
 }
