@@ -177,6 +177,8 @@ impl Worker {
             if let ready @ Poll::Ready(_) = poll_caught(called.as_mut(), cx) {
                 return ready;
             }
+            // So that the ledger does not wait for this handler to learn what became of deliveries before.
+            let _ = settling.poll_room(cx);
             if let (Some(timer), Some(timeout)) = (timer.as_mut().as_pin_mut(), timeout)
                 && timer.poll(cx).is_ready()
             {

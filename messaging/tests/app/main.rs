@@ -8,6 +8,7 @@ mod failures;
 mod layers;
 mod manual;
 mod order;
+mod payloads;
 mod publishing;
 mod shutdown;
 mod start_errors;
