@@ -57,8 +57,9 @@ pub(crate) fn order_lines(from: Option<&Path>) -> io::Result<Vec<Line>> {
             io::stdin().read_to_end(&mut bytes)?;
             bytes
         }
-        Some(path) => std::fs::read(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot read the orders from {}: {error}", path.display())))?,
+        Some(path) => std::fs::read(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot read the orders from {}: {error}", path.display()))
+        })?,
     };
     Ok(lines(&bytes))
 }

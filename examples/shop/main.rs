@@ -116,7 +116,9 @@ fn close_the_books(report: &Report, faults: &[String]) {
     }
     match (balanced, report.interrupted) {
         (true, false) => println!("   It balances: every confirmed message is accounted for."),
-        (true, true) => println!("   It balances: every delivery is accounted for. The rest still waits at the broker."),
+        (true, true) => {
+            println!("   It balances: every delivery is accounted for. The rest still waits at the broker.")
+        }
         (false, _) => println!("   It does not balance."),
     }
 }

@@ -7,7 +7,8 @@ use messaging::{
     App, Broker, Config, Error, ErrorKind, Ledger, Message, Part, Publisher, PublisherExt, Result, RunningApp, Source,
     SubscriptionName, Tally, TopicName, UsedAs,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::picture::{self, Progress};
 
@@ -17,6 +18,9 @@ const BATCH: usize = 500;
 /// How long nothing may happen before a scene gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a scene looks whether it is done.
+const GLANCE: Duration = Duration::from_millis(2);
+
 /// Set once, when the user asks to stop.
 pub(crate) type Interrupt = watch::Receiver<bool>;
 
@@ -24,15 +28,13 @@ pub(crate) type Interrupt = watch::Receiver<bool>;
 pub(crate) struct Stage {
     pub(crate) config: Config,
     interrupt: Interrupt,
-    /// Told whenever a handler has counted something.
-    pub(crate) news: Arc<Notify>,
     tally: Tally,
     balanced: bool,
 }
 
 impl Stage {
     pub(crate) fn new(config: Config, interrupt: Interrupt) -> Self {
-        Self { config, interrupt, news: Arc::default(), tally: Tally::default(), balanced: true }
+        Self { config, interrupt, tally: Tally::default(), balanced: true }
     }
 
     /// An application with the shop's configuration; each stands for a server, or for several.
@@ -53,7 +55,9 @@ impl Stage {
     pub(crate) fn queue(&self, binding: &str) -> Result<Source> {
         match self.config.binding(binding, UsedAs::Queue)?.destination {
             messaging::Destination::Queue(queue) => Ok(Source::Queue(queue)),
-            other => Err(Error::new(ErrorKind::Config, format!("binding {binding:?} must be a queue here, it is {other}"))),
+            other => {
+                Err(Error::new(ErrorKind::Config, format!("binding {binding:?} must be a queue here, it is {other}")))
+            }
         }
     }
 
@@ -61,7 +65,9 @@ impl Stage {
     pub(crate) fn topic(&self, binding: &str) -> Result<TopicName> {
         match self.config.binding(binding, UsedAs::Topic)?.destination {
             messaging::Destination::Topic(topic) => Ok(topic),
-            other => Err(Error::new(ErrorKind::Config, format!("binding {binding:?} must be a topic here, it is {other}"))),
+            other => {
+                Err(Error::new(ErrorKind::Config, format!("binding {binding:?} must be a topic here, it is {other}")))
+            }
         }
     }
 
@@ -111,27 +117,24 @@ impl Stage {
         Ok(confirmed)
     }
 
-    /// Waits until the handlers have brought about `done`, or the user asks to stop.
+    /// Waits until `count` has reached `goal`, or the user asks to stop.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] if nothing happens for a minute.
-    pub(crate) async fn until(&self, what: &str, done: impl Fn() -> bool) -> Result<()> {
-        let mut interrupt = self.interrupt.clone();
-        loop {
-            let news = self.news.notified();
-            tokio::pin!(news);
-            news.as_mut().enable();
-            if done() || self.is_interrupted() {
-                return Ok(());
-            }
-            tokio::select! {
-                () = news => {}
-                _ = interrupt.changed() => {}
-                () = tokio::time::sleep(PATIENCE) => {
-                    return Err(Error::new(ErrorKind::Timeout, format!("waited {PATIENCE:?} for {what} and nothing happened")));
-                }
+    /// [`ErrorKind::Timeout`] if it stays the same for a minute.
+    pub(crate) async fn until(&self, what: &str, goal: u64, count: impl Fn() -> u64) -> Result<()> {
+        let mut glance = tokio::time::interval(GLANCE);
+        let (mut last, mut since) = (count(), Instant::now());
+        while last < goal && !self.is_interrupted() {
+            glance.tick().await;
+            let now = count();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            } else if since.elapsed() > PATIENCE {
+                let text = format!("{what}: {now} of {goal}, and for {PATIENCE:?} nothing happened");
+                return Err(Error::new(ErrorKind::Timeout, text));
             }
         }
+        Ok(())
     }
 
     /// Drains an application and adds its ledger to the shop's.

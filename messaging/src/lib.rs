@@ -218,6 +218,7 @@ pub mod config;
 mod drivers;
 pub mod extract;
 
+pub use bytes::Bytes;
 pub use messaging_core::*;
 #[cfg(feature = "macros")]
 pub use messaging_macros::{listener, listeners};

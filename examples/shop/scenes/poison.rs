@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use messaging::{Attempt, Json, Message, Redrive, Result, State, listener, listeners};
-use tokio::sync::Notify;
 
 use crate::input::{Line, Order};
 use crate::picture::{self, Progress};
@@ -20,7 +19,6 @@ const ORDERS: usize = 12;
 struct Workshop {
     fixed: Arc<AtomicBool>,
     done: Arc<Mutex<BTreeSet<u64>>>,
-    news: Arc<Notify>,
 }
 
 impl Workshop {
@@ -48,19 +46,25 @@ fn is_poison(order: u64) -> bool {
 }
 
 #[listener(queue = "repairs", id = "repair", retry(attempts = 3, initial = "20ms"))]
-async fn repair(Json(order): Json<Order>, Attempt(attempt): Attempt, State(workshop): State<Workshop>) -> std::result::Result<(), Broken> {
+async fn repair(
+    Json(order): Json<Order>,
+    Attempt(attempt): Attempt,
+    State(workshop): State<Workshop>,
+) -> std::result::Result<(), Broken> {
     let fails_now = is_poison(order.order) || (order.order == 2 && attempt == 1);
     if fails_now && !workshop.fixed.load(Ordering::Relaxed) {
-        workshop.news.notify_waiters();
         return Err(Broken { order: order.order });
     }
     workshop.done.lock().unwrap_or_else(PoisonError::into_inner).insert(order.order);
-    workshop.news.notify_waiters();
     Ok(())
 }
 
 pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line], faults: &mut Faults) -> Result<()> {
-    picture::title(5, "Poison", "Some orders fail at first: bounded retries, then the dead letter with the reason, then redrive after the fix.");
+    picture::title(
+        5,
+        "Poison",
+        "Some orders fail at first: bounded retries, then the dead letter with the reason, then redrive after the fix.",
+    );
     stage.clear(&["repairs"], &[]).await?;
     let mut orders: Vec<Order> = super::readable(lines).take(ORDERS).collect();
     for (index, order) in orders.iter_mut().enumerate() {
@@ -69,7 +73,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let poison = orders.iter().filter(|order| is_poison(order.order)).count() as u64;
     let all = orders.len() as u64;
 
-    let workshop = Workshop { news: Arc::clone(&stage.news), ..Workshop::default() };
+    let workshop = Workshop::default();
     let mut app = stage.app().state(workshop.clone()).mount(listeners![repair]);
     let publisher = app.publisher("repairs");
     let running = app.start().await?;
@@ -77,22 +81,30 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let messages = orders.iter().map(message).collect::<Result<Vec<_>>>()?;
     stage.publish(publisher.publisher()?, messages, &Progress::of(orders.len())).await?;
     let tally = || running.ledger().total();
-    // The settlement of a failed attempt follows its handler: another glance until the ledger has it.
-    until_ledger(stage, || workshop.done() >= all - poison && tally().dead_lettered >= poison).await?;
+    stage.until("orders handled or dead-lettered", all, || workshop.done() + tally().dead_lettered).await?;
 
     let source = stage.queue("repairs")?;
     let broker = stage.broker(&running, "repairs")?;
     let dead = broker.admin().dead_letters(&source, ORDERS).await?;
-    picture::line(&format!("{} handled, {} retries, {} in the dead letter:", workshop.done(), tally().retried, dead.len()));
+    picture::line(&format!(
+        "{} handled, {} retries, {} in the dead letter:",
+        workshop.done(),
+        tally().retried,
+        dead.len()
+    ));
     for letter in &dead {
         let cause = letter.reason.errors.last().map_or("", String::as_str);
-        picture::line(&format!("   {} after {}: {cause}", letter.reason.code, picture::count(u64::from(letter.attempts), "attempt")));
+        picture::line(&format!(
+            "   {} after {}: {cause}",
+            letter.reason.code,
+            picture::count(u64::from(letter.attempts), "attempt")
+        ));
     }
     let dead_lettered = dead.len() as u64;
 
     workshop.fixed.store(true, Ordering::Relaxed);
     let redriven = if stage.is_interrupted() { 0 } else { broker.admin().redrive(&source, Redrive::All).await? };
-    until_ledger(stage, || workshop.done() >= all).await?;
+    stage.until("orders handled", all, || workshop.done()).await?;
     picture::line(&format!("the printer is fixed: {redriven} redriven, {} of {all} handled in all", workshop.done()));
     let left = broker.admin().dead_letters(&source, 1).await?.len() as u64;
     stage.close(running).await?;
@@ -106,19 +118,4 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
         expect(faults, "dead letters left", left, 0);
     }
     Ok(())
-}
-
-/// As [`Stage::until`], for what the ledger says: it is told nothing, so it is looked at again and again.
-async fn until_ledger(stage: &Stage, done: impl Fn() -> bool) -> Result<()> {
-    let news = Arc::clone(&stage.news);
-    let glances = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(5));
-        loop {
-            tick.tick().await;
-            news.notify_waiters();
-        }
-    });
-    let result = stage.until("the repairs", done).await;
-    glances.abort();
-    result
 }

@@ -41,18 +41,17 @@ pub(crate) async fn play(stage: &mut Stage, lines: &[Line], faults: &mut Faults)
 /// The sequence in which one server gets the orders done.
 async fn handled_in(stage: &mut Stage, binding: &str, order_by: KeepOrder, orders: &[Order]) -> Result<Vec<u64>> {
     let handled = Arc::new(Mutex::new(Vec::new()));
-    let (seen, news) = (Arc::clone(&handled), Arc::clone(&stage.news));
+    let seen = Arc::clone(&handled);
     let listen = Listen::queue(binding)
         .order_by(order_by)
         .retry(Retry::default().initial(Duration::from_millis(100)).jitter(false));
     let mut app = stage.app().listen(listen, move |Json(order): Json<Order>, Attempt(attempt)| {
-        let (seen, news) = (Arc::clone(&seen), Arc::clone(&news));
+        let seen = Arc::clone(&seen);
         async move {
             if order.order == 1 && attempt == 1 {
                 return Err(HandlerError::new("the warehouse did not answer"));
             }
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(order.order);
-            news.notify_waiters();
             Ok(())
         }
     });
@@ -61,8 +60,8 @@ async fn handled_in(stage: &mut Stage, binding: &str, order_by: KeepOrder, order
     let message = |order: &Order| -> Result<Message> { Json(order).into_message()?.key("customer-1").build() };
     let messages = orders.iter().map(message).collect::<Result<Vec<_>>>()?;
     stage.publish(publisher.publisher()?, messages, &Progress::of(orders.len())).await?;
-    let count = || handled.lock().unwrap_or_else(PoisonError::into_inner).len();
-    stage.until("the three orders", || count() >= orders.len()).await?;
+    let count = || handled.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+    stage.until("orders handled", orders.len() as u64, count).await?;
     stage.close(running).await?;
     let sequence = handled.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(sequence)
