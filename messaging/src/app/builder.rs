@@ -15,7 +15,7 @@ use super::plan::{Faults, Plan};
 use super::publishing::{BindingPublisher, Publishers};
 use super::running::RunningApp;
 use super::signals::Signals;
-use super::start::{OpenBroker, Start};
+use super::start::{OpenBroker, Planned, Start};
 use super::{Listen, Listener, ShutdownReport};
 use crate::codec::{Codec, Codecs};
 use crate::config::Config;
@@ -167,7 +167,7 @@ impl App {
     }
 
     /// What every broker is opened with and every enabled listener comes to, or all that is wrong.
-    fn plan(&mut self) -> Result<(Vec<OpenBroker>, Vec<(Plan, Listener)>)> {
+    fn plan(&mut self) -> Result<(Vec<OpenBroker>, Planned)> {
         let mut faults = Faults::default();
         let opens = self.plan_brokers(&mut faults)?;
         let mut ids = BTreeSet::new();

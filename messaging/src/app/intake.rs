@@ -20,6 +20,7 @@ pub(crate) enum Intake {
 
 impl Intake {
     /// The next delivery; `None` once stopped.
+    #[inline]
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,

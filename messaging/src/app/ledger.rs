@@ -140,35 +140,46 @@ impl Ledger {
     }
 }
 
-/// The columns of the table, and which of them are shown only where something is in them.
-const COLUMNS: [(&str, fn(&Tally) -> u64, bool); 12] = [
-    ("received", |tally| tally.received, true),
-    ("acked", |tally| tally.acked, true),
-    ("retried", |tally| tally.retried, true),
-    ("released", |tally| tally.released, true),
-    ("dead-lettered", |tally| tally.dead_lettered, true),
-    ("discarded", |tally| tally.discarded, false),
-    ("expired", |tally| tally.expired, false),
-    ("stale", |tally| tally.stale, false),
-    ("in flight", |tally| tally.in_flight, true),
-    ("missed", |tally| tally.missed, false),
-    ("undecodable", |tally| tally.undecodable, false),
-    ("dead letter failures", |tally| tally.dead_letter_failures, false),
+/// A column of the table.
+struct Column {
+    name: &'static str,
+    count: fn(&Tally) -> u64,
+    /// Whether it is shown though nothing is in it.
+    always: bool,
+}
+
+const fn column(name: &'static str, count: fn(&Tally) -> u64, always: bool) -> Column {
+    Column { name, count, always }
+}
+
+const COLUMNS: [Column; 12] = [
+    column("received", |tally| tally.received, true),
+    column("acked", |tally| tally.acked, true),
+    column("retried", |tally| tally.retried, true),
+    column("released", |tally| tally.released, true),
+    column("dead-lettered", |tally| tally.dead_lettered, true),
+    column("discarded", |tally| tally.discarded, false),
+    column("expired", |tally| tally.expired, false),
+    column("stale", |tally| tally.stale, false),
+    column("in flight", |tally| tally.in_flight, true),
+    column("missed", |tally| tally.missed, false),
+    column("undecodable", |tally| tally.undecodable, false),
+    column("dead letter failures", |tally| tally.dead_letter_failures, false),
 ];
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.total();
-        let columns: Vec<_> = COLUMNS.iter().filter(|(_, count, always)| *always || count(&total) > 0).collect();
+        let columns: Vec<_> = COLUMNS.iter().filter(|one| one.always || (one.count)(&total) > 0).collect();
         let widest = self.listeners().map(|(id, _)| id.chars().count()).chain([8]).max().unwrap_or(8);
         write!(f, "{:widest$}", "listener")?;
-        for (name, _, _) in &columns {
-            write!(f, "  {name}")?;
+        for column in &columns {
+            write!(f, "  {}", column.name)?;
         }
         for (id, tally) in self.listeners().chain([("total", &total)]) {
             write!(f, "\n{id:widest$}")?;
-            for (name, count, _) in &columns {
-                write!(f, "  {:>width$}", count(tally), width = name.len())?;
+            for column in &columns {
+                write!(f, "  {:>width$}", (column.count)(tally), width = column.name.len())?;
             }
         }
         write!(f, "\n{}", if self.balanced() { "balanced" } else { "NOT balanced: a delivery was counted twice" })
@@ -196,6 +207,7 @@ pub(crate) struct Counters {
 }
 
 /// Counts something that happened. `Release`, so that whoever reads this count also reads the receipt before it.
+#[inline]
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Release);
 }

@@ -72,12 +72,14 @@ impl Publishers {
     /// [`ErrorKind::NotFound`] or [`ErrorKind::Config`] for a binding that is not in the configuration, with the nearest name
     /// that is; [`ErrorKind::Closed`] before the application started; otherwise what kept the broker from opening it.
     pub async fn to(&self, binding: &str) -> Result<Arc<dyn Publisher>> {
-        let entry = self.entry(binding);
-        if let Some(publisher) = entry.get() {
+        let known = self.0.publishers.read().get(binding).cloned();
+        if let Some(publisher) = known.as_ref().and_then(|entry| entry.get()) {
             return Ok(publisher.clone());
         }
-        let opened = self.0.opened.get().ok_or_else(|| not_started(binding))?;
-        entry.get_or_try_init(|| opened.publisher(binding)).await.cloned()
+        // Resolved before it is entered: names that lead nowhere, perhaps made from messages, must not pile up.
+        let (broker, destination, options) = self.target(binding)?;
+        let entry = known.unwrap_or_else(|| self.0.publishers.write().entry(binding.to_owned()).or_default().clone());
+        entry.get_or_try_init(|| async { broker.publisher(&destination, options).await }).await.cloned()
     }
 
     /// Publishes one message to a binding's destination and waits until the broker has taken responsibility.
@@ -98,13 +100,6 @@ impl Publishers {
         }
         result
     }
-
-    fn entry(&self, binding: &str) -> Entry {
-        if let Some(entry) = self.0.publishers.read().get(binding) {
-            return entry.clone();
-        }
-        self.0.publishers.write().entry(binding.to_owned()).or_default().clone()
-    }
 }
 
 impl Opened {
@@ -116,11 +111,6 @@ impl Opened {
             Error::new(ErrorKind::NotFound, format!("binding {name:?} is on broker {broker:?}, which was not opened"))
         })?;
         Ok((broker.clone(), binding.destination, self.config.publisher(name)))
-    }
-
-    async fn publisher(&self, name: &str) -> Result<Arc<dyn Publisher>> {
-        let (broker, destination, options) = self.target(name)?;
-        broker.publisher(&destination, options).await
     }
 }
 

@@ -52,14 +52,17 @@ impl Settling {
         Self { policy, counters, unanswered: VecDeque::new() }
     }
 
+    #[inline]
     pub(crate) fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
+    #[inline]
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
+    #[inline]
     pub(crate) fn ack(&mut self, delivery: Delivery) {
         let outcome = delivery.ack();
         self.settled(Intent::Ack, outcome);
@@ -131,6 +134,7 @@ impl Settling {
         );
     }
 
+    #[inline]
     fn settled(&mut self, intent: Intent, outcome: Outcome) {
         match outcome.try_take() {
             Ok(result) => answered(&self.policy, &self.counters, intent, &result),
@@ -139,6 +143,7 @@ impl Settling {
     }
 
     /// Takes in the answers that have come. Pending while so many are open that the worker has to wait.
+    #[inline]
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.unanswered.is_empty() {
             return Poll::Ready(());
@@ -171,6 +176,7 @@ impl Settling {
 }
 
 /// Counts what a settlement came to.
+#[inline]
 pub(crate) fn answered(policy: &Policy, counters: &Counters, intent: Intent, result: &Result<(), Error>) {
     match result {
         Ok(()) => count(

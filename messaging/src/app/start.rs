@@ -53,10 +53,13 @@ pub(crate) struct Start {
     pub(crate) topics: BTreeSet<String>,
 }
 
+/// Listeners with what each comes to.
+pub(crate) type Planned = Vec<(Plan, Listener)>;
+
 type Brokers = BTreeMap<BrokerName, Arc<dyn Broker>>;
 
 impl Start {
-    pub(crate) async fn start(mut self, planned: Vec<(Plan, Listener)>) -> Result<RunningApp> {
+    pub(crate) async fn start(mut self, planned: Planned) -> Result<RunningApp> {
         let brokers = self.connect().await?;
         match self.start_on(&brokers, planned).await {
             Ok((listeners, stop)) => {
@@ -90,24 +93,22 @@ impl Start {
         Ok(brokers)
     }
 
-    async fn start_on(
-        &mut self,
-        brokers: &Brokers,
-        mut planned: Vec<(Plan, Listener)>,
-    ) -> Result<(Vec<RunningListener>, Arc<Stop>)> {
+    async fn start_on(&mut self, brokers: &Brokers, mut planned: Planned) -> Result<(Vec<RunningListener>, Arc<Stop>)> {
         self.publishers.open(self.config.clone(), brokers.clone(), std::mem::take(&mut self.topics));
         self.check(brokers, &mut planned)?;
+        // Apart, since a listener must not be shared while something is waited for: handlers need not be `Sync`.
+        let (plans, mounted): (Vec<Plan>, Vec<Listener>) = planned.into_iter().unzip();
         for declared in &self.declared {
             declared.opened(self.publishers.to(declared.binding()).await?);
         }
-        let mut consumers = Vec::with_capacity(planned.len());
-        for (plan, _) in &planned {
+        let mut consumers = Vec::with_capacity(plans.len());
+        for plan in &plans {
             consumers.push(open(brokers, plan).await.map_err(|error| error.with_context("listener", &plan.id))?);
         }
         // From here on nothing fails: either all listeners run or none.
         let (states, codecs) = (Arc::new(std::mem::take(&mut self.states)), Arc::new(self.codecs.clone()));
         let stop = Arc::new(Stop::default());
-        let listeners = planned.into_iter().zip(consumers).map(|((plan, listener), consumer)| {
+        let listeners = plans.into_iter().zip(mounted).zip(consumers).map(|((plan, listener), consumer)| {
             let id: Arc<str> = plan.id.as_str().into();
             let publishers = self.publishers.clone();
             let context = Arc::new(ListenerContext { id, states: states.clone(), publishers, codecs: codecs.clone() });

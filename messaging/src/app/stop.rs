@@ -29,6 +29,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    #[inline]
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Running,

@@ -64,80 +64,98 @@ impl Worker {
     {
         let mut current = service.clone();
         let mut since_pause = 0;
-        while let Some(delivery) = self.next(&mut since_pause).await {
-            if delivery.attempt() > self.settling.policy().retry.attempts {
-                self.settling.fail(delivery, &exhausted(self.settling.policy().retry.attempts));
+        while let Some(delivery) = poll_fn(|cx| self.poll_next(cx, &mut since_pause)).await {
+            if since_pause >= YIELD_EVERY {
+                since_pause = 0;
+                tokio::task::yield_now().await;
+            }
+            let attempts = self.settling.policy().retry.attempts;
+            if delivery.attempt() > attempts {
+                self.settling.fail(delivery, &exhausted(attempts));
                 continue;
             }
-            let (kept, incoming) = self.hand_over(delivery);
-            let ended = self.call(&mut current, incoming).await;
-            if let Ended::Failed(failure) = &ended
-                && failure.kind() == FailureKind::Panicked
-            {
-                // What a panic left half done inside the service is not used again.
-                current = service.clone();
-            }
-            if let Some(abandoned) = self.conclude(kept, ended) {
-                return self.end(Some(abandoned)).await;
-            }
+            let abandoned = match self.ack {
+                AckMode::OnSuccess => {
+                    let incoming = Incoming::new(&delivery, &self.context, None);
+                    match self.call(&mut current, incoming).await {
+                        Ended::Done => {
+                            self.settling.ack(delivery);
+                            continue;
+                        }
+                        Ended::Failed(failure) => {
+                            self.failed(delivery, &failure, &mut current, &service);
+                            continue;
+                        }
+                        Ended::Abandoned => Some(delivery),
+                    }
+                }
+                AckMode::Manual => {
+                    let slot = ManualSlot::new(self.settling.policy().clone(), self.settling.counters().clone());
+                    let incoming = Incoming::new(&delivery, &self.context, Some(slot.clone()));
+                    slot.put(delivery);
+                    let ended = self.call(&mut current, incoming).await;
+                    // Nothing is left where the handler settled, or gave what it settles with to someone else.
+                    match (slot.take_back(), ended) {
+                        (Some(delivery), Ended::Abandoned) => Some(delivery),
+                        (None, Ended::Abandoned) => None,
+                        (Some(delivery), Ended::Done) => {
+                            self.settling.fail(delivery, &unsettled());
+                            continue;
+                        }
+                        (Some(delivery), Ended::Failed(failure)) => {
+                            self.failed(delivery, &failure, &mut current, &service);
+                            continue;
+                        }
+                        (None, _) => continue,
+                    }
+                }
+            };
+            return self.end(abandoned).await;
         }
         self.end(None).await
     }
 
     /// The next delivery; none once stopped.
-    async fn next(&mut self, since_pause: &mut u32) -> Option<Delivery> {
-        if *since_pause >= YIELD_EVERY {
-            *since_pause = 0;
-            tokio::task::yield_now().await;
-        }
+    #[inline]
+    fn poll_next(&mut self, cx: &mut Context<'_>, since_pause: &mut u32) -> Poll<Option<Delivery>> {
         let Self { intake, settling, ear, .. } = self;
-        let next = poll_fn(|cx| {
-            if ear.stage() != Stage::Running {
-                return Poll::Ready(Ok(None));
-            }
-            if settling.poll_room(cx).is_ready() {
-                let mut on_event = |event: Event| saw(settling, &event);
-                if let ready @ Poll::Ready(_) = intake.poll(cx, &mut on_event) {
-                    *since_pause += 1;
-                    return ready;
+        if ear.stage() != Stage::Running {
+            return Poll::Ready(None);
+        }
+        if settling.poll_room(cx).is_ready()
+            && let Poll::Ready(next) = intake.poll(cx, &mut |event| saw(settling, &event))
+        {
+            *since_pause += 1;
+            return Poll::Ready(match next {
+                Ok(Some(delivery)) => {
+                    count(&settling.counters().received, 1);
+                    Some(delivery)
                 }
-            }
-            *since_pause = 0;
-            match ear.listen(cx.waker()) {
-                Stage::Running => Poll::Pending,
-                _ => Poll::Ready(Ok(None)),
-            }
-        });
-        match next.await {
-            Ok(Some(delivery)) => {
-                count(&settling.counters().received, 1);
-                Some(delivery)
-            }
-            Ok(None) => None,
-            Err(error) => {
-                consumer_ended(settling, ear, &error);
-                None
-            }
+                Ok(None) => None,
+                Err(error) => {
+                    consumer_ended(settling, ear, &error);
+                    None
+                }
+            });
+        }
+        *since_pause = 0;
+        match ear.listen(cx.waker()) {
+            Stage::Running => Poll::Pending,
+            _ => Poll::Ready(None),
         }
     }
 
-    /// Splits a delivery into what the handler gets and what the worker keeps to settle with.
-    fn hand_over(&self, delivery: Delivery) -> (Kept, Incoming) {
-        match self.ack {
-            AckMode::OnSuccess => {
-                let incoming = Incoming::new(&delivery, &self.context, None);
-                (Kept::Delivery(delivery), incoming)
-            }
-            AckMode::Manual => {
-                let slot = ManualSlot::new(self.settling.policy().clone(), self.settling.counters().clone());
-                let incoming = Incoming::new(&delivery, &self.context, Some(slot.clone()));
-                slot.put(delivery);
-                (Kept::Slot(slot), incoming)
-            }
+    #[cold]
+    fn failed<S: Clone>(&mut self, delivery: Delivery, failure: &Failure, current: &mut S, service: &S) {
+        if failure.kind() == FailureKind::Panicked {
+            // What a panic left half done inside the service is not used again.
+            *current = service.clone();
         }
+        self.settling.fail(delivery, failure);
     }
 
     /// Calls the service, catching panics and minding the timeout and the end of a shutdown.
+    #[inline]
     async fn call<S>(&mut self, service: &mut S, incoming: Incoming) -> Ended
     where
         S: Service<Incoming, Response = ()>,
@@ -159,6 +177,8 @@ impl Worker {
             if let ready @ Poll::Ready(_) = poll_caught(called.as_mut(), cx) {
                 return ready;
             }
+            // So that the ledger does not wait for this handler to learn what became of deliveries before.
+            let _ = settling.poll_room(cx);
             if let (Some(timer), Some(timeout)) = (timer.as_mut().as_pin_mut(), timeout)
                 && timer.poll(cx).is_ready()
             {
@@ -170,28 +190,6 @@ impl Worker {
             }
         })
         .await
-    }
-
-    /// Settles what the worker kept; gives back a delivery that the shutdown abandoned.
-    fn conclude(&mut self, kept: Kept, ended: Ended) -> Option<Delivery> {
-        match (kept, ended) {
-            (Kept::Delivery(delivery), Ended::Done) => self.settling.ack(delivery),
-            (Kept::Delivery(delivery), Ended::Failed(failure)) => self.settling.fail(delivery, &failure),
-            (Kept::Delivery(delivery), Ended::Abandoned) => return Some(delivery),
-            (Kept::Slot(slot), ended) => return self.conclude_manual(&slot, ended),
-        }
-        None
-    }
-
-    fn conclude_manual(&mut self, slot: &ManualSlot, ended: Ended) -> Option<Delivery> {
-        // Nothing is left where the handler settled, or gave what it settles with to someone else.
-        let delivery = slot.take_back()?;
-        match ended {
-            Ended::Done => self.settling.fail(delivery, &unsettled()),
-            Ended::Failed(failure) => self.settling.fail(delivery, &failure),
-            Ended::Abandoned => return Some(delivery),
-        }
-        None
     }
 
     async fn end(mut self, abandoned: Option<Delivery>) -> Remains {
@@ -207,13 +205,8 @@ impl Worker {
     }
 }
 
-/// What a worker keeps of a delivery while its handler runs.
-enum Kept {
-    Delivery(Delivery),
-    Slot(Arc<ManualSlot>),
-}
-
 /// Polls a call, turning its end, or its panic, into one of the ways in which it can end.
+#[inline]
 fn poll_caught<F, E>(called: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Ended>
 where
     F: Future<Output = std::result::Result<(), E>>,
@@ -247,7 +240,7 @@ fn timed_out(timeout: Duration) -> Failure {
 #[cold]
 fn exhausted(attempts: u32) -> Failure {
     let text = format!(
-        "all {attempts} attempts ended without a settlement, as when a process is killed or its connection lost; the handler was not called again"
+        "all {attempts} attempts ended without a settlement, as when a process is killed, its connection lost or the dead letter away; the handler was not called again"
     );
     Failure::new(FailureKind::Exhausted, Course::Retry, text.into())
 }

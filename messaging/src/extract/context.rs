@@ -22,6 +22,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    #[inline]
     pub(crate) fn new(delivery: &Delivery, context: &Arc<ListenerContext>, slot: Option<Arc<ManualSlot>>) -> Self {
         Self {
             message: delivery.message().clone(),
