@@ -176,6 +176,14 @@ async fn redis(kind: Kind) -> Result<Cluster> {
     for node in &nodes {
         node.ready().await?;
     }
+    #[cfg(feature = "redis")]
+    for replica in &nodes[NODES..] {
+        run::until("a replica in step with its master", FORMED, || async {
+            let behind = || Error::failed("it is behind");
+            if raw::redis::is_in_step(&replica.url()).await? { Ok(()) } else { Err(behind()) }
+        })
+        .await?;
+    }
     Ok(Cluster { kind, nodes, _epmd: None })
 }
 

@@ -1,6 +1,7 @@
 //! Real brokers on one machine, and faults on demand.
 
 mod broker;
+pub mod child;
 mod cluster;
 #[cfg(feature = "containers")]
 mod container;

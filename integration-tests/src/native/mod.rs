@@ -264,7 +264,15 @@ impl Broker for NativeBroker {
     }
 
     async fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // A signal is delivered soon, not at once.
+        run::until(format!("{} standing still", self.name), PATIENCE, || async {
+            match self.lock().as_ref().map(Process::is_stopped) {
+                Some(true) => Ok(()),
+                _ => Err(Error::failed("it still moves")),
+            }
+        })
+        .await
     }
 
     async fn resume(&self) -> Result<()> {

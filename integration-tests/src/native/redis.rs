@@ -1,4 +1,7 @@
-//! Redis and Valkey, which are started alike. Every write is in the append-only file, synced each second.
+//! Redis and Valkey, which are started alike.
+//!
+//! Every write is in the append-only file and synced before it is answered. With the default, a sync each second, a write that
+//! comes while a sync is under way waits in the process and is answered all the same: a SIGKILL then loses what was confirmed.
 
 use std::process::Command;
 
@@ -42,7 +45,7 @@ dir {folder}
 daemonize no
 set-proc-title no
 appendonly yes
-appendfsync everysec
+appendfsync always
 save \"\"
 user default on nopass ~* &* +@all
 user {} on >{} ~* &* +@all
@@ -63,6 +66,7 @@ cluster-port {}
 cluster-node-timeout 2000
 cluster-announce-ip 127.0.0.1
 cluster-allow-replica-migration no
+repl-diskless-sync-delay 0
 ",
                 bus.port()
             ));

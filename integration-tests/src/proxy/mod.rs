@@ -30,7 +30,7 @@ use tokio::{
 pub use tls_front::TlsFront;
 
 use crate::{
-    Error, Result,
+    Result,
     run::{self, Claim},
 };
 
@@ -189,13 +189,7 @@ impl Proxy {
     }
 
     async fn listen(&self) -> Result<()> {
-        let bound = {
-            // A socket belongs to the runtime it is made in, and this one must outlive the caller's.
-            let _entered = run::runtime().enter();
-            TcpListener::bind(self.address)
-        }
-        .await;
-        let listener = bound.map_err(|error| Error::caused(format!("cannot listen on {}", self.address), error))?;
+        let listener = run::listen(self.address).await?;
         let task = run::spawn(accept(listener, self.upstream, self.state.clone(), Arc::clone(&self.counts)));
         *self.lock() = Some(task);
         Ok(())

@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(20);
 type Piece = (Instant, Vec<u8>);
 
 /// Forwards until both sides have closed, or one has failed; dropped before, it resets both.
-pub(super) async fn forward(client: TcpStream, upstream: SocketAddr, mut state: watch::Receiver<State>) {
+pub(super) async fn forward(mut client: TcpStream, upstream: SocketAddr, mut state: watch::Receiver<State>) {
     // Without lingering, dropping a socket with nothing more to say sends a reset: the sign of a broken connection.
     if client.set_zero_linger().is_err() {
         return;
@@ -36,12 +36,13 @@ pub(super) async fn forward(client: TcpStream, upstream: SocketAddr, mut state: 
     if state.wait_for(|state| state.requests != Fault::BlackHole).await.is_err() {
         return;
     }
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+    let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     if server.set_zero_linger().is_err() || server.set_nodelay(true).is_err() || client.set_nodelay(true).is_err() {
         return;
     }
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    // Borrowed halves, because an owned one says an orderly end when it is dropped, before any reset.
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
     let requests = one_way(from_client, to_server, Direction::Requests, state.clone());
     let answers = one_way(from_server, to_client, Direction::Answers, state);
     // An error on one side ends both; an end of file is passed on, and the other direction goes on.
@@ -49,8 +50,8 @@ pub(super) async fn forward(client: TcpStream, upstream: SocketAddr, mut state: 
 }
 
 async fn one_way(
-    from: OwnedReadHalf,
-    to: OwnedWriteHalf,
+    from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
     direction: Direction,
     state: watch::Receiver<State>,
 ) -> std::io::Result<()> {
@@ -58,7 +59,7 @@ async fn one_way(
     tokio::try_join!(read(from, sender), write(receiver, to, direction, state)).map(drop)
 }
 
-async fn read(mut from: OwnedReadHalf, pieces: mpsc::Sender<Piece>) -> std::io::Result<()> {
+async fn read(mut from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>) -> std::io::Result<()> {
     loop {
         let mut piece = vec![0; PIECE];
         let length = from.read(&mut piece).await?;
@@ -74,7 +75,7 @@ async fn read(mut from: OwnedReadHalf, pieces: mpsc::Sender<Piece>) -> std::io::
 
 async fn write(
     mut pieces: mpsc::Receiver<Piece>,
-    mut to: OwnedWriteHalf,
+    mut to: WriteHalf<'_>,
     direction: Direction,
     mut state: watch::Receiver<State>,
 ) -> std::io::Result<()> {

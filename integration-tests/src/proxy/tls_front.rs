@@ -34,12 +34,7 @@ impl TlsFront {
         let acceptor = TlsAcceptor::from(Arc::new(server_config(identity)?));
         let claim = Claim::new()?;
         let address = SocketAddr::from(([127, 0, 0, 1], claim.port()));
-        let bound = {
-            let _entered = run::runtime().enter();
-            TcpListener::bind(address)
-        }
-        .await;
-        let listener = bound.map_err(|error| Error::caused(format!("cannot listen on {address}"), error))?;
+        let listener = run::listen(address).await?;
         let task = run::spawn(accept(listener, acceptor, upstream));
         Ok(Self { address, task, _claim: claim })
     }

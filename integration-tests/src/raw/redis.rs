@@ -64,6 +64,13 @@ pub(crate) async fn cluster_nodes(url: &str, key: &str) -> Result<(String, u16)>
     Ok((nodes, slot))
 }
 
+/// Whether a replica has all that its master has: only then does it take over when the master is lost.
+pub(crate) async fn is_in_step(url: &str) -> Result<bool> {
+    let mut client = Client::connect(&Location::parse(url, None)?).await?;
+    let said: String = client.ask("ask for the replication", cmd("INFO").arg("replication")).await?;
+    Ok(said.lines().any(|line| line.trim() == "master_link_status:up"))
+}
+
 #[async_trait]
 impl RawClient for Client {
     async fn create(&mut self, name: &str) -> Result<()> {

@@ -14,9 +14,9 @@ mod process;
 mod reaper;
 mod wait;
 
-use std::{future::Future, sync::OnceLock};
+use std::{future::Future, net::SocketAddr, sync::OnceLock};
 
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 
 pub use directory::base;
 pub use ports::free_port;
@@ -69,7 +69,14 @@ where
     runtime().spawn(future)
 }
 
-/// Enters this crate's own runtime, for registering a process or a socket with it.
+/// Listens on this crate's own runtime: a socket belongs to the runtime that binds it, and falls silent with it.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let cannot = |error: std::io::Error| Error::caused(format!("cannot listen on {address}"), error);
+    let bound = spawn(TcpListener::bind(address)).await;
+    bound.map_err(|error| cannot(error.into()))?.map_err(cannot)
+}
+
+/// This crate's own runtime, with a thread of its own, for as long as the process lives.
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {

@@ -38,8 +38,13 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it was stopped by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        fields(self.child.id()).is_some_and(|fields| fields.starts_with('T'))
     }
 
     /// How it ended, if it did.
@@ -101,21 +106,25 @@ fn cannot_start(name: &str, program: &OsStr, error: std::io::Error) -> Error {
 pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<_> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(12).collect();
+    let lines: Vec<_> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(60).collect();
     let lines: Vec<_> = lines.into_iter().rev().collect();
     format!("the end of {} says:\n{}", log.display(), lines.join("\n"))
 }
 
-/// When the process was started, in ticks since the machine was: field 22 of its `stat`.
-pub(super) fn started(pid: u32) -> Option<u64> {
+/// The fields of a process's `stat` from the third, its state, on.
+fn fields(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything.
-    let rest = &stat[stat.rfind(')')? + 1..];
-    let state = rest.split_whitespace().next()?;
-    if matches!(state, "Z" | "X") {
+    Some(stat[stat.rfind(')')? + 1..].trim_start().to_owned())
+}
+
+/// When the process was started, in ticks since the machine was: field 22. None for one that has ended.
+pub(super) fn started(pid: u32) -> Option<u64> {
+    let fields = fields(pid)?;
+    if fields.starts_with(['Z', 'X']) {
         return None;
     }
-    rest.split_whitespace().nth(19)?.parse().ok()
+    fields.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether a process of this pid runs.
