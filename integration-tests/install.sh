@@ -45,6 +45,7 @@ missing_packages() {
   if [ -n "$containers" ]; then
     [ -x /usr/sbin/dockerd ] || [ -x /usr/bin/dockerd ] || echo docker.io
     [ -x /usr/sbin/iptables ] || echo iptables
+    command -v ip >/dev/null || echo iproute2
   fi
 }
 

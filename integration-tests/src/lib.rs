@@ -23,4 +23,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use kind::Kind;
 pub use obtain::{available, brokers_are_required, engine, or_skip, own, own_by, recorded_address, shared};
 pub use proxy::Proxy;
-pub use run::{base, free_port, until};
+pub use run::{base, free_port, run_folder, until};

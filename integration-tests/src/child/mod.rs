@@ -46,7 +46,7 @@ impl Child {
     /// # Errors
     /// If the scenario is no JSON or the program cannot be started.
     pub fn start(role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_with(role, scenario, &[])
+        Self::start_with(&[], role, scenario, &[])
     }
 
     /// Starts this test program again to run one test of its own in a role, for programs with libtest's `main`: that test asks
@@ -55,17 +55,34 @@ impl Child {
     /// # Errors
     /// If the scenario is no JSON or the program cannot be started.
     pub fn start_test(test: &str, role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_with(role, scenario, &[test, "--exact", "--nocapture", "--test-threads=1"])
+        Self::start_with(&[], role, scenario, &[test, "--exact", "--nocapture", "--test-threads=1"])
     }
 
-    fn start_with(role: &str, scenario: &impl Serialize, arguments: &[&str]) -> Result<Self> {
+    /// Like [`Self::start`], by way of another program that is given this one with its arguments: `unshare`, `prlimit`, `env`.
+    ///
+    /// # Errors
+    /// If the scenario is no JSON or the program cannot be started.
+    pub fn start_by(wrapper: &[&str], role: &str, scenario: &impl Serialize) -> Result<Self> {
+        Self::start_with(wrapper, role, scenario, &[])
+    }
+
+    fn start_with(wrapper: &[&str], role: &str, scenario: &impl Serialize, arguments: &[&str]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("child-{role}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = Folder::create(&name)?;
         let program = env::current_exe().map_err(|error| Error::caused("this program's file is not known", error))?;
         let scenario = serde_json::to_string(scenario);
         let scenario = scenario.map_err(|error| Error::caused(format!("the scenario of {name} is no json"), error))?;
-        let mut command = Command::new(program);
+        let mut command = match wrapper {
+            [] => Command::new(program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        // A backtrace would push what went wrong out of the last lines that an error shows.
+        command.env("RUST_BACKTRACE", "0");
         command.args(arguments).env(ROLE, role).env(SCENARIO, scenario).env(HISTORY, folder.path().join("history"));
         let process = Process::start(&name, command, &folder.path().join("output"))?;
         Ok(Self { process: Mutex::new(process), folder })

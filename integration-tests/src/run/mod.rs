@@ -61,6 +61,14 @@ impl Run {
     }
 }
 
+/// The folder of this process's run: what is put there is gone when the process is.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn run_folder() -> Result<&'static std::path::Path> {
+    Run::current().map(Run::folder)
+}
+
 /// Runs a task on this crate's own runtime: a test's runtime ends with the case, a shared broker's proxy must not.
 pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where

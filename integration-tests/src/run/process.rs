@@ -106,7 +106,7 @@ fn cannot_start(name: &str, program: &OsStr, error: std::io::Error) -> Error {
 pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<_> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(60).collect();
+    let lines: Vec<_> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(25).collect();
     let lines: Vec<_> = lines.into_iter().rev().collect();
     format!("the end of {} says:\n{}", log.display(), lines.join("\n"))
 }

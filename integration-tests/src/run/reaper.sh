@@ -24,5 +24,9 @@ grep -lxF "$id" "$base"/ports/* 2>/dev/null | xargs -r rm -f
 # Deepest first. There are none unless something mounted in this namespace, as a container engine does.
 grep -F " $folder/" /proc/self/mounts | cut -d' ' -f2 | sort -r | xargs -r -n 1 umount -l
 rm -rf "$folder"
+# A container engine of the run was told to use this control group.
+for group in /sys/fs/cgroup/messaging-$id /sys/fs/cgroup/*/messaging-$id; do
+  [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+done
 rmdir "$base/ports" "$base" 2>/dev/null
 exit 0

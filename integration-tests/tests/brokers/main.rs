@@ -4,13 +4,14 @@
 //! `MESSAGING_REQUIRE_BROKERS=1`, a server that this machine lacks is a failure; else its cases are ignored, and doctor says why.
 
 mod clusters;
+mod containers;
 mod doors;
 mod faults;
 mod site;
 
 use std::{future::Future, pin::Pin, process::ExitCode, time::Duration};
 
-use integration_tests::{Kind, available, brokers_are_required};
+use integration_tests::{Kind, available, brokers_are_required, child::Role};
 use libtest_mimic::{Arguments, Failed, Trial};
 use site::Site;
 
@@ -40,6 +41,7 @@ const LOGINS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valkey
 const TLS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valkey, Kind::Sqs, Kind::ActiveMq];
 
 const ROWS: &[Row] = &[
+    // Those for all kinds need nothing but the trait, and run on containers too.
     row!(faults::answers, ALL),
     row!(faults::killed_and_started_again, ALL),
     row!(faults::restarted, ALL),
@@ -58,6 +60,27 @@ const ROWS: &[Row] = &[
 const CLUSTERS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis];
 
 fn main() -> ExitCode {
+    match Role::current() {
+        Ok(Some(role)) => run_in_role(&role),
+        Ok(None) => run_all(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The fault cases once more, on containers.
+fn run_in_role(role: &Role) -> ExitCode {
+    let engine = run(containers::start(role));
+    if let Err(failed) = engine {
+        let trial = Trial::test("containers::engine", || Err(failed));
+        return libtest_mimic::run(&Arguments::default(), vec![trial]).exit_code();
+    }
+    let rows = ROWS.iter().filter(|row| row.kinds.len() == ALL.len());
+    let cases = rows.flat_map(|row| containers::KINDS.iter().map(|kind| trial(*kind, row)));
+    let arguments = Arguments { test_threads: Some(3), ..Arguments::default() };
+    libtest_mimic::run(&arguments, cases.collect()).exit_code()
+}
+
+fn run_all() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Servers share two cores with what they are tested against: more at once only makes each slower.
     arguments.test_threads = arguments.test_threads.or(Some(3));
@@ -66,7 +89,8 @@ fn main() -> ExitCode {
         let kind = *kind;
         gated(kind, "leader_moved", move || run(clusters::leader_moved(kind)))
     });
-    libtest_mimic::run(&arguments, cases.chain(clusters).collect()).exit_code()
+    let containers = std::iter::once(containers::trial());
+    libtest_mimic::run(&arguments, cases.chain(clusters).chain(containers).collect()).exit_code()
 }
 
 fn trial(kind: Kind, row: &'static Row) -> Trial {
@@ -86,8 +110,12 @@ fn gated(kind: Kind, name: &str, body: impl FnOnce() -> Result<(), Failed> + Sen
 }
 
 fn run(case: impl Future<Output = Verdict>) -> Result<(), Failed> {
+    let late = |_| format!("still at it after {LIMIT:?}").into();
+    unlimited(async { tokio::time::timeout(LIMIT, case).await.unwrap_or_else(|elapsed| Err(late(elapsed))) })
+}
+
+/// For what has its own limit.
+fn unlimited(case: impl Future<Output = Verdict>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let limited = async { tokio::time::timeout(LIMIT, case).await };
-    let verdict = runtime.block_on(limited).map_err(|_| Failed::from(format!("still at it after {LIMIT:?}")))?;
-    verdict.map_err(|error| Failed::from(error.to_string()))
+    runtime.block_on(case).map_err(|error| Failed::from(error.to_string()))
 }

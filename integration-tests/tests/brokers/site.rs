@@ -44,7 +44,7 @@ impl Site {
         }
         let broker = match turn.take() {
             Some(broker) => broker,
-            None => Arc::from(own_by(kind, Way::Native).await?),
+            None => Arc::from(own_by(kind, way()).await?),
         };
         *turn = Some(Arc::clone(&broker));
         Ok(Self { kind, broker, _turn: turn })
@@ -82,6 +82,11 @@ impl Site {
         let lines: Vec<_> = lines.into_iter().rev().collect();
         format!("{error}\nthe server's log ends:\n{}", lines.join("\n")).into()
     }
+}
+
+/// Natively, unless this program is inside of a container engine's host.
+fn way() -> Way {
+    if std::env::var("MESSAGING_BROKER_WAY").is_ok_and(|way| way == "container") { Way::Container } else { Way::Native }
 }
 
 /// A call that nothing stands in the way of.
