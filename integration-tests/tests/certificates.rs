@@ -1,5 +1,7 @@
 //! The certificates that tests are given, asked by a TLS client of their own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::sync::Arc;
 
 use integration_tests::{

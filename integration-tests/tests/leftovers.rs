@@ -1,5 +1,7 @@
 //! Nothing is left: not by a run that ends well, nor by one that panics, is interrupted, or is killed together with its reaper.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeSet,
     fs,

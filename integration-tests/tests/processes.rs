@@ -1,5 +1,7 @@
 //! Publishers and consumers as processes of their own, killed and stopped at chosen and random points.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use integration_tests::{

@@ -1,5 +1,7 @@
 //! The proxy against an echo server: each fault does what it says, and nothing else.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     io::ErrorKind,
     time::{Duration, Instant},

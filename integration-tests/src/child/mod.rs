@@ -55,7 +55,15 @@ impl Child {
     /// # Errors
     /// If the scenario is no JSON or the program cannot be started.
     pub fn start_test(test: &str, role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_with(&[], role, scenario, &[test, "--exact", "--nocapture", "--test-threads=1"])
+        Self::start_test_by(&[], test, role, scenario)
+    }
+
+    /// Like [`Self::start_test`], by way of another program that is given this one with its arguments.
+    ///
+    /// # Errors
+    /// If the scenario is no JSON or the program cannot be started.
+    pub fn start_test_by(wrapper: &[&str], test: &str, role: &str, scenario: &impl Serialize) -> Result<Self> {
+        Self::start_with(wrapper, role, scenario, &[test, "--exact", "--nocapture", "--test-threads=1"])
     }
 
     /// Like [`Self::start`], by way of another program that is given this one with its arguments: `unshare`, `prlimit`, `env`.

@@ -3,6 +3,13 @@
 //! One server of each kind is started for all cases that may break it; they take turns, and each leaves it whole. Run with
 //! `MESSAGING_REQUIRE_BROKERS=1`, a server that this machine lacks is a failure; else its cases are ignored, and doctor says why.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and says why"
+)]
+
 mod clusters;
 mod containers;
 mod doors;
