@@ -7,7 +7,6 @@ use crate::{
     doors::Doors,
     management,
     native::{self, Epmd, Kafka, KafkaPeer, NativeBroker, RabbitMq, Redis},
-    raw,
     run::{self, Claim},
 };
 
@@ -97,16 +96,15 @@ impl Cluster {
             }
             #[cfg(feature = "kafka")]
             Kind::Kafka => {
-                let leader = raw::kafka::leader(&node.url(), of).await?;
+                let leader = crate::raw::kafka::leader(&node.url(), of).await?;
                 leader.and_then(|id| usize::try_from(id).ok()?.checked_sub(1))
             }
             #[cfg(feature = "redis")]
-            _ => {
-                let (nodes, slot) = raw::redis::cluster_nodes(&node.url(), of).await?;
-                let master = nodes.lines().find(|line| holds(line, slot)).and_then(port_of);
+            Kind::Redis | Kind::Valkey => {
+                let master = crate::raw::redis::master_port(&node.url(), of).await?;
                 self.nodes.iter().position(|node| node.address(Door::Plain).ok().map(|at| at.port()) == master)
             }
-            #[cfg(not(all(feature = "kafka", feature = "redis")))]
+            #[allow(unreachable_patterns, reason = "reached when a client is left out of the build")]
             _ => None,
         };
         found.ok_or_else(none)
@@ -180,7 +178,7 @@ async fn redis(kind: Kind) -> Result<Cluster> {
     for replica in &nodes[NODES..] {
         run::until("a replica in step with its master", FORMED, || async {
             let behind = || Error::failed("it is behind");
-            if raw::redis::is_in_step(&replica.url()).await? { Ok(()) } else { Err(behind()) }
+            if crate::raw::redis::is_in_step(&replica.url()).await? { Ok(()) } else { Err(behind()) }
         })
         .await?;
     }
@@ -212,47 +210,4 @@ async fn start_all(nodes: &[NativeBroker]) -> Result<()> {
         node.ready().await?;
     }
     Ok(())
-}
-
-/// Whether a line of `CLUSTER NODES` is of a living master that holds the slot.
-fn holds(line: &str, slot: u16) -> bool {
-    let fields: Vec<_> = line.split_whitespace().collect();
-    let Some(flags) = fields.get(2) else { return false };
-    let mut flags = flags.split(',');
-    let ranges = fields.iter().skip(8).filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
-    });
-    // `fail?` is a suspicion and `fail` a verdict: either way nobody can write there.
-    flags.clone().any(|flag| flag == "master")
-        && !flags.any(|flag| flag.starts_with("fail"))
-        && ranges.into_iter().any(|range| range.contains(&slot))
-}
-
-/// The port in the second field, `host:port@bus,name`.
-fn port_of(line: &str) -> Option<u16> {
-    let address = line.split_whitespace().nth(1)?.split('@').next()?;
-    address.rsplit(':').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MASTER: &str = "07c3 127.0.0.1:7001@17001,host myself,master - 0 0 1 connected 0-5460 [93-<-29]";
-
-    /// A slot is found at the master that holds it, and its port in the address.
-    #[test]
-    fn a_line_of_cluster_nodes_is_read() {
-        assert!(holds(MASTER, 0) && holds(MASTER, 5460) && !holds(MASTER, 5461));
-        assert_eq!(port_of(MASTER), Some(7001));
-    }
-
-    /// A master that failed, or may have, leads nothing; a replica never does.
-    #[test]
-    fn only_a_living_master_leads() {
-        for flags in ["master,fail", "master,fail?", "slave"] {
-            assert!(!holds(&MASTER.replace("myself,master", flags), 7), "{flags}");
-        }
-    }
 }

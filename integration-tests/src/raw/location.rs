@@ -75,13 +75,19 @@ impl Location {
     }
 
     /// What is in [`Self::trust_file`].
-    pub(crate) fn trust(&self) -> Result<Option<String>> {
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn trust(&self) -> Result<Option<String>> {
         let Some(path) = &self.trust else { return Ok(None) };
         fs::read_to_string(path).map(Some).map_err(Error::at(path))
     }
 
     /// The address of the first host, looked up.
-    pub(crate) async fn first_address(&self) -> Result<SocketAddr> {
+    ///
+    /// # Errors
+    /// If it has none.
+    pub async fn first_address(&self) -> Result<SocketAddr> {
         let host = self.hosts.first().map(String::as_str).unwrap_or_default();
         let found = tokio::net::lookup_host(host).await;
         let found = found.map_err(|error| Error::caused(format!("cannot find the address of {host}"), error))?.next();

@@ -63,7 +63,8 @@ pub async fn connect(kind: Kind, url: &str, trust: Option<&Path>) -> Result<Box<
         Kind::ActiveMq => Ok(Box::new(activemq::Client::connect(&at).await?)),
         #[allow(unreachable_patterns, reason = "reached when a client is left out of the build")]
         _ => Err(Error::unsupported(format!(
-            "this build has no client for {kind}: enable its feature of integration-tests"
+            "this build has no client for the {kind} at {}: enable its feature of integration-tests",
+            at.hosts()
         ))),
     }
 }

@@ -56,12 +56,12 @@ impl Client {
     }
 }
 
-/// What a node says of its cluster: a line a node, as `CLUSTER NODES` gives it, and the slot of a key.
-pub(crate) async fn cluster_nodes(url: &str, key: &str) -> Result<(String, u16)> {
+/// The port of the living master that holds a key; none while there is none.
+pub(crate) async fn master_port(url: &str, key: &str) -> Result<Option<u16>> {
     let mut client = Client::connect(&Location::parse(url, None)?).await?;
-    let nodes = client.ask("ask for the nodes", cmd("CLUSTER").arg("NODES")).await?;
+    let nodes: String = client.ask("ask for the nodes", cmd("CLUSTER").arg("NODES")).await?;
     let slot = client.ask("ask for a slot", cmd("CLUSTER").arg("KEYSLOT").arg(key)).await?;
-    Ok((nodes, slot))
+    Ok(nodes.lines().find(|line| holds(line, slot)).and_then(port_of))
 }
 
 /// Whether a replica has all that its master has: only then does it take over when the master is lost.
@@ -111,4 +111,47 @@ impl std::fmt::Debug for Client {
 
 fn cannot(what: &'static str) -> impl Fn(RedisError) -> Error {
     move |error| Error::caused(format!("redis' client could not {what}"), error)
+}
+
+/// Whether a line of `CLUSTER NODES` is of a living master that holds the slot.
+fn holds(line: &str, slot: u16) -> bool {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let Some(flags) = fields.get(2) else { return false };
+    let mut flags = flags.split(',');
+    let ranges = fields.iter().skip(8).filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    });
+    // `fail?` is a suspicion and `fail` a verdict: either way nobody can write there.
+    flags.clone().any(|flag| flag == "master")
+        && !flags.any(|flag| flag.starts_with("fail"))
+        && ranges.into_iter().any(|range| range.contains(&slot))
+}
+
+/// The port in the second field, `host:port@bus,name`.
+fn port_of(line: &str) -> Option<u16> {
+    let address = line.split_whitespace().nth(1)?.split('@').next()?;
+    address.rsplit(':').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASTER: &str = "07c3 127.0.0.1:7001@17001,host myself,master - 0 0 1 connected 0-5460 [93-<-29]";
+
+    /// A slot is found at the master that holds it, and its port in the address.
+    #[test]
+    fn a_line_of_cluster_nodes_is_read() {
+        assert!(holds(MASTER, 0) && holds(MASTER, 5460) && !holds(MASTER, 5461));
+        assert_eq!(port_of(MASTER), Some(7001));
+    }
+
+    /// A master that failed, or may have, leads nothing; a replica never does.
+    #[test]
+    fn only_a_living_master_leads() {
+        for flags in ["master,fail", "master,fail?", "slave"] {
+            assert!(!holds(&MASTER.replace("myself,master", flags), 7), "{flags}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ const STEP: Duration = Duration::from_millis(25);
 ///
 /// # Errors
 /// [`ErrorKind::TimedOut`] after `limit`, with what was awaited and the last refusal in its text. One call of `condition` that
-/// hangs is cut off at the limit too.
+/// hangs is cut off at the limit too. [`ErrorKind::Unsupported`] ends the waiting at once.
 pub async fn until<T, F>(what: impl Display, limit: Duration, mut condition: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
@@ -24,6 +24,8 @@ where
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         match tokio::time::timeout(left, condition()).await {
             Ok(Ok(found)) => return Ok(found),
+            // That will not change by waiting.
+            Ok(Err(error)) if error.kind() == ErrorKind::Unsupported => return Err(error),
             Ok(Err(error)) => last = error.to_string(),
             Err(_) => last = format!("no answer ({last} before)"),
         }

@@ -14,6 +14,7 @@ mod clusters;
 mod containers;
 mod doors;
 mod faults;
+mod notifications;
 mod site;
 
 use std::{future::Future, pin::Pin, process::ExitCode, time::Duration};
@@ -62,6 +63,7 @@ const ROWS: &[Row] = &[
     row!(doors::encrypted, TLS),
     row!(doors::wrong_certificates, TLS),
     row!(doors::logins, LOGINS),
+    row!(notifications::topic_reaches_queues, &[Kind::Sqs]),
 ];
 
 const CLUSTERS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis];
