@@ -90,10 +90,15 @@ debian_mirror() {
   fail "no Debian mirror found in /etc/apt: add one, then run this again"
 }
 
+# Debian 12's minimal root knows no names, and Erlang then asks the network for `localhost` and hangs.
+name_localhost() {
+  [ -e "$1/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' | as_root tee "$1/etc/hosts" >/dev/null
+}
+
 # debian_root SUITE PACKAGES
 debian_root() {
   local suite=$1 packages=$2 place=$CACHE/debian-$1
-  [ ! -e "$place/.complete" ] || return 0
+  [ ! -e "$place/.complete" ] || { name_localhost "$place"; return 0; }
   local mirror script=/usr/share/debootstrap/scripts/$1
   mirror=$(debian_mirror)
   [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
@@ -105,6 +110,7 @@ debian_root() {
   # The resolver and certificates of this machine, so that what is installed inside goes the way it goes outside.
   as_root cp -L /etc/resolv.conf "$place.new/etc/resolv.conf"
   as_root cp -L /etc/ssl/certs/ca-certificates.crt "$place.new/etc/ssl/certs/ca-certificates.crt"
+  name_localhost "$place.new"
   as_root touch "$place.new/.complete"
   as_root mv "$place.new" "$place"
 }
