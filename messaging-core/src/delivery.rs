@@ -54,6 +54,7 @@ pub struct Acked {
 ///   its outcome is pending until both are done.
 /// * If the means of a settlement fail (the copy is refused), the outcome is that error and the message becomes available
 ///   again as after a drop: one attempt more, [backed off](Delivery::drop_backoff). It never stays in limbo: nobody holds it.
+/// * Settlements make progress though nobody polls the consumer or awaits the outcome.
 /// * No call may do blocking I/O on the caller's thread: it also runs in destructors.
 pub trait Settler: Any + Send + Sync + fmt::Debug {
     /// Settles one delivery. The settler comes as the `Arc` that the delivery held: one that hands the message out again, or
