@@ -19,6 +19,9 @@
 //!     Ok(())
 //! }
 //!
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> messaging::Result<()> {
 //! // A broker in this process; `App::with_config` takes any other.
@@ -58,6 +61,9 @@
 //! /// How many messages a listener saw, by its position below.
 //! type Seen = Arc<[AtomicU32; 3]>;
 //!
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> messaging::Result<()> {
 //! let seen = Seen::default();
@@ -113,6 +119,9 @@
 //!     if attempt < 3 { Err(HandlerError::new("the bank is closed")) } else { Ok(()) }
 //! }
 //!
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> messaging::Result<()> {
 //! let impatient = Listen::queue("payments").retry(Retry::default().attempts(2));
@@ -145,7 +154,7 @@
 //!
 //! # Handlers and what they take
 //!
-//! A handler is an async function of up to eight [extractors](extract): [`Json`], [`Payload`], [`Bytes`](bytes::Bytes),
+//! A handler is an async function of up to eight [extractors](extract): [`Json`], [`Payload`], [`Bytes`],
 //! [`Message`], [`Headers`], [`Header`], [`Attempt`], [`State`], [`Publishers`], [`Settle`], or a type of one's own that
 //! implements [`FromDelivery`]. It returns `()` or `Result<(), E>` for any error. Middleware is [`tower::Layer`]:
 //! [`App::layer`] around every listener, [`Listener::layered`] around one, without a boxed future.
@@ -159,6 +168,9 @@
 //! ```
 //! use messaging::{App, Config, Listen};
 //!
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> messaging::Result<()> {
 //! let config = Config::from_toml(
@@ -197,6 +209,9 @@
 //! ```
 //! use messaging::{ConsumeOptions, Destination, PublishOptions, PublisherExt, QueueName};
 //!
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> messaging::Result<()> {
 //! let broker = messaging::connect("memory://").await?;
