@@ -106,7 +106,7 @@ impl Admin for MemoryBroker {
         let backlog = self.source(source)?;
         let now = backlog.clock.now();
         let mut depth = backlog.with(|state, effects| {
-            state.tick(now);
+            state.tick(now, effects);
             state.sweep(now, &backlog.options, effects);
             state.depth()
         });
@@ -156,7 +156,7 @@ impl Admin for MemoryBroker {
         let backlog = self.source(source)?;
         let now = backlog.clock.now();
         Ok(backlog.with(|state, effects| {
-            state.tick(now);
+            state.tick(now, effects);
             state.sweep(now, &backlog.options, effects);
             let letter = |dead: &crate::backlog::Dead| DeadLetter {
                 message: dead.entry.message.clone(),
@@ -204,6 +204,8 @@ impl Admin for MemoryBroker {
                     unfetched
                 });
                 let count = state.purge(&mut effects) + unfetched;
+                // Who waits may not be known to the topic yet: there was more, and it could not be fetched.
+                state.wake_all(&mut effects);
                 drop(state);
                 effects.run();
                 count

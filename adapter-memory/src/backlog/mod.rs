@@ -13,6 +13,7 @@ mod ready;
 mod settle;
 mod state;
 mod take;
+mod watch;
 
 use std::sync::{Arc, Weak};
 
@@ -193,13 +194,6 @@ impl Backlog {
     pub(crate) fn stop_waiting(&self, id: u32) {
         self.with(|state, effects| state.stop_waiting(id, self.has_more(state), effects));
     }
-
-    /// Acknowledges under the caller's lock.
-    pub(crate) fn ack_locked(&self, state: &mut State, tag: u64, effects: &mut Effects) {
-        if let Some(leased) = state.take_lease(tag) {
-            self.done(state, leased, effects);
-        }
-    }
 }
 
 /// When a message is due (0: now) and when it expires, in nanoseconds of the server's clock; the clock is read only for
@@ -209,7 +203,7 @@ pub(crate) fn timing(message: &Message, now: impl FnOnce() -> u64) -> (u64, u64)
         (None, None) => (0, NEVER),
         (delay, ttl) => {
             let now = now();
-            let due = delay.map_or(0, |delay| now.saturating_add(nanos(delay)));
+            let due = delay.filter(|delay| !delay.is_zero()).map_or(0, |delay| now.saturating_add(nanos(delay)));
             (due, ttl.map_or(NEVER, |ttl| now.saturating_add(nanos(ttl))))
         }
     }

@@ -56,6 +56,11 @@ impl Feed {
         self.cursor() < self.log.end()
     }
 
+    /// Whether a message that was not fetched yet may go before those that were.
+    pub(crate) fn may_have_urgent(&self) -> bool {
+        self.log.has_priorities() && self.has_more()
+    }
+
     /// Skips to the end, as an ephemeral subscription does that was cut off; returns how many messages it missed.
     pub(crate) fn skip_to_end(&self) -> u64 {
         let end = self.log.end();
@@ -95,7 +100,7 @@ impl Feed {
         let missed = oldest.saturating_sub(cursor);
         cursor = cursor.max(oldest);
         // Where priorities are used, what goes first can only be said of everything.
-        let want = if log.has_priorities { usize::MAX } else { want };
+        let want = if self.log.has_priorities() { usize::MAX } else { want };
         let mut entries = Vec::with_capacity(want.min(usize::try_from(end - cursor).unwrap_or(usize::MAX)));
         let mut now_ready = 0;
         while now_ready < want

@@ -31,6 +31,8 @@ pub(crate) struct Log {
     end: AtomicU64,
     /// Someone waits for room; spares the lock where nobody does.
     parked: AtomicBool,
+    /// A message with a priority was published: subscriptions must look at everything to know what goes first.
+    has_priorities: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -45,17 +47,20 @@ pub(crate) struct LogState {
     /// Subscriptions that have fetched everything and want to be told.
     waiting: Vec<Weak<Backlog>>,
     parking: Parking,
-    /// A message with a priority was published: subscriptions must look at everything to know what goes first.
-    pub(super) has_priorities: bool,
 }
 
 impl Log {
     pub(crate) fn new(options: DestinationOptions, clock: Clock) -> Self {
-        Self { options, clock, state: Mutex::default(), end: AtomicU64::new(0), parked: AtomicBool::new(false) }
+        let (end, parked, has_priorities) = Default::default();
+        Self { options, clock, state: Mutex::default(), end, parked, has_priorities }
     }
 
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_priorities(&self) -> bool {
+        self.has_priorities.load(Ordering::Acquire)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, LogState> {
@@ -169,7 +174,9 @@ impl Log {
 
     fn push(&self, log: &mut LogState, message: Message) -> u64 {
         let (due, expires) = timing(&message, || self.clock.now());
-        log.has_priorities |= message.priority().is_some();
+        if message.priority().is_some() {
+            self.has_priorities.store(true, Ordering::Release);
+        }
         log.records.push_back(Record { message, at: millis(SystemTime::now()), due, expires });
         let offset = log.base + log.records.len() as u64 - 1;
         self.end.store(offset + 1, Ordering::Release);
