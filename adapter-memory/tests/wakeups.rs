@@ -1,5 +1,7 @@
 //! No wake-up is lost: whoever waits for a message that it may have gets it, whatever happened while it waited.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::time::Duration;

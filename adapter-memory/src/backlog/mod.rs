@@ -30,6 +30,7 @@ pub(crate) use self::take::Step;
 use crate::clock::{Clock, nanos};
 use crate::config::DestinationOptions;
 use crate::dedup::Dedup;
+use crate::publisher::Sends;
 use crate::topic::Feed;
 
 /// A queue, or one subscription of a topic.
@@ -138,8 +139,12 @@ impl Backlog {
     }
 
     /// Takes a message out of the parking; false if it was stored meanwhile.
-    pub(crate) fn unpark(&self, ticket: u64, sends: &Arc<messaging_core::Tickets<Receipt>>) -> bool {
-        self.state.lock().parking.remove(ticket, sends)
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> bool {
+        let parked = self.state.lock().parking.remove(ticket, sends);
+        if let (Some(message), Some(dedup)) = (&parked, &self.dedup) {
+            dedup.forget(message.id());
+        }
+        parked.is_some()
     }
 
     /// Stores what waits for room, as far as there is some.
@@ -182,6 +187,12 @@ impl Backlog {
         state.add(Entry { seq, expires, attempts: 0, redriven, owns_lane: false, ..dead }, 0, effects);
     }
 
+    /// Lets go what has expired among what is ready.
+    pub(crate) fn sweep(&self, state: &mut State, now: u64, effects: &mut Effects) {
+        state.sweep(now, &self.options, effects);
+        self.admit_parked(state, effects);
+    }
+
     /// Tells those that wait for room that there may be some.
     pub(crate) fn room_came(&self) {
         self.with(|state, effects| self.admit_parked(state, effects));
@@ -218,8 +229,8 @@ pub(crate) fn full(options: &DestinationOptions) -> Error {
     Error::new(
         ErrorKind::Full,
         format!(
-            "{} messages wait here, which is the capacity, and when_full = refuse: consume them, raise capacity, or use when_full = block",
-            options.capacity
+            "the destination is full (capacity = {}, capacity_bytes = {}): consume what waits, raise the bound, or publish with when_full = block",
+            options.capacity, options.capacity_bytes
         ),
     )
 }

@@ -210,6 +210,11 @@ impl State {
         self.ready().map(|entry| entry.seq).min()
     }
 
+    /// How many of those that wait were never delivered.
+    pub(crate) fn never_delivered(&self) -> u64 {
+        self.ready().chain(self.delayed.iter()).filter(|entry| entry.attempts == 0).count() as u64
+    }
+
     /// Deletes what waits; what is out stays. Returns how many.
     pub(crate) fn purge(&mut self, effects: &mut Effects) -> u64 {
         let mut gone = self.ready.clear();

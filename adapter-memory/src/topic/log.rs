@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use messaging_core::{Message, Position, Receipt, Start, Tickets};
+use messaging_core::{Message, Position, Receipt, Start};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Record;
 use crate::backlog::{Backlog, Effects, Parked, Parking, timing};
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
+use crate::publisher::Sends;
 
 /// What became of a message handed to the log.
 #[derive(Debug)]
@@ -110,7 +111,8 @@ impl Log {
         self.admit_parked();
     }
 
-    pub(crate) fn unpark(&self, ticket: u64, sends: &Arc<Tickets<Receipt>>) -> bool {
+    /// Takes a message out of the parking; none if it was stored meanwhile.
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> Option<Message> {
         self.lock().parking.remove(ticket, sends)
     }
 
@@ -170,6 +172,7 @@ impl Log {
         let records = std::mem::take(&mut log.records);
         drop(log);
         drop(records);
+        self.admit_parked();
     }
 
     fn push(&self, log: &mut LogState, message: Message) -> u64 {
