@@ -65,9 +65,15 @@ impl Feed {
     /// it missed. Called under the backlog's lock.
     pub(crate) fn skip_to_end(&self) -> u64 {
         let log = self.log.lock();
-        let missed = self.unfetched(&log).count() as u64;
+        let missed = self.missed(&log, self.log.end());
         self.cursor.store(self.log.end(), Ordering::Release);
         missed
+    }
+
+    /// How many messages are lost by going on at `to`. Of what the log has let go of nobody knows any more whether it would
+    /// have passed the filter.
+    fn missed(&self, log: &LogState, to: u64) -> u64 {
+        log.base().saturating_sub(self.cursor()) + self.passing(log, self.cursor(), to).count() as u64
     }
 
     /// How many messages that pass the filter were not fetched yet: those that could be delivered now, and those that are
@@ -110,11 +116,7 @@ impl Feed {
         let mut cursor = self.cursor();
         let end = self.log.end();
         let oldest = if self.ephemeral { log.base().max(end.saturating_sub(lag as u64)) } else { log.base() };
-        let missed = match &self.filter {
-            None => oldest.saturating_sub(cursor),
-            // Of what the log has let go of nobody knows any more whether it would have passed.
-            Some(_) => log.base().saturating_sub(cursor) + self.passing(&log, cursor, oldest).count() as u64,
-        };
+        let missed = if oldest > cursor { self.missed(&log, oldest) } else { 0 };
         cursor = cursor.max(oldest);
         // Where priorities are used, what goes first can only be said of everything.
         let want = if self.log.has_priorities() { usize::MAX } else { want };

@@ -172,7 +172,6 @@ impl Log {
         let records = std::mem::take(&mut log.records);
         drop(log);
         drop(records);
-        self.admit_parked();
     }
 
     fn push(&self, log: &mut LogState, message: Message) -> u64 {
