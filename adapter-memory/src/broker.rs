@@ -349,8 +349,9 @@ impl Broker for MemoryBroker {
         self.0.inboxes.lock().drain(..).filter_map(|inbox| inbox.upgrade()).for_each(|inbox| inbox.close());
         let consumers = self.consumers();
         for consumer in &consumers {
-            messaging_core::Control::set_flow(&**consumer, Flow::Stopped);
+            // In this order: closed is what a receive that waits has to say.
             consumer.close();
+            messaging_core::Control::set_flow(&**consumer, Flow::Stopped);
         }
         let mut report = DrainReport::default();
         for consumer in consumers {

@@ -142,6 +142,7 @@ impl State {
 
     /// Makes ready what is due by now: delays that have passed, leases that have ended.
     pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
+        self.leases.stamp(now);
         while let Some(entry) = self.delayed.pop_due(now) {
             if entry.owns_lane { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
         }

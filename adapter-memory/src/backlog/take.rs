@@ -116,9 +116,7 @@ impl Taking<'_> {
     }
 
     fn tick(&mut self, state: &mut State, effects: &mut Effects) {
-        let now = self.now();
-        state.leases.stamp(now);
-        state.tick(now, effects);
+        state.tick(self.now(), effects);
     }
 
     fn wait(&self, state: &mut State, in_line: bool, cx: &mut Context<'_>, effects: &mut Effects) -> Step {
