@@ -208,12 +208,15 @@ impl Delivery {
         self.0.take().expect(WHOLE)
     }
 
-    /// Acknowledges many deliveries, in one call per consumer they came from.
+    /// Acknowledges many deliveries, in one call per consumer they came from. Takes effect at the call; awaiting only tells how
+    /// it went.
     ///
     /// # Errors
     /// The first error of any consumer; the others' deliveries are acknowledged all the same. Stale ones are counted, not
     /// an error.
-    pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> crate::Result<Acked> {
+    pub fn ack_all<I: IntoIterator<Item = Self>>(
+        deliveries: I,
+    ) -> impl Future<Output = crate::Result<Acked>> + use<I> {
         let mut outcomes = Vec::with_capacity(1);
         let mut tags = Vec::new();
         let mut current: Option<Arc<dyn Settler>> = None;
@@ -231,14 +234,16 @@ impl Delivery {
             tags.push(unsettled.tag);
         }
         outcomes.extend(current.map(|settler| settler.ack_many(&tags)));
-        let mut sum = Ok(Acked::default());
-        for outcome in outcomes {
-            sum = match (sum, outcome.await) {
-                (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),
-                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-            };
+        async {
+            let mut sum = Ok(Acked::default());
+            for outcome in outcomes {
+                sum = match (sum, outcome.await) {
+                    (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),
+                    (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                };
+            }
+            sum
         }
-        sum
     }
 
     /// How long a delivery of this attempt that was dropped unsettled waits: nothing the first time, then 100 ms doubling
