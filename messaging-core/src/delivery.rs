@@ -212,8 +212,9 @@ impl Delivery {
     /// The first error of any consumer; the others' deliveries are acknowledged all the same. Stale ones are counted, not
     /// an error.
     pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> crate::Result<Acked> {
-        let mut outcomes = Vec::with_capacity(1);
-        let mut tags = Vec::new();
+        let deliveries = deliveries.into_iter();
+        let mut outcomes = Vec::new();
+        let mut tags = Vec::with_capacity(deliveries.size_hint().0);
         let mut current: Option<Arc<dyn Settler>> = None;
         for delivery in deliveries {
             let (unsettled, settler) = delivery.into_parts();
@@ -228,8 +229,9 @@ impl Delivery {
             }
             tags.push(unsettled.tag);
         }
-        outcomes.extend(current.map(|settler| settler.ack_many(&tags)));
-        let mut sum = Ok(Acked::default());
+        let Some(last) = current else { return Ok(Acked::default()) };
+        // All of one consumer is the usual case, and needs no list.
+        let mut sum = last.ack_many(&tags).await;
         for outcome in outcomes {
             sum = match (sum, outcome.await) {
                 (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),

@@ -15,6 +15,7 @@ mod state;
 mod take;
 
 use std::sync::{Arc, Weak};
+use std::vec::IntoIter;
 
 use messaging_core::{Error, ErrorKind, Message, Receipt, Source};
 use parking_lot::{Mutex, MutexGuard};
@@ -103,6 +104,7 @@ impl Backlog {
     }
 
     /// Stores a message, or gives it back if there is no room or others wait for room.
+    #[inline]
     pub(crate) fn publish(&self, message: Message) -> Admission {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
@@ -115,11 +117,11 @@ impl Backlog {
         Admission::Stored(Receipt::default())
     }
 
-    /// Stores as many messages as there is room for, under one lock; gives back the others.
-    pub(crate) fn publish_many(&self, messages: &mut std::vec::IntoIter<Message>) -> usize {
+    /// Stores up to `max` messages as far as there is room, under one lock; leaves the others.
+    pub(crate) fn publish_many(&self, messages: &mut IntoIter<Message>, max: usize) -> usize {
         self.with(|state, effects| {
             let mut stored = 0;
-            while state.has_room(&self.options) {
+            while stored < max && state.has_room(&self.options) {
                 let Some(message) = messages.next() else { break };
                 self.store(state, message, effects);
                 stored += 1;
@@ -153,6 +155,7 @@ impl Backlog {
     }
 
     /// Stores a message that has room.
+    #[inline]
     pub(crate) fn store(&self, state: &mut State, message: Message, effects: &mut Effects) {
         let seq = state.next_seq();
         let (due, expires) = timing(&message, || self.clock.now());
@@ -204,6 +207,7 @@ impl Backlog {
 
 /// When a message is due (0: now) and when it expires, in nanoseconds of the server's clock; the clock is read only for
 /// messages that have either.
+#[inline]
 pub(crate) fn timing(message: &Message, now: impl FnOnce() -> u64) -> (u64, u64) {
     match (message.delay(), message.ttl()) {
         (None, None) => (0, NEVER),

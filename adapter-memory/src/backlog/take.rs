@@ -97,7 +97,7 @@ impl Taking<'_> {
             member.waker = None;
         }
         // There may be more than this one could take: the next in line goes on.
-        if self.backlog.has_more(state) {
+        if !state.line.is_empty() && self.backlog.has_more(state) {
             state.wake_one(effects);
         }
         Step::Took(taken)
@@ -141,27 +141,37 @@ impl Taking<'_> {
     }
 
     /// The next message that may be delivered: not expired, and its key's turn where order is kept.
+    #[inline]
     fn next_entry(&mut self, state: &mut State, want: usize, effects: &mut Effects) -> Option<Entry> {
         loop {
-            if state.ready.is_empty() {
-                self.refill(state, want, effects);
-            }
-            let entry = state.ready.pop()?;
-            if entry.expires != NEVER && entry.expires <= self.now() {
-                state.expire(entry, &self.backlog.options, effects);
-                if !state.parking.is_empty() {
-                    self.backlog.admit_parked(state, effects);
+            let entry = match state.ready.pop() {
+                Some(entry) => entry,
+                None => {
+                    self.refill(state, want, effects);
+                    state.ready.pop()?
                 }
-                continue;
+            };
+            if entry.expires == NEVER && state.lanes.is_none() {
+                return Some(entry);
             }
-            match &mut state.lanes {
-                None => return Some(entry),
-                Some(lanes) => {
-                    if let Some(entry) = lanes.admit(entry) {
-                        return Some(entry);
-                    }
-                }
+            if let Some(entry) = self.admit(state, entry, effects) {
+                return Some(entry);
             }
+        }
+    }
+
+    /// Lets an entry go that has expired, or that has to wait in the lane of its key.
+    fn admit(&mut self, state: &mut State, entry: Entry, effects: &mut Effects) -> Option<Entry> {
+        if entry.expires != NEVER && entry.expires <= self.now() {
+            state.expire(entry, &self.backlog.options, effects);
+            if !state.parking.is_empty() {
+                self.backlog.admit_parked(state, effects);
+            }
+            return None;
+        }
+        match &mut state.lanes {
+            None => Some(entry),
+            Some(lanes) => lanes.admit(entry),
         }
     }
 
@@ -183,6 +193,7 @@ impl Taking<'_> {
         }
     }
 
+    #[inline]
     fn lend(&self, state: &mut State, mut entry: Entry, lease: u64) -> Delivery {
         entry.attempts += 1;
         let (message, attempt, redriven, offset) = (entry.message.clone(), entry.attempts, entry.redriven, entry.seq);
