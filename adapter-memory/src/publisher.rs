@@ -295,9 +295,19 @@ pub(crate) struct Sends {
 }
 
 struct Slow {
-    timer: Pin<Box<Sleep>>,
+    by: Instant,
+    /// Set by whoever awaits the outcome first: most are answered before.
+    timer: Option<Pin<Box<Sleep>>>,
     /// None: it fell into the black hole.
     place: Option<Place>,
+}
+
+impl Slow {
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let by = self.by;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by)));
+        timer.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl Default for Sends {
@@ -309,7 +319,7 @@ impl Default for Sends {
 impl Sends {
     fn open(&self, room: Room, by: Instant, place: Option<Place>) -> u64 {
         let ticket = self.tickets.open(room);
-        self.slow.lock().insert(ticket, Slow { timer: Box::pin(tokio::time::sleep_until(by)), place });
+        self.slow.lock().insert(ticket, Slow { by, timer: None, place });
         ticket
     }
 
@@ -363,7 +373,7 @@ impl Answers<Receipt> for Sends {
             return Poll::Ready(result);
         }
         let mut slow = self.slow.lock();
-        let is_late = slow.get_mut(&ticket).is_some_and(|slow| slow.timer.as_mut().poll(cx).is_ready());
+        let is_late = slow.get_mut(&ticket).is_some_and(|slow| slow.poll_late(cx));
         let late = if is_late { slow.remove(&ticket) } else { None };
         drop(slow);
         if let Some(Slow { place, .. }) = late

@@ -251,6 +251,14 @@ impl Delivery {
         }
     }
 
+    #[cold]
+    fn settle_dropped(&mut self) {
+        if let Some((unsettled, settler)) = self.0.take() {
+            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
+            drop(settler.settle(unsettled, Settlement::Retry { after }));
+        }
+    }
+
     #[inline]
     fn unsettled(&self) -> &Unsettled {
         &self.0.as_ref().expect(WHOLE).0
@@ -265,9 +273,8 @@ impl Delivery {
 impl Drop for Delivery {
     #[inline]
     fn drop(&mut self) {
-        if let Some((unsettled, settler)) = self.0.take() {
-            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
-            drop(settler.settle(unsettled, Settlement::Retry { after }));
+        if self.0.is_some() {
+            self.settle_dropped();
         }
     }
 }

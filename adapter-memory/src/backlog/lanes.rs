@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use smol_str::SmolStr;
 
-use super::entry::Entry;
+use super::entry::{Entry, Turn};
 
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
@@ -24,7 +24,7 @@ impl Lanes {
     /// Takes the lane of the entry's key and gives the entry back, or keeps it waiting if the lane is taken.
     pub(crate) fn admit(&mut self, mut entry: Entry) -> Option<Entry> {
         let Some(key) = entry.message.key() else { return Some(entry) };
-        if entry.owns_lane {
+        if entry.turn == Turn::OWN {
             return Some(entry);
         }
         match self.taken.get_mut(key) {
@@ -35,7 +35,7 @@ impl Lanes {
             }
             None => {
                 self.taken.insert(SmolStr::new(key), VecDeque::new());
-                entry.owns_lane = true;
+                entry.turn = Turn::OWN;
                 Some(entry)
             }
         }
@@ -45,13 +45,13 @@ impl Lanes {
     pub(crate) fn occupy(&mut self, entry: &mut Entry) {
         if let Some(key) = entry.message.key() {
             self.taken.entry(SmolStr::new(key)).or_default();
-            entry.owns_lane = true;
+            entry.turn = Turn::OWN;
         }
     }
 
     /// Frees the lane of a settled entry; the next of its key takes it over.
     pub(crate) fn free(&mut self, settled: &Entry) -> Option<Entry> {
-        if !settled.owns_lane {
+        if settled.turn == Turn::NONE {
             return None;
         }
         let key = settled.message.key()?;
@@ -59,7 +59,7 @@ impl Lanes {
         match lane.pop_front() {
             Some(mut next) => {
                 self.waiting -= 1;
-                next.owns_lane = true;
+                next.turn = Turn::OWN;
                 Some(next)
             }
             None => {

@@ -21,7 +21,7 @@ use messaging_core::{Error, ErrorKind, Message, Receipt, Source};
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use self::effects::Effects;
-pub(crate) use self::entry::{Entry, NEVER};
+pub(crate) use self::entry::{Entry, NEVER, Turn};
 pub(crate) use self::members::Membership;
 pub(crate) use self::park::{Parked, Parking};
 pub(crate) use self::settle::stale;
@@ -159,7 +159,7 @@ impl Backlog {
     pub(crate) fn store(&self, state: &mut State, message: Message, effects: &mut Effects) {
         let seq = state.next_seq();
         let (due, expires) = timing(&message, || self.clock.now());
-        let entry = Entry { message, seq, expires, attempts: 0, redriven: 0, owns_lane: false };
+        let entry = Entry { message, seq, expires, attempts: 0, redriven: 0, turn: Turn::NONE };
         state.add(entry, due, effects);
     }
 
@@ -181,7 +181,7 @@ impl Backlog {
         let seq = if self.feed.is_some() { dead.seq } else { state.next_seq() };
         let expires = timing(&dead.message, || self.clock.now()).1;
         let redriven = dead.redriven.saturating_add(1);
-        state.add(Entry { seq, expires, attempts: 0, redriven, owns_lane: false, ..dead }, 0, effects);
+        state.add(Entry { seq, expires, attempts: 0, redriven, turn: Turn::NONE, ..dead }, 0, effects);
     }
 
     /// Tells those that wait for room that there may be some.

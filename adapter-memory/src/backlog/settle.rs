@@ -6,7 +6,7 @@ use messaging_core::{Acked, DeadLetterReason, Delivery, Error, ErrorKind, Flow, 
 
 use super::Backlog;
 use super::effects::Effects;
-use super::entry::{Entry, Leased};
+use super::entry::{Entry, Leased, Turn};
 use super::state::State;
 use crate::clock::nanos;
 
@@ -118,10 +118,10 @@ impl Backlog {
         state.settled(consumer, 1);
         if !hold {
             state.free_lane(&entry);
-            entry.owns_lane = false;
+            entry.turn = Turn::NONE;
         }
         if after.is_zero() {
-            if entry.owns_lane {
+            if entry.turn == Turn::OWN {
                 state.ready.put_back(entry)
             } else {
                 state.ready.push_back(entry)
@@ -162,7 +162,7 @@ impl Backlog {
         let Leased { entry, consumer, until: _ } = leased;
         state.settled(consumer, 1);
         state.settle_accounts(&entry);
-        state.bury(Entry { owns_lane: false, ..entry }, reason);
+        state.bury(Entry { turn: Turn::NONE, ..entry }, reason);
         if !state.parking.is_empty() {
             self.admit_parked(state, effects);
         }

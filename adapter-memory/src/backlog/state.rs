@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use messaging_core::{DeadLetterReason, Depth};
 
 use super::effects::Effects;
-use super::entry::{Entry, Leased, Leases};
+use super::entry::{Entry, Leased, Leases, Turn};
 use super::lanes::Lanes;
 use super::members::Member;
 use super::park::Parking;
@@ -115,7 +115,7 @@ impl State {
     pub(super) fn settle_accounts(&mut self, entry: &Entry) {
         self.open -= 1;
         self.bytes -= entry.message.payload().len();
-        if entry.owns_lane {
+        if entry.turn == Turn::OWN {
             self.free_lane(entry);
         }
     }
@@ -155,7 +155,7 @@ impl State {
     /// Makes ready what is due by now: delays that have passed, leases that have ended.
     pub(crate) fn tick(&mut self, now: u64) {
         while let Some(entry) = self.delayed.pop_due(now) {
-            if entry.owns_lane { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
+            if entry.turn == Turn::OWN { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
         }
         for leased in self.leases.take_ended(now).into_iter().rev() {
             self.return_lease(leased);

@@ -141,15 +141,16 @@ impl Taking<'_> {
     }
 
     /// The next message that may be delivered: not expired, and its key's turn where order is kept.
-    #[inline]
+    #[inline(always)]
     fn next_entry(&mut self, state: &mut State, want: usize, effects: &mut Effects) -> Option<Entry> {
         loop {
             let entry = match state.ready.pop() {
                 Some(entry) => entry,
-                None => {
+                None if self.backlog.feed.is_some() => {
                     self.refill(state, want, effects);
                     state.ready.pop()?
                 }
+                None => return None,
             };
             if entry.expires == NEVER && state.lanes.is_none() {
                 return Some(entry);
@@ -161,6 +162,7 @@ impl Taking<'_> {
     }
 
     /// Lets an entry go that has expired, or that has to wait in the lane of its key.
+    #[inline(never)]
     fn admit(&mut self, state: &mut State, entry: Entry, effects: &mut Effects) -> Option<Entry> {
         if entry.expires != NEVER && entry.expires <= self.now() {
             state.expire(entry, &self.backlog.options, effects);
@@ -176,6 +178,7 @@ impl Taking<'_> {
     }
 
     /// Brings more of the topic's messages into a subscription.
+    #[inline(never)]
     fn refill(&mut self, state: &mut State, want: usize, effects: &mut Effects) {
         let backlog = self.backlog;
         let Some(feed) = backlog.feed() else { return };
