@@ -136,7 +136,7 @@ impl Control for Attachment {
 }
 
 impl Settler for Attachment {
-    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome {
         if self.server.is_disturbed() && self.server.link() != Link::Up {
             return Outcome::ready(Err(unanswered()));
         }

@@ -56,8 +56,9 @@ pub struct Acked {
 ///   again as after a drop: one attempt more, [backed off](Delivery::drop_backoff). It never stays in limbo: nobody holds it.
 /// * No call may do blocking I/O on the caller's thread: it also runs in destructors.
 pub trait Settler: Any + Send + Sync + fmt::Debug {
-    /// Settles one delivery.
-    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome;
+    /// Settles one delivery. The settler comes as the `Arc` that the delivery held: one that hands the message out again, or
+    /// answers later, keeps it.
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome;
 
     /// Acknowledges many deliveries of this settler in one call, given by their tags. The outcome is an error only if it is
     /// not known what became of some.

@@ -93,6 +93,8 @@ pub struct Receipt {
 /// * `send` never blocks; it holds on to `room` until the broker has answered (see [`Tickets`](crate::Tickets)).
 /// * Every outcome is there within [`PublishOptions::timeout`]. An error says whether the message was not sent or its fate
 ///   is unknown.
+/// * A message that is known not to have left, because the connection is away, is kept and sent once it is back, until its
+///   time limit: "not sent" is the answer only then, or when the publisher is closed.
 /// * Dropping an outcome neither unsends the message nor frees its room.
 #[async_trait]
 pub trait Publisher: Send + Sync + fmt::Debug {
