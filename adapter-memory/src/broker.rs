@@ -167,7 +167,7 @@ impl MemoryBroker {
     }
 
     /// Fails as a connection attempt does while the server is stopped.
-    fn check_link(&self) -> Result<()> {
+    pub(crate) fn check_link(&self) -> Result<()> {
         self.check_open()?;
         match self.server().link() {
             Link::Up => Ok(()),
@@ -210,6 +210,10 @@ impl MemoryBroker {
         consumers.retain(|known| known.strong_count() > 0);
         consumers.push(deliveries.attachment());
         drop(consumers);
+        // Closed while this was opened: `close` may not have seen it.
+        if self.check_open().is_err() {
+            deliveries.close();
+        }
         Consumer::new(Box::new(deliveries), capabilities, self.scope(place))
     }
 }
@@ -332,6 +336,7 @@ impl Broker for MemoryBroker {
         let mut report = DrainReport::default();
         for consumer in consumers {
             report = report.and(consumer.drain(by).await);
+            consumer.closed();
         }
         report
     }

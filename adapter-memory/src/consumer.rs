@@ -26,6 +26,8 @@ pub(crate) struct Attachment {
     id: u32,
     /// The place is given up; its number may be someone else's by now.
     left: AtomicBool,
+    /// The broker was closed, and what was not settled by then taken back.
+    closed: AtomicBool,
     /// Of an ephemeral subscription: its topic.
     ephemeral_of: Option<Arc<Topic>>,
     capabilities: Arc<Capabilities>,
@@ -50,23 +52,26 @@ impl Attachment {
     /// Back after the line was down.
     pub(crate) fn come_back(&self) {
         self.here(|id| {
-            let missed = match (&self.ephemeral_of, self.backlog.feed()) {
-                (Some(_), Some(feed)) => feed.skip_to_end(),
-                _ => 0,
-            };
             self.backlog.with(|state, effects| {
                 if self.ephemeral_of.is_some() {
+                    let fetched = state.never_delivered();
+                    let missed = self.backlog.feed().map_or(fetched, |feed| fetched + feed.skip_to_end());
                     state.wipe(effects);
+                    if missed > 0 {
+                        state.push_event(id, Event::Gap { missed: Some(missed) }, effects);
+                    }
                 } else {
                     state.take_back(id, effects);
-                }
-                if missed > 0 {
-                    state.push_event(id, Event::Gap { missed: Some(missed) }, effects);
                 }
                 state.push_event(id, Event::Reconnected, effects);
                 state.wake_all(effects);
             });
         });
+    }
+
+    /// The broker handle is closed, and what was held was taken back.
+    pub(crate) fn closed(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// The broker handle was closed: the consumer ends with an error.
@@ -143,7 +148,7 @@ impl Settler for Attachment {
         // An ephemeral subscription has nowhere to keep a message: at most once is what it promises.
         let result = self.backlog.settle(delivery.tag, how);
         drop(delivery);
-        Outcome::ready(result)
+        Outcome::ready(result.map_err(|stale| if self.closed.load(Ordering::Relaxed) { taken_back() } else { stale }))
     }
 
     fn ack_many(&self, tags: &[u64]) -> Outcome<Acked> {
@@ -154,6 +159,9 @@ impl Settler for Attachment {
     }
 
     fn extend(&self, tag: u64, by: Duration) -> Outcome {
+        if self.server.is_disturbed() && self.server.link() != Link::Up {
+            return Outcome::ready(Err(unanswered()));
+        }
         Outcome::ready(self.backlog.extend(tag, by))
     }
 
@@ -166,6 +174,14 @@ impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attachment").field("source", &self.backlog.source).field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+#[cold]
+fn taken_back() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the broker was closed before the delivery was settled: it was given back and comes again elsewhere",
+    )
 }
 
 #[cold]
@@ -227,11 +243,16 @@ impl MemoryDeliveries {
             backlog,
             id,
             left: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             ephemeral_of,
             capabilities,
         });
         server.attach(&attachment);
         Self { settler: Arc::clone(&attachment) as Arc<dyn Settler>, attachment, timer: Timer::default() }
+    }
+
+    pub(crate) fn close(&self) {
+        self.attachment.close();
     }
 
     pub(crate) fn attachment(&self) -> Weak<Attachment> {
@@ -245,7 +266,10 @@ impl Deliveries for MemoryDeliveries {
         let Attachment { server, backlog, id, .. } = &*self.attachment;
         if server.is_disturbed() && server.link() != Link::Up {
             backlog.with(|state, _| state.wait_for_link(*id, cx.waker()));
-            return Poll::Pending;
+            // The line may have come back before anybody knew who waits for it.
+            if server.link() != Link::Up {
+                return Poll::Pending;
+            }
         }
         loop {
             match backlog.take(*id, max, &self.settler, cx, out) {

@@ -114,8 +114,8 @@ impl MemoryServer {
     /// Lets the next `count` publishes fail.
     pub fn fail_publishes(&self, count: u32, how: PublishFault) {
         match how {
-            PublishFault::Refused => self.0.failing.store(count, Ordering::Release),
-            PublishFault::AnswerLost => self.0.answers_lost.store(count, Ordering::Release),
+            PublishFault::Refused => self.0.failing.store(count, Ordering::SeqCst),
+            PublishFault::AnswerLost => self.0.answers_lost.store(count, Ordering::SeqCst),
         }
         self.0.note_disturbance();
     }
@@ -136,7 +136,7 @@ impl MemoryServer {
 
     /// Changes the state of the line. Back to [`Link::Up`], every consumer was cut off meanwhile.
     pub fn set_link(&self, link: Link) {
-        let before = self.0.link.swap(link as u8, Ordering::AcqRel);
+        let before = self.0.link.swap(link as u8, Ordering::SeqCst);
         self.0.note_disturbance();
         if link != Link::Up && before == Link::Up as u8 {
             self.0.tell_consumers(&Event::Disconnected);
@@ -254,10 +254,17 @@ impl Server {
     }
 
     fn note_disturbance(&self) {
-        let disturbed = self.link() != Link::Up
-            || self.failing.load(Ordering::Acquire) > 0
-            || self.answers_lost.load(Ordering::Acquire) > 0;
-        self.disturbed.store(disturbed, Ordering::Release);
+        let is_on = || {
+            self.link.load(Ordering::SeqCst) != Link::Up as u8
+                || self.failing.load(Ordering::SeqCst) > 0
+                || self.answers_lost.load(Ordering::SeqCst) > 0
+        };
+        let disturbed = is_on();
+        self.disturbed.store(disturbed, Ordering::SeqCst);
+        // Another fault may have been set between the look and the note.
+        if !disturbed && is_on() {
+            self.disturbed.store(true, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn attach(&self, attachment: &Arc<crate::consumer::Attachment>) {
@@ -303,12 +310,21 @@ impl Server {
         let topics: Vec<_> = self.topics.lock().values().cloned().collect();
         let subscriptions = topics.iter().flat_map(|topic| topic.subscriptions());
         for backlog in queues.into_iter().chain(subscriptions) {
-            if let Some(feed) = backlog.feed() {
-                feed.skip_to_end();
+            backlog.with(|state, effects| {
+                if let Some(feed) = backlog.feed() {
+                    feed.skip_to_end();
+                }
+                state.wipe(effects);
+            });
+            if let Some(dedup) = &backlog.dedup {
+                dedup.clear();
             }
-            backlog.with(|state, effects| state.wipe(effects));
+            backlog.room_came();
         }
         for topic in topics {
+            if let Some(dedup) = &topic.dedup {
+                dedup.clear();
+            }
             topic.log.wipe();
         }
     }

@@ -1,5 +1,7 @@
 //! What one sees first: messages go in, come out, and are settled.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

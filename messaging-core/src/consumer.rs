@@ -176,6 +176,8 @@ impl Consumer {
         std::future::poll_fn(|cx| {
             wait.poll(|consumer| {
                 if let Poll::Ready(event) = consumer.source.poll_event(cx) {
+                    // It may have waited for a delivery, and does not any more.
+                    consumer.source.stop_waiting();
                     return Poll::Ready(Ok(Some(Received::Event(event))));
                 }
                 consumer.poll_next_delivery(cx).map_ok(|next| next.map(Received::Delivery))

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use messaging_core::{Receipt, Tickets};
+use messaging_core::Receipt;
+use tokio::time::Instant;
 
 use super::entry::Entry;
+use crate::publisher::Sends;
 
 /// An answer for a publisher that waited for room.
 pub(crate) struct Answer {
-    pub(crate) sends: Arc<Tickets<Receipt>>,
+    pub(crate) sends: Arc<Sends>,
     pub(crate) ticket: u64,
+    pub(crate) by: Instant,
     pub(crate) receipt: Receipt,
 }
 
@@ -67,8 +70,8 @@ impl More {
         for waker in self.wakers {
             waker.wake();
         }
-        for Answer { sends, ticket, receipt } in self.answers {
-            sends.complete(ticket, Ok(receipt));
+        for Answer { sends, ticket, by, receipt } in self.answers {
+            sends.stored(ticket, by, receipt);
         }
     }
 }

@@ -132,7 +132,8 @@ impl Leases {
             return Vec::new();
         }
         let ended = self.take_where(|leased| leased.until <= now);
-        self.next_end = self.iter().map(|leased| leased.until).filter(|until| until & UNSTAMPED == 0).min().unwrap_or(0);
+        self.next_end =
+            self.iter().map(|leased| leased.until).filter(|until| until & UNSTAMPED == 0).min().unwrap_or(0);
         ended
     }
 

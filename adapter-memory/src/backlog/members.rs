@@ -46,6 +46,8 @@ pub(crate) struct Member {
     /// It stands in the line of those that wait for messages.
     pub(super) in_line: bool,
     pub(super) waker: Option<Waker>,
+    /// What its timer is set to while it waits.
+    pub(super) timer: u64,
     pub(super) events: VecDeque<Event>,
     pub(super) event_waker: Option<Waker>,
     /// Settlements since it was stopped, for the report of a drain.
@@ -108,6 +110,7 @@ impl State {
             closed: false,
             in_line: false,
             waker: None,
+            timer: 0,
             events: VecDeque::new(),
             event_waker: None,
             settled_since_stop: 0,
@@ -180,6 +183,8 @@ impl State {
             for waker in member.waker.take().into_iter().chain(member.event_waker.take()) {
                 effects.wake(waker);
             }
+            // It may have been the one that was woken for a message.
+            self.wake_one(effects);
         }
     }
 
@@ -198,6 +203,7 @@ impl State {
         if has_more {
             self.wake_one(effects);
         }
+        self.keep_watch(effects);
     }
 
     /// Wakes the first consumer in line.
@@ -234,11 +240,16 @@ impl State {
 
     /// Puts a consumer in the line of those that wait for messages.
     pub(super) fn stand_in_line(&mut self, id: u32) {
-        if let Some(member) = self.member_mut(id)
-            && !member.in_line
-        {
-            member.in_line = true;
+        if self.member(id).is_some_and(|member| !member.in_line) {
+            // Whoever left the line early still stands in it, and is passed over; not too often.
+            if self.line.len() > 2 * self.members.len() + 16 {
+                let members = &self.members;
+                self.line.retain(|id| members[*id as usize].as_ref().is_some_and(|member| member.in_line));
+            }
             self.line.push_back(id);
+            if let Some(member) = self.member_mut(id) {
+                member.in_line = true;
+            }
         }
     }
 

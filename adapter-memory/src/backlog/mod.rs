@@ -13,6 +13,7 @@ mod ready;
 mod settle;
 mod state;
 mod take;
+mod watch;
 
 use std::sync::{Arc, Weak};
 use std::vec::IntoIter;
@@ -30,6 +31,7 @@ pub(crate) use self::take::Step;
 use crate::clock::{Clock, nanos};
 use crate::config::DestinationOptions;
 use crate::dedup::Dedup;
+use crate::publisher::Sends;
 use crate::topic::Feed;
 
 /// A queue, or one subscription of a topic.
@@ -139,8 +141,12 @@ impl Backlog {
     }
 
     /// Takes a message out of the parking; false if it was stored meanwhile.
-    pub(crate) fn unpark(&self, ticket: u64, sends: &Arc<messaging_core::Tickets<Receipt>>) -> bool {
-        self.state.lock().parking.remove(ticket, sends)
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> bool {
+        let parked = self.state.lock().parking.remove(ticket, sends);
+        if let (Some(message), Some(dedup)) = (&parked, &self.dedup) {
+            dedup.forget(message.id());
+        }
+        parked.is_some()
     }
 
     /// Stores what waits for room, as far as there is some.
@@ -184,6 +190,12 @@ impl Backlog {
         state.add(Entry { seq, expires, attempts: 0, redriven, turn: Turn::NONE, ..dead }, 0, effects);
     }
 
+    /// Lets go what has expired among what is ready.
+    pub(crate) fn sweep(&self, state: &mut State, now: u64, effects: &mut Effects) {
+        state.sweep(now, &self.options, effects);
+        self.admit_parked(state, effects);
+    }
+
     /// Tells those that wait for room that there may be some.
     pub(crate) fn room_came(&self) {
         self.with(|state, effects| self.admit_parked(state, effects));
@@ -196,13 +208,6 @@ impl Backlog {
     pub(crate) fn stop_waiting(&self, id: u32) {
         self.with(|state, effects| state.stop_waiting(id, self.has_more(state), effects));
     }
-
-    /// Acknowledges under the caller's lock.
-    pub(crate) fn ack_locked(&self, state: &mut State, tag: u64, effects: &mut Effects) {
-        if let Some(leased) = state.take_lease(tag) {
-            self.done(state, leased, effects);
-        }
-    }
 }
 
 /// When a message is due (0: now) and when it expires, in nanoseconds of the server's clock; the clock is read only for
@@ -213,7 +218,7 @@ pub(crate) fn timing(message: &Message, now: impl FnOnce() -> u64) -> (u64, u64)
         (None, None) => (0, NEVER),
         (delay, ttl) => {
             let now = now();
-            let due = delay.map_or(0, |delay| now.saturating_add(nanos(delay)));
+            let due = delay.filter(|delay| !delay.is_zero()).map_or(0, |delay| now.saturating_add(nanos(delay)));
             (due, ttl.map_or(NEVER, |ttl| now.saturating_add(nanos(ttl))))
         }
     }
@@ -228,8 +233,8 @@ pub(crate) fn full(options: &DestinationOptions) -> Error {
     Error::new(
         ErrorKind::Full,
         format!(
-            "{} messages wait here, which is the capacity, and when_full = refuse: consume them, raise capacity, or use when_full = block",
-            options.capacity
+            "the destination is full (capacity = {}, capacity_bytes = {}): consume what waits, raise the bound, or publish with when_full = block",
+            options.capacity, options.capacity_bytes
         ),
     )
 }

@@ -102,6 +102,15 @@ impl Backlog {
         if state.leases.keep_until(tag, now.saturating_add(nanos(by))) { Ok(()) } else { Err(stale()) }
     }
 
+    /// Acknowledges under the caller's lock.
+    pub(crate) fn ack_locked(&self, state: &mut State, tag: u64, effects: &mut Effects) {
+        if let Some(leased) = state.take_lease(tag) {
+            let consumer = leased.consumer;
+            self.done(state, leased, effects);
+            self.admit_more(state, consumer, effects);
+        }
+    }
+
     /// A delivery is done for good.
     pub(crate) fn done(&self, state: &mut State, leased: Leased, effects: &mut Effects) {
         let Leased { entry, consumer, until: _ } = leased;
@@ -171,18 +180,17 @@ impl Backlog {
 
     /// Wakes a consumer that waited because it held all it may, and whoever is next for what became ready.
     fn admit_more(&self, state: &mut State, consumer: u32, effects: &mut Effects) {
-        if !self.has_more(state) {
-            return;
-        }
         if let Some(member) = state.member_mut(consumer)
             && !member.in_line
             && member.flow == Flow::Running
             && let Some(waker) = member.waker.take()
         {
+            // Also if there is nothing for it yet: from now on it waits for messages.
             effects.wake(waker);
-            return;
         }
-        state.wake_one(effects);
+        if self.has_more(state) {
+            state.wake_one(effects);
+        }
     }
 }
 

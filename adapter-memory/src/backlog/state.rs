@@ -11,6 +11,7 @@ use super::lanes::Lanes;
 use super::members::Member;
 use super::park::Parking;
 use super::ready::{Delayed, Ready};
+use super::watch::Watch;
 use crate::config::DestinationOptions;
 
 /// A dead letter.
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(super) members: Vec<Option<Member>>,
     /// Consumers that wait for messages, the first first. An entry counts only while its member says so.
     pub(super) line: VecDeque<u32>,
+    pub(super) watch: Watch,
     pub(crate) dead: VecDeque<Dead>,
     pub(super) parking: Parking,
     seq: u64,
@@ -153,11 +155,16 @@ impl State {
     }
 
     /// Makes ready what is due by now: delays that have passed, leases that have ended.
-    pub(crate) fn tick(&mut self, now: u64) {
+    pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
         while let Some(entry) = self.delayed.pop_due(now) {
             if entry.turn == Turn::OWN { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
         }
-        for leased in self.leases.take_ended(now).into_iter().rev() {
+        let ended = self.leases.take_ended(now);
+        if !ended.is_empty() {
+            // Whoever held one has room again.
+            self.wake_all(effects);
+        }
+        for leased in ended.into_iter().rev() {
             self.return_lease(leased);
         }
     }
@@ -215,6 +222,11 @@ impl State {
     /// The lowest place among those that are not out.
     pub(crate) fn lowest_waiting(&self) -> Option<u64> {
         self.ready().map(|entry| entry.seq).min()
+    }
+
+    /// How many of those that wait were never delivered.
+    pub(crate) fn never_delivered(&self) -> u64 {
+        self.ready().chain(self.delayed.iter()).filter(|entry| entry.attempts == 0).count() as u64
     }
 
     /// Deletes what waits; what is out stays. Returns how many.

@@ -9,6 +9,7 @@ use super::Backlog;
 use super::effects::Effects;
 use super::entry::{Entry, NEVER};
 use super::state::State;
+use crate::topic::Feed;
 
 /// What a poll came to.
 #[derive(Debug)]
@@ -72,24 +73,24 @@ impl Taking<'_> {
             return Step::Gone;
         }
         let Some(member) = state.member(self.id).filter(|member| !member.closed) else { return Step::Closed };
-        let running = match member.flow {
-            Flow::Stopped => return Step::Stopped,
-            Flow::Paused => false,
-            Flow::Running => true,
-        };
-        let free = if running { member.prefetch.saturating_sub(member.held).min(max) } else { 0 };
+        if member.flow == Flow::Stopped {
+            return Step::Stopped;
+        }
         let lease = member.lease;
         if state.delayed.len() > 0 || state.leases.wants_stamp() {
-            self.tick(state);
+            self.tick(state, effects);
         }
+        let mut free = self.free(state, max);
         let mut taken = self.lend_many(state, free, lease, out, effects);
         if taken == 0 {
-            // Before anybody waits, what depends on time is brought up to date; that may bring something to take.
-            self.tick(state);
+            // Before anybody waits, what depends on time is brought up to date; that may bring something to take, and an
+            // ended lease gives its holder room.
+            self.tick(state, effects);
+            free = self.free(state, max);
             taken = self.lend_many(state, free, lease, out, effects);
         }
         if taken == 0 {
-            return self.wait(state, running && free > 0, cx);
+            return self.wait(state, free > 0, cx, effects);
         }
         if let Some(member) = state.member_mut(self.id) {
             member.held += taken;
@@ -100,16 +101,27 @@ impl Taking<'_> {
         if !state.line.is_empty() && self.backlog.has_more(state) {
             state.wake_one(effects);
         }
+        if !state.line.is_empty() {
+            // Somebody waits: a lease that was granted now must not end later than it may.
+            state.leases.stamp(self.now());
+            state.keep_watch(effects);
+        }
         Step::Took(taken)
     }
 
-    fn tick(&mut self, state: &mut State) {
-        let now = self.now();
-        state.leases.stamp(now);
-        state.tick(now);
+    /// How many more the consumer may hold, at most `max`.
+    fn free(&self, state: &State, max: usize) -> usize {
+        let running = state.member(self.id).filter(|member| member.flow == Flow::Running);
+        running.map_or(0, |member| member.prefetch.saturating_sub(member.held).min(max))
     }
 
-    fn wait(&self, state: &mut State, in_line: bool, cx: &mut Context<'_>) -> Step {
+    fn tick(&mut self, state: &mut State, effects: &mut Effects) {
+        let now = self.now();
+        state.leases.stamp(now);
+        state.tick(now, effects);
+    }
+
+    fn wait(&self, state: &mut State, in_line: bool, cx: &mut Context<'_>, effects: &mut Effects) -> Step {
         if let Some(member) = state.member_mut(self.id) {
             match &mut member.waker {
                 Some(known) => known.clone_from(cx.waker()),
@@ -118,8 +130,13 @@ impl Taking<'_> {
         }
         if in_line {
             state.stand_in_line(self.id);
+        } else if self.backlog.has_more(state) {
+            // What has become due is for others.
+            state.wake_one(effects);
         }
-        Step::Wait { until: state.next_due() }
+        let until = state.next_due();
+        state.watch(self.id, until);
+        Step::Wait { until }
     }
 
     fn lend_many(
@@ -144,7 +161,9 @@ impl Taking<'_> {
     #[inline(always)]
     fn next_entry(&mut self, state: &mut State, want: usize, effects: &mut Effects) -> Option<Entry> {
         loop {
-            let entry = match state.ready.pop() {
+            let urgent = self.backlog.feed().is_some_and(Feed::may_have_urgent);
+            let next = if urgent { None } else { state.ready.pop() };
+            let entry = match next {
                 Some(entry) => entry,
                 None if self.backlog.feed.is_some() => {
                     self.refill(state, want, effects);

@@ -6,13 +6,14 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 use std::vec::IntoIter;
 
-use messaging_core::{Message, Position, Receipt, Result, Start, Tickets};
+use messaging_core::{Message, Position, Receipt, Result, Start};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Record;
 use crate::backlog::{Backlog, Effects, Parked, Parking, timing};
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
+use crate::publisher::Sends;
 
 /// What became of a message handed to the log.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Log {
     end: AtomicU64,
     /// Someone waits for room; spares the lock where nobody does.
     parked: AtomicBool,
+    /// A message with a priority was published: subscriptions must look at everything to know what goes first.
+    has_priorities: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -46,17 +49,20 @@ pub(crate) struct LogState {
     /// Subscriptions that have fetched everything and want to be told.
     waiting: Vec<Weak<Backlog>>,
     parking: Parking,
-    /// A message with a priority was published: subscriptions must look at everything to know what goes first.
-    pub(super) has_priorities: bool,
 }
 
 impl Log {
     pub(crate) fn new(options: DestinationOptions, clock: Clock) -> Self {
-        Self { options, clock, state: Mutex::default(), end: AtomicU64::new(0), parked: AtomicBool::new(false) }
+        let (end, parked, has_priorities) = Default::default();
+        Self { options, clock, state: Mutex::default(), end, parked, has_priorities }
     }
 
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_priorities(&self) -> bool {
+        self.has_priorities.load(Ordering::Acquire)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, LogState> {
@@ -76,7 +82,12 @@ impl Log {
     }
 
     /// Appends up to `max` messages as far as there is room, under one lock; leaves the others.
-    pub(crate) fn append_many(&self, messages: &mut IntoIter<Message>, max: usize, receipts: &mut Vec<Result<Receipt>>) {
+    pub(crate) fn append_many(
+        &self,
+        messages: &mut IntoIter<Message>,
+        max: usize,
+        receipts: &mut Vec<Result<Receipt>>,
+    ) {
         let mut log = self.lock();
         let mut appended = 0;
         while appended < max && log.parking.is_empty() && log.has_room(&self.options) {
@@ -106,7 +117,8 @@ impl Log {
         self.admit_parked();
     }
 
-    pub(crate) fn unpark(&self, ticket: u64, sends: &Arc<Tickets<Receipt>>) -> bool {
+    /// Takes a message out of the parking; none if it was stored meanwhile.
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> Option<Message> {
         self.lock().parking.remove(ticket, sends)
     }
 
@@ -166,11 +178,14 @@ impl Log {
         let records = std::mem::take(&mut log.records);
         drop(log);
         drop(records);
+        self.admit_parked();
     }
 
     fn push(&self, log: &mut LogState, message: Message) -> u64 {
         let (due, expires) = timing(&message, || self.clock.now());
-        log.has_priorities |= message.priority().is_some();
+        if message.priority().is_some() {
+            self.has_priorities.store(true, Ordering::Release);
+        }
         log.records.push_back(Record { message, at: millis(SystemTime::now()), due, expires });
         let offset = log.base + log.records.len() as u64 - 1;
         self.end.store(offset + 1, Ordering::Release);

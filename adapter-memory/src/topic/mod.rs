@@ -16,6 +16,7 @@ use crate::backlog::Backlog;
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
 use crate::dedup::Dedup;
+use crate::publisher::Sends;
 
 /// A topic and its subscriptions.
 #[derive(Debug)]
@@ -107,6 +108,15 @@ impl Topic {
             state.wake_all(effects);
         });
         true
+    }
+
+    /// Takes a message out of the parking; false if it was stored meanwhile.
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> bool {
+        let parked = self.log.unpark(ticket, sends);
+        if let (Some(message), Some(dedup)) = (&parked, &self.dedup) {
+            dedup.forget(message.id());
+        }
+        parked.is_some()
     }
 
     /// Publishes one message; gives it back if there is no room.
