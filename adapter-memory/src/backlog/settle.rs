@@ -11,6 +11,7 @@ use super::state::State;
 use crate::clock::nanos;
 
 impl Backlog {
+    #[inline]
     pub(crate) fn settle(&self, tag: u64, how: Settlement) -> Result<()> {
         if matches!(how, Settlement::Ack) {
             return self.ack(tag);
@@ -18,6 +19,7 @@ impl Backlog {
         self.settle_otherwise(tag, how)
     }
 
+    #[inline(never)]
     fn settle_otherwise(&self, tag: u64, how: Settlement) -> Result<()> {
         let mut effects = Effects::default();
         let mut state = self.lock();
@@ -48,6 +50,7 @@ impl Backlog {
     }
 
     /// The usual settlement: what is let go of is dropped after the lock.
+    #[inline]
     fn ack(&self, tag: u64) -> Result<()> {
         let mut effects = Effects::default();
         let mut state = self.lock();

@@ -28,6 +28,7 @@ pub(crate) enum Step {
 
 impl Backlog {
     /// Takes up to `max` deliveries for a consumer, or registers its waker.
+    #[inline]
     pub(crate) fn take(
         &self,
         id: u32,
@@ -61,6 +62,7 @@ impl Taking<'_> {
         *self.now.get_or_insert_with(|| self.backlog.clock.now())
     }
 
+    #[inline(always)]
     fn take(
         &mut self,
         state: &mut State,
@@ -80,41 +82,69 @@ impl Taking<'_> {
         if state.delayed.len() > 0 || state.leases.wants_stamp() {
             self.tick(state, effects);
         }
-        let mut free = self.free(state, max);
-        let mut taken = self.lend_many(state, free, lease, out, effects);
+        let free = self.free(state, max);
+        let taken = self.lend_many(state, free, lease, out, effects);
         if taken == 0 {
-            // Before anybody waits, what depends on time is brought up to date; that may bring something to take, and an
-            // ended lease gives its holder room.
-            self.tick(state, effects);
-            free = self.free(state, max);
-            taken = self.lend_many(state, free, lease, out, effects);
+            return self.take_late(state, max, lease, cx, out, effects);
         }
-        if taken == 0 {
-            return self.wait(state, free > 0, cx, effects);
+        self.took(state, taken, effects)
+    }
+
+    /// Before anybody waits, what depends on time is brought up to date; that may bring something to take, and an ended
+    /// lease gives its holder room.
+    #[inline(never)]
+    fn take_late(
+        &mut self,
+        state: &mut State,
+        max: usize,
+        lease: u64,
+        cx: &mut Context<'_>,
+        out: &mut Vec<Delivery>,
+        effects: &mut Effects,
+    ) -> Step {
+        self.tick(state, effects);
+        let free = self.free(state, max);
+        match self.lend_many(state, free, lease, out, effects) {
+            0 => self.wait(state, free > 0, cx, effects),
+            taken => self.took(state, taken, effects),
         }
+    }
+
+    #[inline]
+    fn took(&mut self, state: &mut State, taken: usize, effects: &mut Effects) -> Step {
         if let Some(member) = state.member_mut(self.id) {
             member.held += taken;
             member.in_line = false;
             member.waker = None;
         }
-        // There may be more than this one could take: the next in line goes on.
-        if !state.line.is_empty() && self.backlog.has_more(state) {
-            state.wake_one(effects);
-        }
         if !state.line.is_empty() {
-            // Somebody waits: a lease that was granted now must not end later than it may.
-            state.leases.stamp(self.now());
-            state.keep_watch(effects);
+            self.pass_on(state, effects);
         }
         Step::Took(taken)
     }
 
+    /// Somebody else waits.
+    #[inline(never)]
+    fn pass_on(&mut self, state: &mut State, effects: &mut Effects) {
+        // There may be more than this one could take: the next in line goes on.
+        if self.backlog.has_more(state) {
+            state.wake_one(effects);
+        }
+        if !state.line.is_empty() {
+            // A lease that was granted now must not end later than it may.
+            state.leases.stamp(self.now());
+            state.keep_watch(effects);
+        }
+    }
+
     /// How many more the consumer may hold, at most `max`.
+    #[inline]
     fn free(&self, state: &State, max: usize) -> usize {
         let running = state.member(self.id).filter(|member| member.flow == Flow::Running);
         running.map_or(0, |member| member.prefetch.saturating_sub(member.held).min(max))
     }
 
+    #[inline(never)]
     fn tick(&mut self, state: &mut State, effects: &mut Effects) {
         let now = self.now();
         state.leases.stamp(now);
@@ -139,6 +169,7 @@ impl Taking<'_> {
         Step::Wait { until }
     }
 
+    #[inline(always)]
     fn lend_many(
         &mut self,
         state: &mut State,
@@ -215,7 +246,7 @@ impl Taking<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend(&self, state: &mut State, mut entry: Entry, lease: u64) -> Delivery {
         entry.attempts += 1;
         let (message, attempt, redriven, offset) = (entry.message.clone(), entry.attempts, entry.redriven, entry.seq);
