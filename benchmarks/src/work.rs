@@ -10,9 +10,11 @@ use crate::memory::{batches, channels, listeners, one_by_one};
 /// Which way the messages go; all on one thread, 1 producer and 1 consumer.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Way {
-    /// Built, published, handled by a listener that takes Bytes, settled.
+    /// Published, handled by a listener that takes Bytes, settled.
     Listener,
-    /// The same with JSON.
+    /// The same with every message built anew: payload copied, two headers parsed.
+    ListenerBuilt,
+    /// Encoded as JSON, published, decoded, handled, settled.
     ListenerJson,
     /// Only built and dropped: what of a listener's cost is the message's.
     Build,
@@ -28,6 +30,7 @@ pub(crate) fn work(messages: u64, way: Way) -> Duration {
     let flavour = Flavour::CurrentThread;
     match way {
         Way::Listener => listeners::bytes(flavour, messages),
+        Way::ListenerBuilt => listeners::bytes_built(flavour, messages),
         Way::ListenerJson => listeners::json(flavour, messages),
         Way::Build => listeners::build_only(messages),
         Way::OneByOne => one_by_one::ours(flavour, 1, messages),

@@ -36,7 +36,18 @@ pub(crate) fn cases(flavour: Flavour) -> Vec<Case> {
     vec![case("Bytes", bytes, bytes_by_channel), case("Json", json, json_by_channel)]
 }
 
+/// Publish to settled: each message is a clone of one that was built before.
 pub(crate) fn bytes(flavour: Flavour, messages: u64) -> Duration {
+    let prepared = load::message();
+    through_bytes(flavour, messages, move |_| prepared.clone())
+}
+
+/// The same with every message built anew.
+pub(crate) fn bytes_built(flavour: Flavour, messages: u64) -> Duration {
+    through_bytes(flavour, messages, built)
+}
+
+fn through_bytes(flavour: Flavour, messages: u64, make: impl Fn(u64) -> Message + Send + 'static) -> Duration {
     let progress = Progress::new(messages);
     let counted = Arc::clone(&progress);
     let handler = move |payload: Bytes| {
@@ -45,7 +56,7 @@ pub(crate) fn bytes(flavour: Flavour, messages: u64) -> Duration {
     };
     flavour.runtime().block_on(async move {
         let app = app().listen(listen(), handler);
-        run(app, messages, plain, progress).await
+        run(app, messages, make, progress).await
     })
 }
 
@@ -66,7 +77,7 @@ pub(crate) fn json(flavour: Flavour, messages: u64) -> Duration {
 pub(crate) fn build_only(messages: u64) -> Duration {
     let begun = Instant::now();
     for number in 0..messages {
-        black_box(plain(number));
+        black_box(built(number));
     }
     begun.elapsed()
 }
@@ -79,7 +90,12 @@ fn listen() -> Listen {
     Listen::queue("work").prefetch(CAPACITY)
 }
 
-async fn run(app: App, messages: u64, make: fn(u64) -> Message, progress: Arc<Progress>) -> Duration {
+async fn run(
+    app: App,
+    messages: u64,
+    make: impl Fn(u64) -> Message + Send + 'static,
+    progress: Arc<Progress>,
+) -> Duration {
     let app = app.start().await.unwrap();
     let publisher = app.publisher("work").await.unwrap();
     let begun = Instant::now();
@@ -96,7 +112,7 @@ async fn run(app: App, messages: u64, make: fn(u64) -> Message, progress: Arc<Pr
     took
 }
 
-fn plain(_number: u64) -> Message {
+fn built(_number: u64) -> Message {
     load::build(Bytes::copy_from_slice(&[7; 256]))
 }
 
@@ -113,7 +129,8 @@ fn encoded(number: u64) -> Message {
 }
 
 fn bytes_by_channel(flavour: Flavour, messages: u64) -> Duration {
-    by_channel(flavour, messages, plain, |message| message.payload().len() as u64)
+    let prepared = load::message();
+    by_channel(flavour, messages, move |_| prepared.clone(), |message| message.payload().len() as u64)
 }
 
 fn json_by_channel(flavour: Flavour, messages: u64) -> Duration {
@@ -121,7 +138,12 @@ fn json_by_channel(flavour: Flavour, messages: u64) -> Duration {
 }
 
 /// The same work without any broker: the receiver handles what it receives.
-fn by_channel(flavour: Flavour, messages: u64, make: fn(u64) -> Message, handle: fn(&Message) -> u64) -> Duration {
+fn by_channel(
+    flavour: Flavour,
+    messages: u64,
+    make: impl Fn(u64) -> Message + Send + 'static,
+    handle: fn(&Message) -> u64,
+) -> Duration {
     flavour.runtime().block_on(async move {
         let progress = Progress::new(messages);
         let begun = Instant::now();

@@ -37,7 +37,7 @@ pub(crate) fn measure(options: &Options) -> Report {
 }
 
 const SETTINGS: [&str; 7] = [
-    "256 B payload, 2 headers; each message a clone of one that was built before, but for listeners and what waits, where each is built anew",
+    "256 B payload, 2 headers; each message a clone of one that was built before, but for the Json listener and what waits, where each is built anew",
     "through Arc<dyn Publisher> and Consumer, with the core's checks; channel capacity and queue capacity 1,024, prefetch 1,024",
     "one by one: publish, receive and ack awaited for each message; batches: 64 at a time",
     "publishing counts; ours acknowledges, channels do not; flume has many consumers, tokio's mpsc is shared behind tokio's mutex",
@@ -67,12 +67,17 @@ fn allocations_per_message() -> Vec<Amount> {
         amount("in batches of 64", None, allocations::per_message(|n| batches::ours(flavour, 1, n))),
         amount("tokio channel", None, allocations::per_message(|n| channels::tokio(flavour, 1, n))),
         amount(
-            "to a Bytes listener, message built anew",
+            "to a Bytes listener, publish to settled",
             Some(4.0),
             allocations::per_message(|n| listeners::bytes(flavour, n)),
         ),
         amount(
-            "to a Json listener, message built anew",
+            "to a Bytes listener, built anew",
+            Some(4.0),
+            allocations::per_message(|n| listeners::bytes_built(flavour, n)),
+        ),
+        amount(
+            "to a Json listener, encoded and decoded",
             None,
             allocations::per_message(|n| listeners::json(flavour, n)),
         ),
