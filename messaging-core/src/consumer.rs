@@ -284,6 +284,7 @@ impl Wait<'_> {
 }
 
 impl Drop for Wait<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.pending {
             self.consumer.source.stop_waiting();

@@ -217,8 +217,9 @@ impl Delivery {
     pub fn ack_all<I: IntoIterator<Item = Self>>(
         deliveries: I,
     ) -> impl Future<Output = crate::Result<Acked>> + use<I> {
-        let mut outcomes = Vec::with_capacity(1);
-        let mut tags = Vec::new();
+        let deliveries = deliveries.into_iter();
+        let mut outcomes = Vec::new();
+        let mut tags = Vec::with_capacity(deliveries.size_hint().0);
         let mut current: Option<Arc<dyn Settler>> = None;
         for delivery in deliveries {
             let (unsettled, settler) = delivery.into_parts();
@@ -233,9 +234,13 @@ impl Delivery {
             }
             tags.push(unsettled.tag);
         }
-        outcomes.extend(current.map(|settler| settler.ack_many(&tags)));
+        // All of one consumer is the usual case, and needs no list.
+        let last = current.map(|settler| settler.ack_many(&tags));
         async {
-            let mut sum = Ok(Acked::default());
+            let mut sum = match last {
+                Some(last) => last.await,
+                None => Ok(Acked::default()),
+            };
             for outcome in outcomes {
                 sum = match (sum, outcome.await) {
                     (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),
@@ -256,6 +261,14 @@ impl Delivery {
         }
     }
 
+    #[cold]
+    fn settle_dropped(&mut self) {
+        if let Some((unsettled, settler)) = self.0.take() {
+            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
+            drop(settler.settle(unsettled, Settlement::Retry { after }));
+        }
+    }
+
     #[inline]
     fn unsettled(&self) -> &Unsettled {
         &self.0.as_ref().expect(WHOLE).0
@@ -270,9 +283,8 @@ impl Delivery {
 impl Drop for Delivery {
     #[inline]
     fn drop(&mut self) {
-        if let Some((unsettled, settler)) = self.0.take() {
-            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
-            drop(settler.settle(unsettled, Settlement::Retry { after }));
+        if self.0.is_some() {
+            self.settle_dropped();
         }
     }
 }

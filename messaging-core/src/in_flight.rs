@@ -77,6 +77,13 @@ impl InFlight {
         Some(self.taken(weight))
     }
 
+    /// Whether someone waits for room.
+    #[inline]
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.0.waiting.load(Ordering::SeqCst) > 0
+    }
+
     /// Waits for room for as many of the messages as fit at once, at least one. Returns how many those are.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use smol_str::SmolStr;
 
-use super::entry::Entry;
+use super::entry::{Entry, Turn};
 
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
@@ -31,7 +31,7 @@ impl Lanes {
     /// Takes the lane of the entry's key and gives the entry back, or keeps it waiting if the lane is taken.
     pub(crate) fn admit(&mut self, mut entry: Entry) -> Option<Entry> {
         let Some(key) = entry.message.key() else { return Some(entry) };
-        if entry.owns_lane {
+        if entry.turn == Turn::OWN {
             return Some(entry);
         }
         match self.taken.get_mut(key) {
@@ -42,7 +42,7 @@ impl Lanes {
             }
             None => {
                 self.taken.insert(SmolStr::new(key), Lane { owners: 1, waiting: VecDeque::new() });
-                entry.owns_lane = true;
+                entry.turn = Turn::OWN;
                 Some(entry)
             }
         }
@@ -52,13 +52,13 @@ impl Lanes {
     pub(crate) fn occupy(&mut self, entry: &mut Entry) {
         if let Some(key) = entry.message.key() {
             self.taken.entry(SmolStr::new(key)).or_default().owners += 1;
-            entry.owns_lane = true;
+            entry.turn = Turn::OWN;
         }
     }
 
     /// Frees the lane of a settled entry; the next of its key takes it over.
     pub(crate) fn free(&mut self, settled: &Entry) -> Option<Entry> {
-        if !settled.owns_lane {
+        if settled.turn == Turn::NONE {
             return None;
         }
         let key = settled.message.key()?;
@@ -71,7 +71,7 @@ impl Lanes {
             Some(mut next) => {
                 lane.owners = 1;
                 self.waiting -= 1;
-                next.owns_lane = true;
+                next.turn = Turn::OWN;
                 Some(next)
             }
             None => {

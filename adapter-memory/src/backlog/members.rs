@@ -60,6 +60,25 @@ pub(crate) struct Member {
 const EVENTS_MAX: usize = 64;
 
 impl Member {
+    #[inline]
+    fn is_ending(&self) -> bool {
+        self.flow == Flow::Stopped || self.closed
+    }
+
+    #[cold]
+    fn settled_while_ending(&mut self, count: usize) {
+        if self.flow == Flow::Stopped {
+            self.settled_since_stop += count as u64;
+        }
+        self.tell_if_idle();
+    }
+
+    fn tell_if_idle(&self) {
+        if self.held == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
     fn push_event(&mut self, event: Event, effects: &mut Effects) {
         match (self.events.back_mut(), &event) {
             (Some(Event::Gap { missed: Some(sum) }), Event::Gap { missed: Some(more) }) => *sum += more,
@@ -131,10 +150,12 @@ impl State {
         count
     }
 
+    #[inline]
     pub(crate) fn member(&self, id: u32) -> Option<&Member> {
         self.members.get(id as usize)?.as_ref()
     }
 
+    #[inline]
     pub(crate) fn member_mut(&mut self, id: u32) -> Option<&mut Member> {
         self.members.get_mut(id as usize)?.as_mut()
     }
@@ -186,7 +207,14 @@ impl State {
     }
 
     /// Wakes the first consumer in line.
+    #[inline]
     pub(crate) fn wake_one(&mut self, effects: &mut Effects) {
+        if !self.line.is_empty() {
+            self.wake_first(effects);
+        }
+    }
+
+    fn wake_first(&mut self, effects: &mut Effects) {
         while let Some(id) = self.line.pop_front() {
             let Some(member) = self.members.get_mut(id as usize).and_then(Option::as_mut) else { continue };
             if !member.in_line {
@@ -225,12 +253,14 @@ impl State {
         }
     }
 
-    /// Counts a settlement by a consumer that was told to stop.
-    pub(super) fn count_settled(&mut self, id: u32) {
-        if let Some(member) = self.member_mut(id)
-            && member.flow == Flow::Stopped
-        {
-            member.settled_since_stop += 1;
+    /// A consumer has settled so many of its deliveries.
+    #[inline]
+    pub(super) fn settled(&mut self, id: u32, count: usize) {
+        if let Some(member) = self.member_mut(id) {
+            member.held = member.held.saturating_sub(count);
+            if member.is_ending() {
+                member.settled_while_ending(count);
+            }
         }
     }
 
@@ -257,11 +287,12 @@ impl State {
         }
     }
 
+    /// A consumer has lost a delivery without settling it.
     pub(super) fn let_go(&mut self, id: u32) {
         if let Some(member) = self.member_mut(id) {
             member.held = member.held.saturating_sub(1);
-            if member.held == 0 && (member.flow == Flow::Stopped || member.closed) {
-                member.idle.notify_waiters();
+            if member.is_ending() {
+                member.tell_if_idle();
             }
         }
     }

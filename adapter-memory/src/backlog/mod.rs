@@ -16,12 +16,13 @@ mod take;
 mod watch;
 
 use std::sync::{Arc, Weak};
+use std::vec::IntoIter;
 
 use messaging_core::{Error, ErrorKind, Message, Receipt, Source};
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use self::effects::Effects;
-pub(crate) use self::entry::{Entry, NEVER};
+pub(crate) use self::entry::{Entry, NEVER, Turn};
 pub(crate) use self::members::Membership;
 pub(crate) use self::park::{Parked, Parking};
 pub(crate) use self::settle::stale;
@@ -105,6 +106,7 @@ impl Backlog {
     }
 
     /// Stores a message, or gives it back if there is no room or others wait for room.
+    #[inline]
     pub(crate) fn publish(&self, message: Message) -> Admission {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
@@ -117,11 +119,11 @@ impl Backlog {
         Admission::Stored(Receipt::default())
     }
 
-    /// Stores as many messages as there is room for, under one lock; gives back the others.
-    pub(crate) fn publish_many(&self, messages: &mut std::vec::IntoIter<Message>) -> usize {
+    /// Stores up to `max` messages as far as there is room, under one lock; leaves the others.
+    pub(crate) fn publish_many(&self, messages: &mut IntoIter<Message>, max: usize) -> usize {
         self.with(|state, effects| {
             let mut stored = 0;
-            while state.has_room(&self.options) {
+            while stored < max && state.has_room(&self.options) {
                 let Some(message) = messages.next() else { break };
                 self.store(state, message, effects);
                 stored += 1;
@@ -159,10 +161,11 @@ impl Backlog {
     }
 
     /// Stores a message that has room.
+    #[inline]
     pub(crate) fn store(&self, state: &mut State, message: Message, effects: &mut Effects) {
         let seq = state.next_seq();
         let (due, expires) = timing(&message, || self.clock.now());
-        let entry = Entry { message, seq, expires, attempts: 0, redriven: 0, owns_lane: false };
+        let entry = Entry { message, seq, expires, attempts: 0, redriven: 0, turn: Turn::NONE };
         state.add(entry, due, effects);
     }
 
@@ -184,7 +187,7 @@ impl Backlog {
         let seq = if self.feed.is_some() { dead.seq } else { state.next_seq() };
         let expires = timing(&dead.message, || self.clock.now()).1;
         let redriven = dead.redriven.saturating_add(1);
-        state.add(Entry { seq, expires, attempts: 0, redriven, owns_lane: false, ..dead }, 0, effects);
+        state.add(Entry { seq, expires, attempts: 0, redriven, turn: Turn::NONE, ..dead }, 0, effects);
     }
 
     /// Lets go what has expired among what is ready.
@@ -209,6 +212,7 @@ impl Backlog {
 
 /// When a message is due (0: now) and when it expires, in nanoseconds of the server's clock; the clock is read only for
 /// messages that have either.
+#[inline]
 pub(crate) fn timing(message: &Message, now: impl FnOnce() -> u64) -> (u64, u64) {
     match (message.delay(), message.ttl()) {
         (None, None) => (0, NEVER),

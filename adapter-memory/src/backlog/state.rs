@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use messaging_core::{DeadLetterReason, Depth};
 
 use super::effects::Effects;
-use super::entry::{Entry, Leased, Leases};
+use super::entry::{Entry, Leased, Leases, Turn};
 use super::lanes::Lanes;
 use super::members::Member;
 use super::park::Parking;
@@ -48,16 +48,19 @@ pub(crate) struct State {
 }
 
 impl State {
+    #[inline]
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
     }
 
     /// Whether a new message fits, and nobody waits for room before it.
+    #[inline]
     pub(crate) fn has_room(&self, options: &DestinationOptions) -> bool {
         self.parking.is_empty() && self.fits(options)
     }
 
+    #[inline]
     pub(super) fn fits(&self, options: &DestinationOptions) -> bool {
         self.open < options.capacity && (self.bytes < options.capacity_bytes || self.open == 0)
     }
@@ -110,10 +113,21 @@ impl State {
         effects.drop_later(entry);
     }
 
+    #[inline]
     pub(super) fn settle_accounts(&mut self, entry: &Entry) {
         self.open -= 1;
         self.bytes -= entry.message.payload().len();
-        self.free_lane(entry);
+        if entry.turn == Turn::OWN {
+            self.free_lane(entry);
+        }
+    }
+
+    /// Whether a settlement of this consumer may let someone go on.
+    #[inline]
+    pub(super) fn someone_waits(&self, consumer: u32) -> bool {
+        !self.parking.is_empty()
+            || !self.line.is_empty()
+            || self.member(consumer).is_some_and(|member| member.waker.is_some())
     }
 
     pub(super) fn free_lane(&mut self, entry: &Entry) {
@@ -144,7 +158,7 @@ impl State {
     pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
         self.leases.stamp(now);
         while let Some(entry) = self.delayed.pop_due(now) {
-            if entry.owns_lane { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
+            if entry.turn == Turn::OWN { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
         }
         let ended = self.leases.take_ended(now);
         if !ended.is_empty() {

@@ -28,6 +28,7 @@ pub(crate) enum Step {
 
 impl Backlog {
     /// Takes up to `max` deliveries for a consumer, or registers its waker.
+    #[inline]
     pub(crate) fn take(
         &self,
         id: u32,
@@ -61,6 +62,7 @@ impl Taking<'_> {
         *self.now.get_or_insert_with(|| self.backlog.clock.now())
     }
 
+    #[inline(always)]
     fn take(
         &mut self,
         state: &mut State,
@@ -80,41 +82,69 @@ impl Taking<'_> {
         if state.delayed.len() > 0 || state.leases.wants_stamp() {
             self.tick(state, effects);
         }
-        let mut free = self.free(state, max);
-        let mut taken = self.lend_many(state, free, lease, out, effects);
+        let free = self.free(state, max);
+        let taken = self.lend_many(state, free, lease, out, effects);
         if taken == 0 {
-            // Before anybody waits, what depends on time is brought up to date; that may bring something to take, and an
-            // ended lease gives its holder room.
-            self.tick(state, effects);
-            free = self.free(state, max);
-            taken = self.lend_many(state, free, lease, out, effects);
+            return self.take_late(state, max, lease, cx, out, effects);
         }
-        if taken == 0 {
-            return self.wait(state, free > 0, cx, effects);
+        self.took(state, taken, effects)
+    }
+
+    /// Before anybody waits, what depends on time is brought up to date; that may bring something to take, and an ended
+    /// lease gives its holder room.
+    #[inline(never)]
+    fn take_late(
+        &mut self,
+        state: &mut State,
+        max: usize,
+        lease: u64,
+        cx: &mut Context<'_>,
+        out: &mut Vec<Delivery>,
+        effects: &mut Effects,
+    ) -> Step {
+        self.tick(state, effects);
+        let free = self.free(state, max);
+        match self.lend_many(state, free, lease, out, effects) {
+            0 => self.wait(state, free > 0, cx, effects),
+            taken => self.took(state, taken, effects),
         }
+    }
+
+    #[inline]
+    fn took(&mut self, state: &mut State, taken: usize, effects: &mut Effects) -> Step {
         if let Some(member) = state.member_mut(self.id) {
             member.held += taken;
             member.in_line = false;
             member.waker = None;
         }
+        if !state.line.is_empty() {
+            self.pass_on(state, effects);
+        }
+        Step::Took(taken)
+    }
+
+    /// Somebody else waits.
+    #[inline(never)]
+    fn pass_on(&mut self, state: &mut State, effects: &mut Effects) {
         // There may be more than this one could take: the next in line goes on.
         if self.backlog.has_more(state) {
             state.wake_one(effects);
         }
         if !state.line.is_empty() {
-            // Somebody waits: a lease that was granted now must not end later than it may.
+            // A lease that was granted now must not end later than it may.
             state.leases.stamp(self.now());
             state.keep_watch(effects);
         }
-        Step::Took(taken)
     }
 
     /// How many more the consumer may hold, at most `max`.
+    #[inline]
     fn free(&self, state: &State, max: usize) -> usize {
         let running = state.member(self.id).filter(|member| member.flow == Flow::Running);
         running.map_or(0, |member| member.prefetch.saturating_sub(member.held).min(max))
     }
 
+    #[inline(never)]
     fn tick(&mut self, state: &mut State, effects: &mut Effects) {
         state.tick(self.now(), effects);
     }
@@ -137,6 +167,7 @@ impl Taking<'_> {
         Step::Wait { until }
     }
 
+    #[inline(always)]
     fn lend_many(
         &mut self,
         state: &mut State,
@@ -156,31 +187,46 @@ impl Taking<'_> {
     }
 
     /// The next message that may be delivered: not expired, and its key's turn where order is kept.
+    #[inline(always)]
     fn next_entry(&mut self, state: &mut State, want: usize, effects: &mut Effects) -> Option<Entry> {
         loop {
-            if state.ready.is_empty() || self.backlog.feed().is_some_and(Feed::may_have_urgent) {
-                self.refill(state, want, effects);
-            }
-            let entry = state.ready.pop()?;
-            if entry.expires != NEVER && entry.expires <= self.now() {
-                state.expire(entry, &self.backlog.options, effects);
-                if !state.parking.is_empty() {
-                    self.backlog.admit_parked(state, effects);
+            let urgent = self.backlog.feed().is_some_and(Feed::may_have_urgent);
+            let next = if urgent { None } else { state.ready.pop() };
+            let entry = match next {
+                Some(entry) => entry,
+                None if self.backlog.feed.is_some() => {
+                    self.refill(state, want, effects);
+                    state.ready.pop()?
                 }
-                continue;
+                None => return None,
+            };
+            if entry.expires == NEVER && state.lanes.is_none() {
+                return Some(entry);
             }
-            match &mut state.lanes {
-                None => return Some(entry),
-                Some(lanes) => {
-                    if let Some(entry) = lanes.admit(entry) {
-                        return Some(entry);
-                    }
-                }
+            if let Some(entry) = self.admit(state, entry, effects) {
+                return Some(entry);
             }
         }
     }
 
+    /// Lets an entry go that has expired, or that has to wait in the lane of its key.
+    #[inline(never)]
+    fn admit(&mut self, state: &mut State, entry: Entry, effects: &mut Effects) -> Option<Entry> {
+        if entry.expires != NEVER && entry.expires <= self.now() {
+            state.expire(entry, &self.backlog.options, effects);
+            if !state.parking.is_empty() {
+                self.backlog.admit_parked(state, effects);
+            }
+            return None;
+        }
+        match &mut state.lanes {
+            None => Some(entry),
+            Some(lanes) => lanes.admit(entry),
+        }
+    }
+
     /// Brings more of the topic's messages into a subscription.
+    #[inline(never)]
     fn refill(&mut self, state: &mut State, want: usize, effects: &mut Effects) {
         let backlog = self.backlog;
         let Some(feed) = backlog.feed() else { return };
@@ -198,6 +244,7 @@ impl Taking<'_> {
         }
     }
 
+    #[inline(always)]
     fn lend(&self, state: &mut State, mut entry: Entry, lease: u64) -> Delivery {
         entry.attempts += 1;
         let (message, attempt, redriven, offset) = (entry.message.clone(), entry.attempts, entry.redriven, entry.seq);

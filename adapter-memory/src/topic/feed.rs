@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use messaging_core::{Expired, Message, Start, SubjectFilter};
 
 use super::{Log, LogState, Record};
-use crate::backlog::{Backlog, Entry};
+use crate::backlog::{Backlog, Entry, Turn};
 
 /// How far a subscription has fetched, and what it lets pass.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Feed {
                 expires: record.expires,
                 attempts: 0,
                 redriven: 0,
-                owns_lane: false,
+                turn: Turn::NONE,
             };
             entries.push((entry, due));
         }

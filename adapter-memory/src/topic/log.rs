@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
+use std::vec::IntoIter;
 
-use messaging_core::{Message, Position, Receipt, Start};
+use messaging_core::{Message, Position, Receipt, Result, Start};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Record;
@@ -80,18 +81,23 @@ impl Log {
         Appended::At(receipt(offset))
     }
 
-    /// Appends as many messages as there is room for, under one lock; gives back the others.
-    pub(crate) fn append_many(&self, messages: &mut std::vec::IntoIter<Message>) -> Vec<Receipt> {
+    /// Appends up to `max` messages as far as there is room, under one lock; leaves the others.
+    pub(crate) fn append_many(
+        &self,
+        messages: &mut IntoIter<Message>,
+        max: usize,
+        receipts: &mut Vec<Result<Receipt>>,
+    ) {
         let mut log = self.lock();
-        let mut receipts = Vec::with_capacity(messages.len());
-        while log.parking.is_empty() && log.has_room(&self.options) {
+        let mut appended = 0;
+        while appended < max && log.parking.is_empty() && log.has_room(&self.options) {
             let Some(message) = messages.next() else { break };
-            receipts.push(receipt(self.push(&mut log, message)));
+            receipts.push(Ok(receipt(self.push(&mut log, message))));
+            appended += 1;
         }
-        let waiting = if receipts.is_empty() { Vec::new() } else { std::mem::take(&mut log.waiting) };
+        let waiting = if appended > 0 { std::mem::take(&mut log.waiting) } else { Vec::new() };
         drop(log);
         tell(waiting);
-        receipts
     }
 
     /// Whether so many messages fit now.

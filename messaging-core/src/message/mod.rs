@@ -75,6 +75,7 @@ impl Message {
     }
 
     /// Starts a message with properties.
+    #[inline]
     pub fn builder(payload: impl Into<Bytes>) -> MessageBuilder {
         MessageBuilder::new(Parts::new(payload.into()))
     }
@@ -201,11 +202,13 @@ impl Message {
 }
 
 impl Parts {
+    #[inline]
     fn new(payload: Bytes) -> Self {
         let timestamp_ms = id::unix_millis();
         Self { timestamp_ms, ..Self::received(payload, MessageId::generate_at(timestamp_ms)) }
     }
 
+    #[inline]
     fn received(payload: Bytes, id: MessageId) -> Self {
         Self {
             payload,
