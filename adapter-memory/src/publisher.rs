@@ -16,7 +16,7 @@ use messaging_core::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
-use crate::backlog::{Admission, Backlog, Parked, full};
+use crate::backlog::{Admission, Backlog, Parked, full, gone};
 use crate::config::WhenFull;
 use crate::server::{Link, PublishFault, Server};
 use crate::topic::{Appended, Topic};
@@ -93,6 +93,7 @@ impl MemoryPublisher {
                 Outcome::ready(Err(full(&queue.options)))
             }
             Admission::Full(message) => self.park(Place::Queue(Arc::clone(queue)), message, room),
+            Admission::Gone => Outcome::ready(Err(gone(queue.source.as_ref()))),
         }
     }
 

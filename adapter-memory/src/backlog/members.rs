@@ -128,6 +128,11 @@ impl State {
         count
     }
 
+    /// How many consumers there are.
+    pub(crate) fn consumers(&self) -> usize {
+        self.members.iter().flatten().count()
+    }
+
     pub(crate) fn member(&self, id: u32) -> Option<&Member> {
         self.members.get(id as usize)?.as_ref()
     }

@@ -1,0 +1,1 @@
+//! The capability matrix. To come.
