@@ -15,6 +15,10 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// What holds of a queue, or of a topic and its subscriptions.
 pub(crate) fn of(options: &DestinationOptions, is_topic: bool) -> Capabilities {
     let mut capabilities = Capabilities::none().with_native(Feature::ALL);
+    if !is_topic {
+        let why = "a queue has no log; a durable subscription of a topic has one";
+        capabilities = capabilities.without(Feature::Positions, why);
+    }
     capabilities.attempts = Attempts::Exact;
     capabilities.settlement = SettlementTiming::Confirmed;
     capabilities.stale = StaleDetection::Exact;

@@ -195,6 +195,11 @@ impl Bench {
         Ok(opened)
     }
 
+    /// Opens another handle that the bench does not keep alive.
+    pub(crate) async fn open_unowned(&self) -> Verdict<Arc<dyn Broker>> {
+        connect(&self.0.stage, self.0.stage.options(), self.0.seed).await
+    }
+
     /// A fresh name of a queue.
     #[must_use]
     pub fn queue(&self) -> QueueName {
@@ -224,7 +229,8 @@ impl Bench {
         format!("{}-{}-{count}", self.0.case.number().to_ascii_lowercase(), self.0.run)
     }
 
-    fn note(&self, destination: Destination) {
+    /// Remembers what the case makes, to be removed at its end.
+    pub(crate) fn note(&self, destination: Destination) {
         self.0.made.lock().insert(destination);
     }
 

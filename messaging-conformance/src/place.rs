@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes a fresh one; a durable subscription exists when this returns.
+    /// Makes a fresh one, which exists at the broker when this returns.
     pub(crate) async fn fresh(at: &Bench, kind: Kind) -> Verdict<Self> {
         let (destination, subscription) = match kind {
             Kind::Queue => (Destination::Queue(at.queue()), None),
@@ -36,8 +36,9 @@ impl Place {
             Self { at: at.clone(), broker, destination, subscription, capabilities: Arc::new(Capabilities::none()), ordered };
         place.capabilities = Arc::new(place.ask(&place.options()));
         if place.subscription.is_some() {
-            let tap = place.consumer(1).await?;
-            tap.close().await?;
+            place.consumer(1).await?.close().await?;
+        } else {
+            drop(place.publisher().await?);
         }
         Ok(place)
     }
@@ -46,6 +47,20 @@ impl Place {
     #[must_use]
     pub fn through(&self, broker: Arc<dyn Broker>) -> Self {
         Self { broker, ..self.clone() }
+    }
+
+    /// A place of the same kind with a name of one's own choice, which has to be fresh.
+    pub(crate) fn renamed(&self, name: &str) -> Verdict<Self> {
+        let destination = match self.kind() {
+            Kind::Queue => Destination::queue(name)?,
+            _ => Destination::topic(name)?,
+        };
+        let subscription = match &self.subscription {
+            Some(_) => Some(SubscriptionName::parse(name)?),
+            None => None,
+        };
+        self.at.note(destination.clone());
+        Ok(Self { destination, subscription, ..self.clone() })
     }
 
     /// Another subscription of the same topic, made by its first consumer.

@@ -110,6 +110,12 @@ impl Recorder {
         state.confirmed.iter().filter(|mark| !received.contains(mark)).count()
     }
 
+    /// How many messages were confirmed so far.
+    #[must_use]
+    pub fn confirmed(&self) -> usize {
+        self.0.state.lock().confirmed.len()
+    }
+
     /// The history so far.
     #[must_use]
     pub fn history(&self) -> History {
