@@ -1,8 +1,11 @@
 //! Batches: one outcome an item.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_core::{ErrorKind, ErrorOutcome, Message, PublisherExt, Result};
+use messaging_core::{
+    ErrorKind, ErrorOutcome, Message, PublishOptions, Publisher, PublisherExt, Receipt, Result,
+};
 use tokio::time::Instant;
 
 use crate::bench::within;
@@ -21,9 +24,8 @@ cases! {
     B4_a_partial_batch_returns_promptly on Queue Durable => a_partial_batch;
 }
 
-async fn publish(at: &Bench, place: &Place, messages: Vec<Message>) -> Verdict<Vec<Result<messaging_core::Receipt>>> {
+async fn publish(at: &Bench, publisher: &Arc<dyn Publisher>, messages: Vec<Message>) -> Verdict<Vec<Result<Receipt>>> {
     let count = messages.len();
-    let publisher = place.publisher().await?;
     let results = within("publishing a batch", Duration::from_secs(120), publisher.publish_batch(messages)).await?;
     ensure_eq!(results.len(), count, "how many outcomes a batch of {count} has");
     at.did(count);
@@ -33,7 +35,7 @@ async fn publish(at: &Bench, place: &Place, messages: Vec<Message>) -> Verdict<V
 async fn whole(at: &Bench, place: &Place, count: usize) -> Verdict {
     let mut tap = place.consumer(64).await?;
     let messages = (0..count).map(|number| Message::new(number.to_string())).collect();
-    for result in publish(at, place, messages).await? {
+    for result in publish(at, &place.publisher().await?, messages).await? {
         result?;
     }
     tap.expect_all((0..count).map(|number| number.to_string())).await?;
@@ -43,7 +45,7 @@ async fn whole(at: &Bench, place: &Place, count: usize) -> Verdict {
 async fn round_trip(at: &Bench) -> Verdict {
     for place in at.places().await? {
         whole(at, &place, 100).await?;
-        for result in publish(at, &place, Vec::new()).await? {
+        for result in publish(at, &place.publisher().await?, Vec::new()).await? {
             result?;
         }
     }
@@ -62,9 +64,13 @@ async fn above_the_limit(at: &Bench) -> Verdict {
 async fn one_bad_item(at: &Bench) -> Verdict {
     for place in at.places().await? {
         let limit = place.publish_capabilities().limits.message_bytes;
+        // Room for all of them at once: otherwise the large one would go in a part of its own.
+        let roomy = PublishOptions::default().with_in_flight_bytes(limit.saturating_mul(8));
+        let opening = place.broker().publisher(place.destination(), roomy);
+        let publisher = at.wait("opening a publisher", opening).await?;
         let mut messages: Vec<Message> = (0..5).map(|number: usize| Message::new(number.to_string())).collect();
         messages[3] = Message::new(vec![b'x'; limit + 1]);
-        for (index, result) in publish(at, &place, messages).await?.into_iter().enumerate() {
+        for (index, result) in publish(at, &publisher, messages).await?.into_iter().enumerate() {
             match (index, result) {
                 (3, Err(error)) => {
                     ensure_eq!(error.kind(), ErrorKind::TooLarge, "the kind of {error}");

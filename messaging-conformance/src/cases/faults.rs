@@ -93,15 +93,27 @@ async fn publish_until(
 }
 
 async fn server_killed(at: &Bench) -> Verdict {
-    for place in at.places().await? {
-        through(at, &place, || async { Ok(at.stage().restart(Power::Kill).await?) }).await?;
-    }
-    Ok(())
+    restarted(at, Power::Kill).await
 }
 
 async fn server_restarted(at: &Bench) -> Verdict {
+    restarted(at, Power::Restart).await
+}
+
+/// With a backlog that nobody consumes, and with messages on the move.
+async fn restarted(at: &Bench, how: Power) -> Verdict {
     for place in at.places().await? {
-        through(at, &place, || async { Ok(at.stage().restart(Power::Restart).await?) }).await?;
+        let recorder = Recorder::new(1);
+        let publisher = place.publisher().await?;
+        for _ in 0..50 {
+            publish_marked(at, &recorder, &publisher, None).await?;
+        }
+        at.stage().restart(how).await?;
+        let tap = place.consumer(16).await?;
+        Drinkers::start(at, &recorder, 0, vec![tap]).finish(&place).await?;
+        recorder.history().check().at_least_once().map_err(Stop::failed)?;
+
+        through(at, &place, || async { Ok(at.stage().restart(how).await?) }).await?;
     }
     Ok(())
 }

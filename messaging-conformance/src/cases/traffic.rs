@@ -1,9 +1,11 @@
 //! Many messages at once: publishers and consumers in tasks of their own, everything recorded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use messaging_core::{Delivery, Publisher, PublisherExt};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -43,25 +45,34 @@ pub(crate) struct Drinkers {
     group: u32,
     tasks: Vec<Task<Verdict<(Tap, usize)>>>,
     done: watch::Sender<bool>,
+    how: How,
+}
+
+/// How the consumers of a case go about it.
+#[derive(Clone, Default)]
+struct How {
+    /// Settlements may fail, as they do around a fault.
     quiet: Arc<AtomicBool>,
+    /// Where order is promised: who holds messages of a key now, and how many. Two consumers must never.
+    keys: Option<Arc<Mutex<HashMap<String, (u32, usize)>>>>,
 }
 
 impl Drinkers {
     /// Starts the consumers, one task each.
     pub(crate) fn start(at: &Bench, recorder: &Recorder, group: u32, taps: Vec<Tap>) -> Self {
         let (done, ending) = watch::channel(false);
-        let quiet = Arc::<AtomicBool>::default();
+        let how = How { quiet: Arc::default(), keys: at.is_ordered().then(Arc::default) };
         let tasks = taps.into_iter().zip(0..).map(|(tap, consumer)| {
-            let (recorder, ending, at, quiet) = (recorder.clone(), ending.clone(), at.clone(), Arc::clone(&quiet));
-            Task::spawn(drink(at, recorder, group, consumer, tap, ending, quiet))
+            let (recorder, ending, at, how) = (recorder.clone(), ending.clone(), at.clone(), how.clone());
+            Task::spawn(drink(at, recorder, group, consumer, tap, ending, how))
         });
         let tasks = tasks.collect();
-        Self { at: at.clone(), recorder: recorder.clone(), group, tasks, done, quiet }
+        Self { at: at.clone(), recorder: recorder.clone(), group, tasks, done, how }
     }
 
     /// Lets settlements fail without ending the case, as they do around a fault.
     pub(crate) fn forgive_settlements(&self) {
-        self.quiet.store(true, Ordering::Release);
+        self.how.quiet.store(true, Ordering::Release);
     }
 
     /// Waits until all that was confirmed is received, then for a sentinel behind it; returns how much each consumer got.
@@ -103,6 +114,32 @@ impl Drinkers {
     }
 }
 
+impl How {
+    /// Notes that a consumer holds a message of its key; fails if another holds one.
+    fn take(&self, delivery: &Delivery, consumer: u32) -> Verdict<Option<String>> {
+        let (Some(keys), Some(key)) = (&self.keys, delivery.message().key()) else { return Ok(None) };
+        let mut keys = keys.lock();
+        let held = keys.entry(key.to_owned()).or_insert((consumer, 0));
+        if held.1 > 0 && held.0 != consumer {
+            return Err(Stop::failed(format_args!(
+                "messages of key {key:?} are with consumers {} and {consumer} at once: no order is kept so",
+                held.0
+            )));
+        }
+        *held = (consumer, held.1 + 1);
+        Ok(Some(key.to_owned()))
+    }
+
+    /// Notes that it does not any more. Before the settlement, which hands the key on.
+    fn give_back(&self, key: Option<String>) {
+        if let (Some(keys), Some(key)) = (&self.keys, key)
+            && let Some(held) = keys.lock().get_mut(&key)
+        {
+            held.1 -= 1;
+        }
+    }
+}
+
 async fn drink(
     at: Bench,
     recorder: Recorder,
@@ -110,7 +147,7 @@ async fn drink(
     consumer: u32,
     mut tap: Tap,
     mut ending: watch::Receiver<bool>,
-    quiet: Arc<AtomicBool>,
+    how: How,
 ) -> Verdict<(Tap, usize)> {
     let mut share = 0;
     loop {
@@ -126,13 +163,18 @@ async fn drink(
         at.did(1);
         let mark = recorder.receipt(&delivery, group, consumer);
         share += 1;
+        let key = how.take(&delivery, consumer)?;
         // A handler that takes a turn of its own, so that others get their chance.
         tokio::task::yield_now().await;
         at.stumble().await;
+        if how.quiet.load(Ordering::Acquire) {
+            // The work of a handler, so that a fault finds some under way.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        how.give_back(key);
         match delivery.ack().await {
             Ok(()) => at.did(1),
-            // Around a fault the broker may not have heard of it: then it comes again, and rightly so.
-            Err(_) if quiet.load(Ordering::Acquire) => recorder.returned(mark, group),
+            Err(error) if how.quiet.load(Ordering::Acquire) => recorder.unsettled(mark, group, &error),
             Err(error) => return Err(error.into()),
         }
     }

@@ -10,7 +10,7 @@ use super::{Fate, History, Mark, What};
 /// How a history offends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OffenceKind {
-    /// Confirmed, and never received.
+    /// Confirmed, and never received; or given back as often as it was received.
     Lost,
     /// Received again, though not given back.
     Duplicated,
@@ -50,7 +50,7 @@ pub struct Findings {
     pub confirmed: usize,
     /// How many receipts there were, all groups together.
     pub receipts: usize,
-    /// Confirmed, and never received.
+    /// Confirmed, and never received; or given back as often as it was received.
     pub lost: Vec<Offence>,
     /// Received again, though not given back.
     pub duplicated: Vec<Offence>,
@@ -131,6 +131,7 @@ struct Known {
 #[derive(Clone, Copy, Default)]
 struct Seen {
     receipts: usize,
+    returned: usize,
     duplicates: usize,
     redelivered: usize,
     /// It is with a consumer or settled: another receipt is a duplicate.
@@ -153,7 +154,7 @@ pub(super) fn check(history: &History) -> Findings {
             let seen = seen.get(mark).copied().unwrap_or_default();
             findings.receipts += seen.receipts;
             findings.redelivered += seen.redelivered;
-            if known.fate == Some(Fate::Confirmed) && seen.receipts == 0 {
+            if known.fate == Some(Fate::Confirmed) && seen.receipts <= seen.returned {
                 findings.lost.push(offence(OffenceKind::Lost, vec![*mark]));
             }
             if seen.receipts > 0 && (known.place.is_none() || known.fate == Some(Fate::NotSent)) {
@@ -206,7 +207,12 @@ fn receipts(history: &History, of: u32) -> HashMap<Mark, Seen> {
                 seen.receipts += 1;
                 seen.taken = true;
             }
-            What::Returned { mark, group } if group == of => all.entry(mark).or_default().taken = false,
+            What::Returned { mark, group } if group == of => {
+                let seen = all.entry(mark).or_default();
+                seen.returned += 1;
+                seen.taken = false;
+            }
+            What::Unsure { mark, group } if group == of => all.entry(mark).or_default().taken = false,
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! or reordered, and what came through although nobody knew. Each [`Offence`] prints the smallest part of the history that
 //! shows it.
 //!
-//! * **lost**: confirmed, and never received.
+//! * **lost**: confirmed, and never received; or given back as often as it was received.
 //! * **duplicated**: received again, though the receipt before was not given back.
 //! * **unexpected**: received, though never intended or said not to be sent.
 //! * **reordered**: two messages of one key, first received the other way round than intended.
@@ -60,8 +60,15 @@ pub enum What {
         /// Which consumer.
         consumer: u32,
     },
-    /// What a group received of it was given back: another receipt is right.
+    /// What a group received of it was given back: another receipt must follow.
     Returned {
+        /// The message.
+        mark: Mark,
+        /// The group.
+        group: u32,
+    },
+    /// Whether the broker knows how a receipt was settled is unknown: another may follow.
+    Unsure {
         /// The message.
         mark: Mark,
         /// The group.
@@ -81,7 +88,8 @@ impl What {
             Self::Intent { mark, .. }
             | Self::Outcome { mark, .. }
             | Self::Receipt { mark, .. }
-            | Self::Returned { mark, .. } => Some(*mark),
+            | Self::Returned { mark, .. }
+            | Self::Unsure { mark, .. } => Some(*mark),
             Self::FaultBegan | Self::FaultEnded => None,
         }
     }
@@ -105,6 +113,7 @@ impl fmt::Display for Event {
             What::Outcome { mark, fate } => write!(f, "outcome  {mark} {fate:?}"),
             What::Receipt { mark, group, consumer } => write!(f, "receipt  {mark} group {group} consumer {consumer}"),
             What::Returned { mark, group } => write!(f, "returned {mark} group {group}"),
+            What::Unsure { mark, group } => write!(f, "unsure   {mark} group {group}"),
             What::FaultBegan => f.write_str("fault began"),
             What::FaultEnded => f.write_str("fault ended"),
         }

@@ -1,6 +1,6 @@
 //! Recording a history while messages move.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ struct Inner {
 struct State {
     history: History,
     next: Mark,
-    /// By group: what was confirmed or came unasked and has not been received.
-    received: Vec<BTreeSet<Mark>>,
+    /// By group: how often a message was received, less how often it was given back.
+    received: Vec<HashMap<Mark, i64>>,
     confirmed: BTreeSet<Mark>,
 }
 
@@ -37,7 +37,7 @@ impl Recorder {
     pub fn new(groups: u32) -> Self {
         let state = State {
             history: History { events: Vec::new(), groups },
-            received: vec![BTreeSet::new(); groups as usize],
+            received: vec![HashMap::new(); groups as usize],
             ..State::default()
         };
         Self(Arc::new(Inner { begun: Instant::now(), state: Mutex::new(state) }))
@@ -80,16 +80,25 @@ impl Recorder {
     pub fn receipt(&self, delivery: &Delivery, group: u32, consumer: u32) -> Mark {
         let mark = mark_of(delivery.message()).unwrap_or(Mark::MAX);
         let mut state = self.0.state.lock();
-        if let Some(received) = state.received.get_mut(group as usize) {
-            received.insert(mark);
-        }
+        state.count(mark, group, 1);
         self.push(&mut state, What::Receipt { mark, group, consumer });
         mark
     }
 
-    /// Notes that what was received is given back, or taken back by a fault: it may come again.
+    /// Notes that what was received is given back, or was taken back: it must come again.
     pub fn returned(&self, mark: Mark, group: u32) {
-        self.push(&mut self.0.state.lock(), What::Returned { mark, group });
+        let mut state = self.0.state.lock();
+        state.count(mark, group, -1);
+        self.push(&mut state, What::Returned { mark, group });
+    }
+
+    /// Notes that a settlement failed: the message must come again if the error says that the broker did not hear of it, and
+    /// may if that is unknown.
+    pub fn unsettled(&self, mark: Mark, group: u32, error: &Error) {
+        match error.outcome() {
+            ErrorOutcome::NotSent => self.returned(mark, group),
+            ErrorOutcome::Unknown => self.push(&mut self.0.state.lock(), What::Unsure { mark, group }),
+        }
     }
 
     /// Notes that a fault begins.
@@ -106,8 +115,8 @@ impl Recorder {
     #[must_use]
     pub fn missing(&self, group: u32) -> usize {
         let state = self.0.state.lock();
-        let received = &state.received[group as usize];
-        state.confirmed.iter().filter(|mark| !received.contains(mark)).count()
+        let Some(received) = state.received.get(group as usize) else { return state.confirmed.len() };
+        state.confirmed.iter().filter(|mark| received.get(mark).is_none_or(|times| *times <= 0)).count()
     }
 
     /// How many messages were confirmed so far.
@@ -125,6 +134,14 @@ impl Recorder {
     fn push(&self, state: &mut State, what: What) {
         let at = self.0.begun.elapsed();
         state.history.events.push(Event { at, what });
+    }
+}
+
+impl State {
+    fn count(&mut self, mark: Mark, group: u32, by: i64) {
+        if let Some(received) = self.received.get_mut(group as usize) {
+            *received.entry(mark).or_default() += by;
+        }
     }
 }
 
