@@ -221,7 +221,7 @@ impl MemoryBroker {
         ephemeral_of: Option<Arc<Topic>>,
         options: &ConsumeOptions,
     ) -> Consumer {
-        let capabilities = Arc::new(capabilities::of(&backlog.options));
+        let capabilities = Arc::new(capabilities::of(&backlog.options, backlog.feed().is_some()));
         let deliveries =
             MemoryDeliveries::attach(self.server(), backlog, ephemeral_of, options, Arc::clone(&capabilities));
         let mut consumers = self.0.consumers.lock();
@@ -298,7 +298,7 @@ impl Broker for MemoryBroker {
     }
 
     fn capabilities(&self, destination: &Destination, _usage: Usage<'_>) -> Capabilities {
-        capabilities::of(self.options(destination))
+        capabilities::of(self.options(destination), matches!(destination, Destination::Topic(_)))
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {

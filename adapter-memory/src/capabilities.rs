@@ -12,8 +12,13 @@ use crate::config::DestinationOptions;
 /// Delays, times to live and leases of up to a hundred years: a bound for the sake of having one.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-pub(crate) fn of(options: &DestinationOptions) -> Capabilities {
+/// What holds of a queue, or of a topic and its subscriptions.
+pub(crate) fn of(options: &DestinationOptions, is_topic: bool) -> Capabilities {
     let mut capabilities = Capabilities::none().with_native(Feature::ALL);
+    if !is_topic {
+        let why = "a queue has no log; a durable subscription of a topic has one";
+        capabilities = capabilities.without(Feature::Positions, why);
+    }
     capabilities.attempts = Attempts::Exact;
     capabilities.settlement = SettlementTiming::Confirmed;
     capabilities.stale = StaleDetection::Exact;
@@ -21,7 +26,9 @@ pub(crate) fn of(options: &DestinationOptions) -> Capabilities {
     capabilities.expired = options.expired;
     capabilities.filtering = Filtering::Broker;
     capabilities.browsing = Browsing::Clean;
-    capabilities.retry_place = RetryPlace::Tail;
+    // A subscription's messages are fetched from the topic's log as they are asked for: a retried one goes behind those that
+    // were fetched, and before the others.
+    capabilities.retry_place = if is_topic { RetryPlace::Unspecified } else { RetryPlace::Tail };
     capabilities.dedup = options.dedup.map_or(PublishDedup::None, PublishDedup::Window);
     capabilities.limits = Limits {
         message_bytes: options.message_bytes,

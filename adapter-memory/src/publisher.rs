@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::backlog::{Admission, Backlog, Parked, full};
+use crate::backlog::{Admission, Backlog, Parked, full, gone};
 use crate::config::WhenFull;
 use crate::server::{Link, PublishFault, Server};
 use crate::topic::{Appended, Topic};
@@ -113,6 +113,7 @@ impl MemoryPublisher {
                 Outcome::ready(Err(full(&queue.options)))
             }
             Admission::Full(message) => self.park(Place::Queue(Arc::clone(queue)), message, room),
+            Admission::Gone => Outcome::ready(Err(gone(queue.source.as_ref()))),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
 use messaging_core::{
-    Broker, BrokerUrl, Checked, ConnectOptions, Error, ErrorKind, Event, Message, Result, Source, TopicName,
+    Broker, BrokerUrl, Checked, ConnectOptions, Error, ErrorKind, Event, Message, QueueName, Result, Source, TopicName,
 };
 use parking_lot::Mutex;
 
@@ -137,6 +137,30 @@ impl MemoryServer {
     /// Cuts every consumer off: what they hold goes to others, their settlements are stale, and they come back at once.
     pub fn cut_consumers(&self) {
         self.0.cut();
+    }
+
+    /// How many consumers are registered at a source now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such source.
+    pub fn consumers(&self, source: &Source) -> Result<usize> {
+        Ok(self.0.source(None, source)?.lock().consumers())
+    }
+
+    /// Removes a queue with all that is in it, under whoever uses it: its consumers end with [`ErrorKind::NotFound`]. Of a
+    /// topic, end its subscriptions instead.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such queue.
+    pub fn remove_queue(&self, queue: &QueueName) -> Result<()> {
+        let backlog = self.0.source(None, &Source::Queue(queue.clone()))?;
+        self.0.queues.lock().retain(|_, known| !Arc::ptr_eq(known, &backlog));
+        backlog.with(|state, effects| {
+            state.wipe(effects);
+            state.gone = true;
+            state.wake_all(effects);
+        });
+        Ok(())
     }
 
     /// Changes the state of the line. Back to [`Link::Up`], every consumer was cut off meanwhile.

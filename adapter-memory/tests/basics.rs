@@ -216,6 +216,11 @@ async fn a_lease_ends_not_before_its_time_and_its_holder_is_stale() {
 async fn everything_is_declared() {
     let broker = MemoryServer::private().broker();
     let options = PublishOptions::default();
-    let capabilities = broker.capabilities(&Destination::Queue(queue()), messaging_core::Usage::Publish(&options));
-    assert!(Feature::ALL.into_iter().all(|feature| capabilities.supports(feature)));
+    let supports = |destination: Destination, feature: &Feature| {
+        broker.capabilities(&destination, messaging_core::Usage::Publish(&options)).supports(*feature)
+    };
+    assert!(Feature::ALL.iter().all(|feature| supports(Destination::Topic(topic()), feature)));
+    // A queue has no log, and says so.
+    let of_queues = |feature: &Feature| *feature != Feature::Positions;
+    assert!(Feature::ALL.iter().all(|feature| supports(Destination::Queue(queue()), feature) == of_queues(feature)));
 }

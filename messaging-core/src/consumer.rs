@@ -143,6 +143,12 @@ impl Consumer {
         Self { source, one: Vec::with_capacity(1), capabilities, scope }
     }
 
+    /// Takes the consumer apart, for those who wrap a broker and put something between it and the application.
+    #[must_use]
+    pub fn into_source(self) -> Box<dyn Deliveries> {
+        self.source
+    }
+
     /// What this consumer can do.
     #[must_use]
     pub fn capabilities(&self) -> &Arc<Capabilities> {

@@ -150,6 +150,11 @@ impl State {
         count
     }
 
+    /// How many consumers there are.
+    pub(crate) fn consumers(&self) -> usize {
+        self.members.iter().flatten().count()
+    }
+
     #[inline]
     pub(crate) fn member(&self, id: u32) -> Option<&Member> {
         self.members.get(id as usize)?.as_ref()

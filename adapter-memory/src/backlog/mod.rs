@@ -55,6 +55,8 @@ pub(crate) enum Admission {
     Stored(Receipt),
     /// There is no room now; the message comes back.
     Full(Message),
+    /// The queue was removed while the publisher was open.
+    Gone,
 }
 
 impl Backlog {
@@ -110,6 +112,9 @@ impl Backlog {
     pub(crate) fn publish(&self, message: Message) -> Admission {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
+        if state.gone {
+            return Admission::Gone;
+        }
         if !state.has_room(&self.options) {
             return Admission::Full(message);
         }
@@ -123,7 +128,7 @@ impl Backlog {
     pub(crate) fn publish_many(&self, messages: &mut IntoIter<Message>, max: usize) -> usize {
         self.with(|state, effects| {
             let mut stored = 0;
-            while stored < max && state.has_room(&self.options) {
+            while stored < max && !state.gone && state.has_room(&self.options) {
                 let Some(message) = messages.next() else { break };
                 self.store(state, message, effects);
                 stored += 1;
