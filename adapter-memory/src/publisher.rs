@@ -260,6 +260,7 @@ impl Publisher for MemoryPublisher {
             Target::Queue(queue) if queue.dedup.is_none() => match queue.publish(message) {
                 Admission::Stored(receipt) => Ok(Ok(receipt)),
                 Admission::Full(message) => Err(message),
+                Admission::Gone => Ok(Err(gone(queue.source.as_ref()))),
             },
             Target::Topic(topic) if self.takes_any(topic) => match topic.publish(message) {
                 Appended::At(receipt) => Ok(Ok(receipt)),

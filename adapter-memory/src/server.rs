@@ -144,7 +144,11 @@ impl MemoryServer {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such source.
     pub fn consumers(&self, source: &Source) -> Result<usize> {
-        Ok(self.0.source(None, source)?.lock().consumers())
+        let found = self.0.sources(source);
+        if found.is_empty() {
+            return Err(self.0.missing(source));
+        }
+        Ok(found.iter().map(|backlog| backlog.lock().consumers()).sum())
     }
 
     /// Removes a queue with all that is in it, under whoever uses it: its consumers end with [`ErrorKind::NotFound`]. Of a
@@ -153,13 +157,19 @@ impl MemoryServer {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such queue.
     pub fn remove_queue(&self, queue: &QueueName) -> Result<()> {
-        let backlog = self.0.source(None, &Source::Queue(queue.clone()))?;
-        self.0.queues.lock().retain(|_, known| !Arc::ptr_eq(known, &backlog));
-        backlog.with(|state, effects| {
-            state.wipe(effects);
-            state.gone = true;
-            state.wake_all(effects);
-        });
+        let source = Source::Queue(queue.clone());
+        let found = self.0.sources(&source);
+        if found.is_empty() {
+            return Err(self.0.missing(&source));
+        }
+        for backlog in found {
+            self.0.queues.lock().retain(|_, known| !Arc::ptr_eq(known, &backlog));
+            backlog.with(|state, effects| {
+                state.wipe(effects);
+                state.gone = true;
+                state.wake_all(effects);
+            });
+        }
         Ok(())
     }
 

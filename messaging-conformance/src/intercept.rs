@@ -98,7 +98,7 @@ pub trait Intercept: Send + Sync + fmt::Debug + 'static {
         delivery
     }
     fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
-        by.settle(delivery, how)
+        Arc::clone(by).settle(delivery, how)
     }
     fn extend(&self, by: &Arc<dyn Settler>, tag: u64, time: Duration) -> Outcome {
         by.extend(tag, time)
@@ -368,7 +368,7 @@ struct InterceptedSettler {
 
 #[deny(clippy::missing_trait_methods)]
 impl Settler for InterceptedSettler {
-    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome {
         self.held.fetch_sub(1, Ordering::AcqRel);
         self.how.settle(&self.inner, delivery, how)
     }

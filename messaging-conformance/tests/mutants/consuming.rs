@@ -353,7 +353,7 @@ impl Intercept for Forgets {
 
     fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         self.acked.store(true, Ordering::Release);
-        by.settle(delivery, how)
+        Arc::clone(by).settle(delivery, how)
     }
 }
 

@@ -52,7 +52,7 @@ struct BuffersAcks(Mutex<Vec<(Arc<dyn Settler>, Unsettled)>>);
 impl Intercept for BuffersAcks {
     fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if how != Settlement::Ack {
-            return by.settle(delivery, how);
+            return Arc::clone(by).settle(delivery, how);
         }
         let mut buffered = self.0.lock();
         buffered.push((Arc::clone(by), delivery));
