@@ -195,8 +195,9 @@ impl Options {
                 "--runtime" => {
                     let name = value()?;
                     let known = "multi-thread, current-thread, virtual-time";
-                    options.flavour =
-                        Some(Flavour::from_name(&name).ok_or_else(|| format!("runtime {name:?} is not one of {known}"))?);
+                    options.flavour = Some(
+                        Flavour::from_name(&name).ok_or_else(|| format!("runtime {name:?} is not one of {known}"))?,
+                    );
                 }
                 "--seed" => options.seed = Some(number(&argument, &value()?)?),
                 "--limit" => options.limit = Some(Duration::from_secs(number(&argument, &value()?)?)),
