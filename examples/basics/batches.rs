@@ -1,7 +1,9 @@
 //! Batches: many messages in as few round trips as the broker allows, with one result for each.
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
-use messaging::{ConsumeOptions, Delivery, Destination, Message, PublishOptions, PublisherExt, QueueName, Result, connect};
+use messaging::{
+    ConsumeOptions, Delivery, Destination, Message, PublishOptions, PublisherExt, QueueName, Result, connect,
+};
 
 #[tokio::main]
 async fn main() -> Result<()> {
