@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging::{
-    App, Broker, Config, Error, ErrorKind, Ledger, Message, Part, Publisher, PublisherExt, Result, RunningApp, Source,
-    SubscriptionName, Tally, TopicName, UsedAs,
+    App, Broker, Config, Error, ErrorKind, Ledger, Message, Part, PublishOptions, Publisher, PublisherExt, Result,
+    RunningApp, Source, SubscriptionName, Tally, TopicName, Usage, UsedAs,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::input::Line;
 use crate::picture::{self, Progress};
 
 /// At most so many messages in one call.
@@ -91,6 +92,31 @@ impl Stage {
             ignore_missing(self.broker(&running, binding)?.admin().unsubscribe(&topic, &name).await)?;
         }
         running.shutdown().await.map(drop)
+    }
+
+    /// The lines that the broker takes; the others are told, since it would refuse them.
+    pub(crate) async fn that_fit(
+        &self,
+        binding: &str,
+        lines: Vec<Line>,
+        message: impl Fn(&Line) -> Result<Message>,
+    ) -> Result<Vec<Line>> {
+        let running = self.app().start().await?;
+        let options = PublishOptions::default();
+        let destination = self.config.binding(binding, UsedAs::Publish)?.destination;
+        let capabilities = self.broker(&running, binding)?.capabilities(&destination, Usage::Publish(&options));
+        running.shutdown().await?;
+        let limit = capabilities.limits.message_bytes;
+        let mut fitting = Vec::with_capacity(lines.len());
+        for line in lines {
+            let size = message(&line)?.size();
+            if size <= limit {
+                fitting.push(line);
+            } else {
+                picture::note(&format!("line {} is left out: {size} bytes, and the broker takes {limit}", line.number));
+            }
+        }
+        Ok(fitting)
     }
 
     /// Publishes in order, in batches, until done or interrupted. Returns how many the broker has confirmed.

@@ -21,7 +21,9 @@ use super::worker::Remains;
 
 /// An application that has started: its listeners run in tasks of their own.
 ///
-/// Dropped without [`shutdown`](Self::shutdown) it stops at once, and what was being handled goes back to the brokers.
+/// Dropped without [`shutdown`](Self::shutdown) it stops its listeners at once, and what was being handled goes back to the
+/// brokers. The brokers and publishers that someone else still holds stay open. `let _ = app.start().await?` drops it on the
+/// spot: give it a name.
 #[must_use = "an app that is dropped stops at once; keep it, and call `shutdown` in the end"]
 pub struct RunningApp {
     listeners: Vec<RunningListener>,
@@ -132,6 +134,10 @@ impl RunningApp {
 
 impl Drop for RunningApp {
     fn drop(&mut self) {
+        // A shutdown has taken them.
+        if !self.listeners.is_empty() {
+            tracing::warn!("the running app was dropped without a shutdown: its listeners stop at once");
+        }
         for listener in &self.listeners {
             listener.control.set_flow(Flow::Stopped);
         }
