@@ -578,7 +578,7 @@ async fn every_error_names_the_thing_and_the_next_step() {
         (nobody, ErrorKind::Unroutable, "subscribe first, or publish with no_subscriber = accept"),
         (missing, ErrorKind::NotFound, "subscription \"none\" of topic \"news\" does not exist"),
         (not_there, ErrorKind::NotFound, "subscription \"none\" of topic \"news\" does not exist"),
-        (positions, ErrorKind::Unsupported, "queue \"orders\" is not a subscription of a topic"),
+        (positions, ErrorKind::Unsupported, "a queue has no log; a durable subscription of a topic has one"),
     ];
     for (error, kind, part) in expected {
         assert_eq!(error.kind(), kind, "{error}");
