@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging_core::suggest::hint;
-use messaging_core::{Broker, BrokerName, Control, Error, ErrorKind, Flow, Publisher, Result};
+use messaging_core::{
+    Broker, BrokerName, Control, Destination, Error, ErrorKind, Flow, Publisher, Result, Source, SubscriptionName,
+};
 use tokio::task::JoinHandle;
 
 use super::ShutdownReport;
@@ -85,6 +87,48 @@ impl RunningApp {
                 ErrorKind::NotFound,
                 format!("no broker {name:?} is configured{}", hint(name, self.brokers.keys().map(BrokerName::as_str))),
             )),
+        }
+    }
+
+    /// The broker that a binding leads to: which one that is, is the configuration's business.
+    ///
+    /// # Errors
+    /// As for [`Publishers::to`].
+    pub fn broker_of(&self, binding: &str) -> Result<Arc<dyn Broker>> {
+        self.publishers.bound(binding).map(|(broker, _)| broker)
+    }
+
+    /// The source that a binding stands for, to ask [`Broker::admin`] about its depth and dead letters: a queue, or the
+    /// durable subscription that the configuration names.
+    ///
+    /// # Errors
+    /// As for [`Publishers::to`]; [`ErrorKind::Config`] for a topic whose subscription only the code names: see
+    /// [`subscription_of`](Self::subscription_of).
+    pub fn source_of(&self, binding: &str) -> Result<Source> {
+        let (_, bound) = self.publishers.bound(binding)?;
+        match (bound.destination, bound.subscription) {
+            (Destination::Queue(queue), _) => Ok(Source::Queue(queue)),
+            (Destination::Topic(topic), Some(name)) => Ok(Source::Subscription(topic, name)),
+            (other, _) => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "binding {binding:?} is {other}, and messages wait at its subscriptions: name one with subscription_of(…)"
+                ),
+            )),
+        }
+    }
+
+    /// A durable subscription of the topic that a binding stands for.
+    ///
+    /// # Errors
+    /// As for [`Publishers::to`]; [`ErrorKind::InvalidName`]; [`ErrorKind::Config`] if the binding is a queue.
+    pub fn subscription_of(&self, binding: &str, name: &str) -> Result<Source> {
+        let (_, bound) = self.publishers.bound(binding)?;
+        match bound.destination {
+            Destination::Topic(topic) => Ok(Source::Subscription(topic, SubscriptionName::parse(name)?)),
+            other => {
+                Err(Error::new(ErrorKind::Config, format!("binding {binding:?} is {other}: it has no subscriptions")))
+            }
         }
     }
 
