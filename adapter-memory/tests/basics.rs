@@ -1,5 +1,7 @@
 //! What one sees first: messages go in, come out, and are settled.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

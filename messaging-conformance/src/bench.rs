@@ -186,10 +186,7 @@ impl Bench {
     ///
     /// # Errors
     /// What the adapter says, or that it hangs.
-    pub async fn open_with(
-        &self,
-        change: impl FnOnce(ConnectOptions) -> ConnectOptions,
-    ) -> Verdict<Arc<dyn Broker>> {
+    pub async fn open_with(&self, change: impl FnOnce(ConnectOptions) -> ConnectOptions) -> Verdict<Arc<dyn Broker>> {
         let opened = connect(&self.0.stage, change(self.0.stage.options()), self.0.seed).await?;
         self.0.opened.lock().push(Arc::clone(&opened));
         Ok(opened)
@@ -287,10 +284,8 @@ impl Bench {
         let broker = &self.0.broker;
         let topic = || Destination::Topic(fresh(|| TopicName::parse(self.name())));
         match kind {
-            Kind::Queue => broker.capabilities(
-                &Destination::Queue(fresh(|| QueueName::parse(self.name()))),
-                Usage::Consume(&consume),
-            ),
+            Kind::Queue => broker
+                .capabilities(&Destination::Queue(fresh(|| QueueName::parse(self.name()))), Usage::Consume(&consume)),
             Kind::Durable => broker.capabilities(
                 &topic(),
                 Usage::Subscribe(&SubscribeOptions::durable(self.subscription()).with_consume(consume)),
@@ -298,10 +293,8 @@ impl Bench {
             Kind::Ephemeral => {
                 broker.capabilities(&topic(), Usage::Subscribe(&SubscribeOptions::ephemeral().with_consume(consume)))
             }
-            Kind::Broker => broker.capabilities(
-                &Destination::Reply(ReplyAddress::new("")),
-                Usage::Publish(&PublishOptions::default()),
-            ),
+            Kind::Broker => broker
+                .capabilities(&Destination::Reply(ReplyAddress::new("")), Usage::Publish(&PublishOptions::default())),
         }
     }
 
@@ -347,7 +340,11 @@ impl Bench {
     ///
     /// # Errors
     /// That the call did not fail, or hangs.
-    pub async fn refused<T>(&self, what: &str, call: impl Future<Output = Result<T>>) -> Verdict<messaging_core::Error> {
+    pub async fn refused<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Verdict<messaging_core::Error> {
         self.stumble().await;
         let result = within(what, PATIENCE, call).await?;
         self.did(1);

@@ -230,5 +230,8 @@ pub trait Stage: Send + Sync {
 }
 
 fn missing(power: Power) -> Error {
-    Error::new(ErrorKind::Internal, format!("the harness claims the power {power:?}, and its stage does not implement it"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("the harness claims the power {power:?}, and its stage does not implement it"),
+    )
 }

@@ -54,8 +54,19 @@ fn of(kind: Kind, plain: &Capabilities, ordered: &Capabilities) -> Answers {
         let (level, text) = level(from.support(feature));
         (feature.name().to_owned(), level, text)
     });
-    let Capabilities { attempts, settlement, stale, readiness, expired, filtering, browsing, retry_place, dedup, limits, .. } =
-        plain;
+    let Capabilities {
+        attempts,
+        settlement,
+        stale,
+        readiness,
+        expired,
+        filtering,
+        browsing,
+        retry_place,
+        dedup,
+        limits,
+        ..
+    } = plain;
     let others = [
         ("attempts", format!("{attempts:?}")),
         ("settlement", format!("{settlement:?}")),
@@ -101,7 +112,8 @@ pub fn render(answers: &[Answers]) -> String {
 
 /// The answers, from outside of any case.
 pub(crate) fn blocking_answers(harness: &Arc<dyn Harness>) -> Result<Vec<Answers>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let case = all_cases().next().ok_or("there are no cases")?;
     let asking = async {
         let at = Bench::begin(Arc::clone(harness), case, None, Tally::default()).await?;

@@ -32,8 +32,14 @@ impl Place {
         };
         let broker = at.broker_for(&destination).await?;
         let ordered = at.is_ordered();
-        let mut place =
-            Self { at: at.clone(), broker, destination, subscription, capabilities: Arc::new(Capabilities::none()), ordered };
+        let mut place = Self {
+            at: at.clone(),
+            broker,
+            destination,
+            subscription,
+            capabilities: Arc::new(Capabilities::none()),
+            ordered,
+        };
         place.capabilities = Arc::new(place.ask(&place.options()));
         if place.subscription.is_some() {
             place.consumer(1).await?.close().await?;
@@ -170,7 +176,9 @@ impl Place {
     /// What the adapter says, or that it hangs.
     pub async fn consumer_with(&self, options: ConsumeOptions) -> Verdict<Tap> {
         let consumer = match (&self.destination, &self.subscription) {
-            (Destination::Queue(queue), _) => self.at.wait("opening a consumer", self.broker.consume(queue, options)).await?,
+            (Destination::Queue(queue), _) => {
+                self.at.wait("opening a consumer", self.broker.consume(queue, options)).await?
+            }
             (Destination::Topic(topic), Some(name)) => {
                 let options = SubscribeOptions::durable(name.clone()).with_consume(options);
                 self.at.wait("subscribing", self.broker.subscribe(topic, options)).await?

@@ -43,7 +43,9 @@ async fn attempts(at: &Bench, kind: Kind, feature: Feature, what: &str) -> Verdi
     let order = ConsumeOptions::default().with_order(Order::ByKey).with_retry_mode(RetryMode::Hold);
     match feature {
         Feature::KeyOrder | Feature::Hold => errors.push(at.refused(what, open(at, kind, order)).await?),
-        Feature::Replay => errors.push(at.refused(what, subscribe(at, |options| options.with_start(Start::Earliest))).await?),
+        Feature::Replay => {
+            errors.push(at.refused(what, subscribe(at, |options| options.with_start(Start::Earliest))).await?)
+        }
         Feature::SubjectFilter => {
             let filter = SubjectFilter::parse("a.*")?;
             errors.push(at.refused(what, subscribe(at, |options| options.with_filter(filter))).await?);

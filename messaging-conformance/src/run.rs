@@ -165,7 +165,9 @@ fn on_a_thread(harness: &Arc<dyn Harness>, case: &'static Case, running: Running
     };
     match (PANICS.lock().remove(&label), verdict) {
         (Some(panics), Ok(())) => Err(Stop::Failed(format!("a task of the adapter panicked: {}", panics.join("; ")))),
-        (Some(panics), Err(Stop::Failed(text))) => Err(Stop::Failed(format!("{text}; panicked: {}", panics.join("; ")))),
+        (Some(panics), Err(Stop::Failed(text))) => {
+            Err(Stop::Failed(format!("{text}; panicked: {}", panics.join("; "))))
+        }
         (_, verdict) => verdict,
     }
 }

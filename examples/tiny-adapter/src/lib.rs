@@ -100,7 +100,10 @@ impl Tiny {
         if self.options.topology == TopologyMode::Create {
             return Ok(queues.entry(name.clone()).or_default().clone());
         }
-        queues.get(name).cloned().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("queue {name:?} does not exist")))
+        queues
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("queue {name:?} does not exist")))
     }
 
     fn check_open(&self) -> Result<()> {

@@ -43,5 +43,8 @@ fn run(mut arguments: Vec<String>) -> Result<(), String> {
     }
     let first = committed.lines().zip(made.lines()).find(|(committed, made)| committed != made);
     let shown = first.map_or_else(String::new, |(committed, made)| format!("\n- {committed}\n+ {made}"));
-    Err(format!("{} differs from what the runs produced: make it again and look at the difference{shown}", page.display()))
+    Err(format!(
+        "{} differs from what the runs produced: make it again and look at the difference{shown}",
+        page.display()
+    ))
 }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_core::{
-    ErrorKind, ErrorOutcome, Message, PublishOptions, Publisher, PublisherExt, Receipt, Result,
-};
+use messaging_core::{ErrorKind, ErrorOutcome, Message, PublishOptions, Publisher, PublisherExt, Receipt, Result};
 use tokio::time::Instant;
 
 use crate::bench::within;

@@ -157,7 +157,10 @@ async fn cancelled_receives(at: &Bench) -> Verdict {
             match received {
                 None => {
                     let missing = recorder.missing(0);
-                    ensure!(progress.elapsed() < place.patience(), "{missing} messages do not come, however often they are asked for");
+                    ensure!(
+                        progress.elapsed() < place.patience(),
+                        "{missing} messages do not come, however often they are asked for"
+                    );
                 }
                 Some((_, None)) => return Err(Stop::failed("a consumer ended, though nobody stopped it")),
                 Some((consumer, Some(delivery))) => {

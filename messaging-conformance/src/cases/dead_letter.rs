@@ -35,7 +35,9 @@ cases! {
 
 /// The dead letters of a place, once there are at least so many.
 async fn dead(at: &Bench, place: &Place, least: usize) -> Verdict<Vec<DeadLetter>> {
-    let ask = || async { at.wait("asking for dead letters", place.broker().admin().dead_letters(&place.source(), 100)).await };
+    let ask = || async {
+        at.wait("asking for dead letters", place.broker().admin().dead_letters(&place.source(), 100)).await
+    };
     at.eventually(&format!("{least} dead letters are there"), || async { Ok(ask().await?.len() >= least) }).await?;
     ask().await
 }
@@ -123,7 +125,8 @@ async fn poison_does_not_block(at: &Bench) -> Verdict {
 
 async fn explicit(at: &Bench) -> Verdict {
     for place in at.places().await? {
-        let other = if place.subscription().is_some() { place.sibling() } else { Place::fresh(at, place.kind()).await? };
+        let other =
+            if place.subscription().is_some() { place.sibling() } else { Place::fresh(at, place.kind()).await? };
         let mut of_other = other.consumer(1).await?;
         let mut tap = place.consumer(1).await?;
         place.publish(["one", "two"]).await?;
@@ -139,7 +142,8 @@ async fn explicit(at: &Bench) -> Verdict {
             other.publish(["alive"]).await?;
             of_other.expect_next("alive").await?;
         }
-        let strangers = at.wait("asking for dead letters", place.broker().admin().dead_letters(&other.source(), 10)).await?;
+        let strangers =
+            at.wait("asking for dead letters", place.broker().admin().dead_letters(&other.source(), 10)).await?;
         ensure!(strangers.is_empty(), "{} dead letters are in another source's dead letter", strangers.len());
     }
     Ok(())
@@ -245,11 +249,17 @@ async fn a_cut_around_a_dead_letter(at: &Bench) -> Verdict {
                 if distinct.len() == 5 {
                     break;
                 }
-                ensure!(sentinels < 100, "of five messages {} are in the dead letter, the others nowhere", distinct.len());
+                ensure!(
+                    sentinels < 100,
+                    "of five messages {} are in the dead letter, the others nowhere",
+                    distinct.len()
+                );
                 place.publish(["sentinel"]).await?;
                 continue;
             }
-            drop(crate::bench::within("a dead letter", crate::bench::PATIENCE, delivery.dead_letter("rejected")).await?);
+            drop(
+                crate::bench::within("a dead letter", crate::bench::PATIENCE, delivery.dead_letter("rejected")).await?,
+            );
         }
         drop(outcomes);
         let letters = dead(at, &place, 5).await?;

@@ -51,7 +51,9 @@ async fn wrong_addresses(at: &Bench) -> Verdict {
         let connected = within(wrong.what, Duration::from_secs(60), connecting).await?;
         at.did(1);
         let what = wrong.what;
-        let Err(error) = connected else { return Err(crate::Stop::failed(format_args!("{what}: connected all the same"))) };
+        let Err(error) = connected else {
+            return Err(crate::Stop::failed(format_args!("{what}: connected all the same")));
+        };
         ensure!(wrong.kinds.contains(&error.kind()), "{what}: expected one of {:?}, got {error}", wrong.kinds);
         ensure!(begun.elapsed() < Duration::from_secs(30), "{what}: it took {:?}", begun.elapsed());
         let shown = format!("{error} {error:?} {}", error.chain().join(" "));
@@ -92,7 +94,11 @@ async fn options(at: &Bench) -> Verdict {
     if at.capabilities(Kind::Ephemeral, false).supports(messaging_core::Feature::EphemeralSubscription) {
         let contradiction = SubscribeOptions::ephemeral().with_start(Start::Earliest);
         let subscribing = at.broker().subscribe(&at.topic(), contradiction).await;
-        ensure_eq!(subscribing.err().map(|error| error.kind()), Some(ErrorKind::Config), "an ephemeral one from the past");
+        ensure_eq!(
+            subscribing.err().map(|error| error.kind()),
+            Some(ErrorKind::Config),
+            "an ephemeral one from the past"
+        );
     }
     let unknown = Settings::new("[brokers.main]", [("no_such_key", "1")]);
     let connecting = at.stage().connect(at.stage().options().with_settings(unknown));

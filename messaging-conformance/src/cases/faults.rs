@@ -76,12 +76,7 @@ async fn flows(at: &Bench, recorder: &Recorder, more: usize) -> Verdict {
     at.eventually("messages flow", || async { Ok(recorder.confirmed() >= confirmed) }).await
 }
 
-async fn publish_until(
-    at: Bench,
-    recorder: Recorder,
-    publisher: Arc<dyn Publisher>,
-    stop: Arc<AtomicBool>,
-) -> Verdict {
+async fn publish_until(at: Bench, recorder: Recorder, publisher: Arc<dyn Publisher>, stop: Arc<AtomicBool>) -> Verdict {
     let mut pause = Duration::from_millis(1);
     while !stop.load(Ordering::Acquire) {
         let sent = publish_marked(&at, &recorder, &publisher, None).await?;
@@ -235,8 +230,7 @@ async fn publishing_through_an_outage(at: &Bench) -> Verdict {
         drinkers.forgive_settlements();
         let limit = Duration::from_millis(500);
         let options = PublishOptions::default().with_timeout(limit);
-        let publisher =
-            at.wait("opening a publisher", place.broker().publisher(place.destination(), options)).await?;
+        let publisher = at.wait("opening a publisher", place.broker().publisher(place.destination(), options)).await?;
         publish_marked(at, &recorder, &publisher, None).await?;
         for line in [Line::Down, Line::BlackHole] {
             recorder.fault_began();
@@ -292,7 +286,8 @@ async fn consumers_killed(at: &Bench) -> Verdict {
 async fn leader_lost(at: &Bench) -> Verdict {
     for place in at.places().await? {
         let destination = place.destination().clone();
-        through(at, &place, || async { Ok(at.stage().lose_leader(&destination, Duration::from_secs(10)).await?) }).await?;
+        through(at, &place, || async { Ok(at.stage().lose_leader(&destination, Duration::from_secs(10)).await?) })
+            .await?;
     }
     Ok(())
 }

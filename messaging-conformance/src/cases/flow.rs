@@ -28,7 +28,10 @@ async fn unsettled_within_the_prefetch(at: &Bench) -> Verdict {
             if place.capabilities().supports(Feature::Depth) {
                 let depth = at.wait("asking for the depth", place.broker().admin().depth(&place.source())).await?;
                 let unsettled = depth.unsettled.unwrap_or(0);
-                ensure!(unsettled <= 4 || depth.approximate, "the broker counts {unsettled} unsettled, the prefetch is 4");
+                ensure!(
+                    unsettled <= 4 || depth.approximate,
+                    "the broker counts {unsettled} unsettled, the prefetch is 4"
+                );
             }
             at.settled(held.remove(0).ack()).await?;
             held.push(tap.next().await?);

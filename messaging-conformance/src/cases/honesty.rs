@@ -94,7 +94,8 @@ async fn refused_without_the_broker(at: &Bench) -> Verdict {
         let publisher = place.publisher().await?;
         let limits = place.publish_capabilities().limits;
         at.stage().set_line(Line::Down).await?;
-        let large = at.refused("a message over the limit", publisher.publish(vec![0; limits.message_bytes + 1])).await?;
+        let large =
+            at.refused("a message over the limit", publisher.publish(vec![0; limits.message_bytes + 1])).await?;
         let greedy = place.options().with_prefetch(place.capabilities().limits.prefetch.saturating_add(1));
         let wide = at.refused("a prefetch over the limit", open(&place, greedy)).await?;
         at.stage().set_line(Line::Up).await?;
@@ -193,13 +194,32 @@ fn sane(at: &Bench) -> Verdict {
             (limits.message_bytes == 0, "no message has a place within a limit of 0 bytes"),
             (limits.prefetch == 0, "nothing can be consumed with a prefetch of at most 0"),
             (limits.batch == 0, "nothing can be published in batches of at most 0"),
-            (capabilities.supports(Feature::DelayedRetry) && limits.retry_delay == zero, "delayed retry is declared, up to no delay at all"),
-            (capabilities.supports(Feature::DelayedPublish) && limits.publish_delay == zero, "delayed publish is declared, up to no delay at all"),
+            (
+                capabilities.supports(Feature::DelayedRetry) && limits.retry_delay == zero,
+                "delayed retry is declared, up to no delay at all",
+            ),
+            (
+                capabilities.supports(Feature::DelayedPublish) && limits.publish_delay == zero,
+                "delayed publish is declared, up to no delay at all",
+            ),
             (capabilities.supports(Feature::Ttl) && limits.ttl == zero, "ttl is declared, up to no time at all"),
-            (capabilities.supports(Feature::Lease) && limits.lease == zero, "leases are declared, up to no time at all"),
-            (capabilities.supports(Feature::Priority) && limits.priority_levels < 2, "priority is declared with fewer than two levels"),
-            (capabilities.supports(Feature::Redrive) && !capabilities.supports(Feature::DeadLetter), "redrive is declared without a dead letter"),
-            (capabilities.supports(Feature::SharedSubscription) && !capabilities.supports(Feature::DurableSubscription), "shared subscriptions are declared without durable ones"),
+            (
+                capabilities.supports(Feature::Lease) && limits.lease == zero,
+                "leases are declared, up to no time at all",
+            ),
+            (
+                capabilities.supports(Feature::Priority) && limits.priority_levels < 2,
+                "priority is declared with fewer than two levels",
+            ),
+            (
+                capabilities.supports(Feature::Redrive) && !capabilities.supports(Feature::DeadLetter),
+                "redrive is declared without a dead letter",
+            ),
+            (
+                capabilities.supports(Feature::SharedSubscription)
+                    && !capabilities.supports(Feature::DurableSubscription),
+                "shared subscriptions are declared without durable ones",
+            ),
         ];
         for (contradiction, text) in contradictions {
             ensure!(!contradiction, "nonsense on a {}: {text}", kind.name());

@@ -57,7 +57,11 @@ async fn depth_agrees(at: &Bench) -> Verdict {
         tap.flush().await?;
         tap.close().await?;
         if place.publish_capabilities().supports(Feature::DelayedPublish) {
-            place.publish([Message::builder("later").delay(place.publish_capabilities().limits.publish_delay).build()?]).await?;
+            place
+                .publish([Message::builder("later")
+                    .delay(place.publish_capabilities().limits.publish_delay)
+                    .build()?])
+                .await?;
             (open, delayed) = (open + 1, 1);
         }
         let all = |depth: &Depth| {
@@ -102,14 +106,18 @@ async fn browsing_changes_nothing(at: &Bench) -> Verdict {
             let mut texts: Vec<&[u8]> = seen.iter().map(|one| one.message.payload().as_ref()).collect();
             texts.sort();
             ensure_eq!(texts, [b"0", b"1", b"2", b"3", b"4"], "what browsing shows");
-            ensure!(seen.iter().all(|one| sent.iter().any(|sent| sent.id() == one.message.id())), "browsing shows other ids");
+            ensure!(
+                seen.iter().all(|one| sent.iter().any(|sent| sent.id() == one.message.id())),
+                "browsing shows other ids"
+            );
         }
         ensure_eq!(browse(at, &place, 2).await?.len(), 2, "how many browsing shows of at most two");
 
         let mut tap = place.consumer(8).await?;
         let held = tap.hold(5).await?;
         let untouched = held.iter().all(|delivery| delivery.attempt() == 1);
-        let may_disturb = place.capabilities().browsing == Browsing::Disturbing || place.capabilities().attempts < Attempts::Exact;
+        let may_disturb =
+            place.capabilities().browsing == Browsing::Disturbing || place.capabilities().attempts < Attempts::Exact;
         ensure!(untouched || may_disturb, "browsing counted as a delivery, though it is declared clean");
         for delivery in held {
             at.settled(delivery.ack()).await?;
@@ -141,7 +149,8 @@ async fn health_tells_the_truth(at: &Bench) -> Verdict {
     at.eventually("health is up at first", is(|state| state == HealthState::Up)).await?;
     for line in [Line::Down, Line::BlackHole] {
         at.stage().set_line(line).await?;
-        at.eventually(&format!("health is not up while the line is {line:?}"), is(|state| state != HealthState::Up)).await?;
+        at.eventually(&format!("health is not up while the line is {line:?}"), is(|state| state != HealthState::Up))
+            .await?;
         let health = at.broker().health();
         ensure!(!health.reasons.is_empty(), "health is {health} without a reason");
         at.stage().set_line(Line::Up).await?;
@@ -169,7 +178,12 @@ async fn current_and_committed(at: &Bench) -> Verdict {
         };
         let before = ask().await?;
         ensure_eq!(before.committed, first.offset, "the committed position before any acknowledgement");
-        ensure!(before.current >= first.offset + 4, "four are out, current is {} after {}", before.current, first.offset);
+        ensure!(
+            before.current >= first.offset + 4,
+            "four are out, current is {} after {}",
+            before.current,
+            first.offset
+        );
         ensure_eq!(before.end, first.offset + 6, "the end after six messages");
         ensure_eq!(before.lag(), 6, "the lag of six messages");
 

@@ -81,7 +81,8 @@ async fn drain_ends(at: &Bench) -> Verdict {
         drop(tap);
         place.nothing_but_a_sentinel(&mut next).await?;
         if place.capabilities().supports(messaging_core::Feature::DeadLetter) {
-            let dead = at.wait("asking for dead letters", place.broker().admin().dead_letters(&place.source(), 10)).await?;
+            let dead =
+                at.wait("asking for dead letters", place.broker().admin().dead_letters(&place.source(), 10)).await?;
             ensure!(dead.is_empty(), "the drain dead-lettered {} messages", dead.len());
         }
     }
@@ -226,7 +227,8 @@ async fn no_task_is_left(at: &Bench) -> Verdict {
             }
             drop(place);
             drop(broker);
-            at.eventually("all tasks of the adapter have ended", || async { Ok(metrics.num_alive_tasks() <= before) }).await?;
+            at.eventually("all tasks of the adapter have ended", || async { Ok(metrics.num_alive_tasks() <= before) })
+                .await?;
         }
     }
     Ok(())

@@ -70,8 +70,20 @@ async fn odd_headers(at: &Bench) -> Verdict {
     let long_name = "x".repeat(HEADER_NAME_MAX);
     let names = ["a", "x-trace_id", "a.b.c", "%", "traceparent", "content-type", "id", "key", "0", long_name.as_str()];
     let values = [
-        "", " ", "plain", "ümläut €", "日本語", "🦀", "a=b;c=\"d\"", "line\nbreak\ttab", "\u{0}", "\u{7f}", "  both ends  ",
-        "null", "true", "-1",
+        "",
+        " ",
+        "plain",
+        "ümläut €",
+        "日本語",
+        "🦀",
+        "a=b;c=\"d\"",
+        "line\nbreak\ttab",
+        "\u{0}",
+        "\u{7f}",
+        "  both ends  ",
+        "null",
+        "true",
+        "-1",
     ];
     for place in at.places().await? {
         let all = names.iter().enumerate().map(|(index, name)| (*name, values[index % values.len()]));
@@ -161,7 +173,11 @@ async fn a_raw_client_understands(at: &Bench) -> Verdict {
         ensure_eq!(seen.payload, b"to outside", "the payload that the raw client sees");
         let tenant = ("tenant".to_owned(), "acme".to_owned());
         ensure!(seen.headers.contains(&tenant), "the raw client sees the headers {:?}", seen.headers);
-        ensure!(seen.id.as_ref().is_none_or(|id| *id == ours.id().to_string()), "the raw client sees the id {:?}", seen.id);
+        ensure!(
+            seen.id.as_ref().is_none_or(|id| *id == ours.id().to_string()),
+            "the raw client sees the id {:?}",
+            seen.id
+        );
     }
     Ok(())
 }
@@ -169,7 +185,11 @@ async fn a_raw_client_understands(at: &Bench) -> Verdict {
 async fn reserved_header_names(at: &Bench) -> Verdict {
     for reserved in ["messaging-attempt", "ce-id", "ce_id"] {
         let error = Message::builder("x").header(reserved, "v").build().err();
-        ensure_eq!(error.map(|error| error.kind()), Some(ErrorKind::InvalidMessage), "the reserved header {reserved:?}");
+        ensure_eq!(
+            error.map(|error| error.kind()),
+            Some(ErrorKind::InvalidMessage),
+            "the reserved header {reserved:?}"
+        );
         at.did(1);
     }
     for place in at.places().await? {

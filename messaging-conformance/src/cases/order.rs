@@ -104,7 +104,9 @@ fn check_place(place: &Place, retried: &str, seen: &[String]) -> Verdict {
     match place.capabilities().retry_place {
         RetryPlace::Head => ensure_eq!(seen[0], retried, "the first after a retry that goes to the head, of {seen:?}"),
         RetryPlace::Tail => ensure_eq!(seen[2], retried, "the last after a retry that goes to the tail, of {seen:?}"),
-        RetryPlace::Unspecified => ensure!(seen.iter().any(|text| text == retried), "{retried} did not come again: {seen:?}"),
+        RetryPlace::Unspecified => {
+            ensure!(seen.iter().any(|text| text == retried), "{retried} did not come again: {seen:?}")
+        }
     }
     Ok(())
 }

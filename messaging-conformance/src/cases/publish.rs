@@ -112,8 +112,9 @@ async fn missing_destination(at: &Bench) -> Verdict {
             Destination::Queue(_) => Destination::Queue(at.queue()),
             _ => Destination::Topic(at.topic()),
         };
-        let error =
-            at.refused("opening a missing place to verify", verify.publisher(&missing, PublishOptions::default())).await?;
+        let error = at
+            .refused("opening a missing place to verify", verify.publisher(&missing, PublishOptions::default()))
+            .await?;
         ensure_eq!(error.kind(), ErrorKind::NotFound, "the kind of {error}");
 
         // With `assume` nobody looks: it may be found out when the publisher is opened, and has to be by the first publish.
@@ -158,7 +159,8 @@ async fn after_close(at: &Bench) -> Verdict {
         let publisher = through.publisher().await?;
         at.wait("a publish before the close", publisher.publish("before")).await?;
         for _ in 0..2 {
-            let _ = within("closing", Duration::from_secs(60), broker.close(Instant::now() + Duration::from_secs(5))).await?;
+            let _ = within("closing", Duration::from_secs(60), broker.close(Instant::now() + Duration::from_secs(5)))
+                .await?;
         }
 
         let error = at.refused("a publish after the close", publisher.publish("after")).await?;

@@ -37,7 +37,9 @@ async fn open(at: &Bench) -> Verdict<(QueueName, Tap, Arc<dyn Requester>)> {
 async fn answer(at: &Bench, broker: &Arc<dyn Broker>, delivery: messaging_core::Delivery) -> Verdict {
     let request = delivery.message();
     let Some(address) = request.reply_to() else { return Err(Stop::failed("a request has no address for the reply")) };
-    let Some(correlation) = request.correlation_id() else { return Err(Stop::failed("a request has no correlation id")) };
+    let Some(correlation) = request.correlation_id() else {
+        return Err(Stop::failed("a request has no correlation id"));
+    };
     let body = format!("re: {}", crate::text(&delivery));
     let reply = Message::builder(body).correlation_id(correlation).header("answered", "yes").build()?;
     let to = Destination::Reply(address.clone());
@@ -70,7 +72,11 @@ async fn replies_find_their_requests(at: &Bench) -> Verdict {
     };
     let replies = try_join_all((0..3).map(ask)).await?;
     for (number, reply) in replies.iter().enumerate() {
-        ensure_eq!(reply.payload().as_ref(), format!("re: request {number}").as_bytes(), "the reply to request {number}");
+        ensure_eq!(
+            reply.payload().as_ref(),
+            format!("re: request {number}").as_bytes(),
+            "the reply to request {number}"
+        );
         ensure_eq!(reply.headers().get("answered"), Some("yes"), "its header");
     }
     answering.join("whoever answers").await?
@@ -87,7 +93,11 @@ async fn a_request_times_out(at: &Bench) -> Verdict {
         at.refused("a request that nobody answers", requester.request(&queue, Message::new("anyone?"), limit)).await?;
     ensure_eq!(error.kind(), ErrorKind::Timeout, "the kind of {error}");
     ensure!(begun.elapsed() >= limit, "it ended after {:?}, the limit was {limit:?}: early", begun.elapsed());
-    ensure!(begun.elapsed() < limit + Duration::from_secs(10), "it ended after {:?}, the limit was {limit:?}", begun.elapsed());
+    ensure!(
+        begun.elapsed() < limit + Duration::from_secs(10),
+        "it ended after {:?}, the limit was {limit:?}",
+        begun.elapsed()
+    );
     tap.expect_next("anyone?").await
 }
 
@@ -129,7 +139,8 @@ async fn a_hundred_at_once(at: &Bench) -> Verdict {
     let ask = |number: usize| {
         let (requester, queue) = (&requester, &queue);
         async move {
-            let reply = at.wait("a request", requester.request(queue, Message::new(number.to_string()), PATIENCE)).await?;
+            let reply =
+                at.wait("a request", requester.request(queue, Message::new(number.to_string()), PATIENCE)).await?;
             ensure_eq!(reply.payload().as_ref(), format!("re: {number}").as_bytes(), "the reply to request {number}");
             Ok(())
         }

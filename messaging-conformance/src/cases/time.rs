@@ -58,8 +58,11 @@ async fn beyond_the_maximum(at: &Bench) -> Verdict {
             ensure_eq!(error.kind(), ErrorKind::Unsupported, "the kind of {error}");
         }
         // At the limit it is taken; nobody waits for it.
-        at.wait("a delay at the maximum", publisher.publish(Message::builder("x").delay(limits.publish_delay).build()?))
-            .await?;
+        at.wait(
+            "a delay at the maximum",
+            publisher.publish(Message::builder("x").delay(limits.publish_delay).build()?),
+        )
+        .await?;
         let mut tap = place.consumer(1).await?;
         place.nothing_but_a_sentinel(&mut tap).await?;
     }
@@ -156,7 +159,9 @@ async fn higher_priorities_first(at: &Bench) -> Verdict {
         // Brokers with shares instead of strict priorities let some of the low ones through in between.
         ensure!(places("high") < places("low"), "low priorities went first: {seen:?}");
         if place.capabilities().limits.priority_levels >= 3 {
-            place.publish([message("mid".to_owned(), 4)?, message("top".to_owned(), 9)?, message("end".to_owned(), 0)?]).await?;
+            place
+                .publish([message("mid".to_owned(), 4)?, message("top".to_owned(), 9)?, message("end".to_owned(), 0)?])
+                .await?;
             let publisher = place.publisher().await?;
             at.wait("a publish without a priority", publisher.publish("plain")).await?;
             let rest = tap.drink(4).await?;

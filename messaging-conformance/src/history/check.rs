@@ -101,8 +101,9 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { intended, confirmed, receipts, lost, duplicated, unexpected, reordered, recovered, redelivered, .. } =
-            self;
+        let Self {
+            intended, confirmed, receipts, lost, duplicated, unexpected, reordered, recovered, redelivered, ..
+        } = self;
         write!(
             f,
             "{intended} intended, {confirmed} confirmed, {receipts} received: {} lost, {} duplicated, {} unexpected, {} reordered; {recovered} recovered, {redelivered} redelivered",
@@ -163,13 +164,16 @@ pub(super) fn check(history: &History) -> Findings {
             if seen.duplicates > 0 {
                 findings.duplicated.push(offence(OffenceKind::Duplicated, vec![*mark]));
             }
-            if seen.receipts > 0 && known.place.is_some() && !matches!(known.fate, Some(Fate::Confirmed | Fate::NotSent)) {
+            if seen.receipts > 0
+                && known.place.is_some()
+                && !matches!(known.fate, Some(Fate::Confirmed | Fate::NotSent))
+            {
                 recovered.insert(*mark);
             }
         }
-        findings.reordered.extend(
-            swaps(history, group, &known).into_iter().map(|marks| offence(OffenceKind::Reordered, marks)),
-        );
+        findings
+            .reordered
+            .extend(swaps(history, group, &known).into_iter().map(|marks| offence(OffenceKind::Reordered, marks)));
     }
     findings.recovered = recovered.len();
     findings.time_to_recover = time_to_recover(history);

@@ -8,8 +8,7 @@ use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
 use messaging_core::{
     Admin, Broker, Browsed, DeadLetter, Delivery, Depth, Destination, Message, Part, PublishOptions, PublisherExt,
-    QueueName, Redrive, Requester, Result, Source, SourcePosition, SubscriptionName, TopicName, Transaction,
-    Unsettled,
+    QueueName, Redrive, Requester, Result, Source, SourcePosition, SubscriptionName, TopicName, Transaction, Unsettled,
 };
 
 use crate::mutants;
@@ -159,7 +158,9 @@ impl Intercept for Asks {
 impl Requester for Asking {
     async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message> {
         match self.1 {
-            Wrong::Correlation => self.0.request(to, request.to_builder().correlation_id("any").build()?, timeout).await,
+            Wrong::Correlation => {
+                self.0.request(to, request.to_builder().correlation_id("any").build()?, timeout).await
+            }
             Wrong::HalfTime => self.0.request(to, request, timeout / 2).await,
             Wrong::NoCount => self.0.request(to, request, timeout).await,
         }

@@ -88,7 +88,12 @@ impl Intercept for Consumes {
         inner.consume(queue, (self.0)(options)).await
     }
 
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, mut options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        mut options: SubscribeOptions,
+    ) -> Result<Consumer> {
         options.consume = (self.0)(options.consume);
         inner.subscribe(topic, options).await
     }
@@ -103,7 +108,12 @@ fn subscribes(how: fn(SubscribeOptions) -> SubscribeOptions) -> Arc<dyn Intercep
 
 #[async_trait]
 impl Intercept for Subscribes {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        options: SubscribeOptions,
+    ) -> Result<Consumer> {
         inner.subscribe(topic, (self.0)(options)).await
     }
 }
@@ -118,7 +128,13 @@ impl Intercept for Hoards {
         inner.consume(queue, options.with_prefetch(1_000)).await
     }
 
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         if from.kept.is_empty() {
             match from.source.poll_next_many(cx, 1_000, &mut from.kept) {
                 Poll::Ready(Ok(1..)) => {}
@@ -192,7 +208,13 @@ impl Intercept for OneQueue {
 struct AdmitsOnce(Mutex<HashMap<usize, usize>>);
 
 impl Intercept for AdmitsOnce {
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         let mut given = self.0.lock();
         let given = given.entry(Arc::as_ptr(&from.held).addr()).or_default();
         if *given >= 4 {
@@ -222,7 +244,13 @@ impl Intercept for IgnoresFlow {
 struct LosesCancelled;
 
 impl Intercept for LosesCancelled {
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         if let Some(kept) = from.kept.pop() {
             out.push(kept);
             return Poll::Ready(Ok(1));
@@ -257,7 +285,13 @@ impl Intercept for NeverLetsGo {
 struct WaitsForFull;
 
 impl Intercept for WaitsForFull {
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         loop {
             match from.source.poll_next_many(cx, max - from.kept.len(), &mut from.kept) {
                 Poll::Ready(Ok(1..)) if from.kept.len() < max => {}
@@ -280,7 +314,12 @@ struct CopyEach(AtomicUsize);
 
 #[async_trait]
 impl Intercept for CopyEach {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, mut options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        mut options: SubscribeOptions,
+    ) -> Result<Consumer> {
         let own = name(format!("own-{}", self.0.fetch_add(1, Ordering::Relaxed)));
         options.durability = Durability::Durable(own);
         inner.subscribe(topic, options).await
@@ -292,7 +331,12 @@ struct AllShare;
 
 #[async_trait]
 impl Intercept for AllShare {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, mut options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        mut options: SubscribeOptions,
+    ) -> Result<Consumer> {
         options.durability = Durability::Durable(name("all"));
         inner.subscribe(topic, options).await
     }
@@ -304,7 +348,12 @@ struct Replays(AtomicUsize);
 
 #[async_trait]
 impl Intercept for Replays {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, mut options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        mut options: SubscribeOptions,
+    ) -> Result<Consumer> {
         if options.durability == Durability::Ephemeral {
             options.durability = Durability::Durable(name(format!("e-{}", self.0.fetch_add(1, Ordering::Relaxed))));
             options.start = Start::Earliest;
@@ -318,7 +367,12 @@ struct EphemeralShare;
 
 #[async_trait]
 impl Intercept for EphemeralShare {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, mut options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        mut options: SubscribeOptions,
+    ) -> Result<Consumer> {
         if options.durability == Durability::Ephemeral {
             options.durability = Durability::Durable(name("ephemeral"));
         }
@@ -336,7 +390,12 @@ struct Forgets {
 
 #[async_trait]
 impl Intercept for Forgets {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        options: SubscribeOptions,
+    ) -> Result<Consumer> {
         if let Durability::Durable(name) = &options.durability {
             let was_seen = {
                 let mut seen = self.seen.lock();
@@ -363,10 +422,14 @@ struct SubscribesLate;
 
 #[async_trait]
 impl Intercept for SubscribesLate {
-    async fn subscribe(&self, inner: &Arc<dyn Broker>, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        options: SubscribeOptions,
+    ) -> Result<Consumer> {
         let usage = messaging_core::Usage::Subscribe(&options);
-        let capabilities: Arc<Capabilities> =
-            Arc::new(inner.capabilities(&Destination::Topic(topic.clone()), usage));
+        let capabilities: Arc<Capabilities> = Arc::new(inner.capabilities(&Destination::Topic(topic.clone()), usage));
         let scope = messaging_core::Scope::new(inner.name().clone(), inner.driver(), topic);
         let late = Late { broker: Arc::clone(inner), topic: topic.clone(), options, source: None };
         Ok(Consumer::new(Box::new(late), capabilities, scope))

@@ -36,7 +36,13 @@ mutants! {
 struct NeverEnds;
 
 impl Intercept for NeverEnds {
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         match from.source.poll_next_many(cx, max, out) {
             Poll::Ready(Err(error)) if error.kind() == ErrorKind::Closed => Poll::Pending,
             Poll::Ready(Ok(0)) => Poll::Pending,
@@ -91,7 +97,13 @@ struct DrainBuries(Mutex<Vec<(Arc<dyn Settler>, Unsettled)>>);
 
 #[async_trait]
 impl Intercept for DrainBuries {
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         let mut fresh = Vec::new();
         let polled = from.source.poll_next_many(cx, max, &mut fresh);
         for delivery in fresh {
@@ -150,7 +162,13 @@ impl Intercept for Registers {
 struct LosesRedelivered;
 
 impl Intercept for LosesRedelivered {
-    fn poll(&self, from: &mut Stream, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         loop {
             let mut fresh = Vec::new();
             let polled = from.source.poll_next_many(cx, max, &mut fresh);

@@ -57,8 +57,7 @@ const ALL: [&[Mutant]; 6] = [
     declaring::MUTANTS,
 ];
 
-const RUNNING: Running =
-    Running { flavour: Flavour::VirtualTime, seed: None, limit: Duration::from_secs(60) };
+const RUNNING: Running = Running { flavour: Flavour::VirtualTime, seed: None, limit: Duration::from_secs(60) };
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -89,7 +88,9 @@ fn killed(mutant: &'static Mutant) -> Result<(), Failed> {
     let harness: Arc<dyn Harness> = Arc::new(Mutated::new(mutant.make, mutant.twist));
     match run_case(&harness, case, RUNNING).ending {
         Ending::Failed(text) if text.starts_with("hangs") => Err(format!("it hung instead of failing: {text}").into()),
-        Ending::Failed(text) if text.contains("panicked") => Err(format!("it panicked instead of failing: {text}").into()),
+        Ending::Failed(text) if text.contains("panicked") => {
+            Err(format!("it panicked instead of failing: {text}").into())
+        }
         Ending::Failed(_) => Ok(()),
         other => Err(format!("the mutant survives: {other:?}").into()),
     }
@@ -135,5 +136,6 @@ fn the_table_is_committed() -> Result<(), Failed> {
     if committed == table {
         return Ok(());
     }
-    Err("docs/mutants.md is not up to date: run this test with MESSAGING_CONFORMANCE_BLESS=1 and commit the file".into())
+    Err("docs/mutants.md is not up to date: run this test with MESSAGING_CONFORMANCE_BLESS=1 and commit the file"
+        .into())
 }

@@ -138,7 +138,9 @@ impl Intercept for Receives {
 #[derive(Debug)]
 struct WhenPolled(fn(&Settlement) -> bool);
 
-struct Later(Mutex<Option<(Arc<dyn Settler>, Unsettled, Settlement)>>);
+struct Later(Mutex<Option<Waiting>>);
+
+type Waiting = (Arc<dyn Settler>, Unsettled, Settlement);
 
 impl Answers<()> for Later {
     fn poll_answer(&self, _ticket: u64, cx: &mut Context<'_>) -> Poll<Result<()>> {
