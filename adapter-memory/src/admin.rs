@@ -6,7 +6,7 @@ use messaging_core::{
     Redrive, Result, Source, SourcePosition, SubscriptionName, TopicName, TopologyMode, join,
 };
 
-use crate::backlog::Effects;
+use crate::backlog::{Effects, Entry};
 use crate::broker::MemoryBroker;
 
 impl MemoryBroker {
@@ -105,13 +105,17 @@ impl Admin for MemoryBroker {
     async fn depth(&self, source: &Source) -> Result<Depth> {
         let backlog = self.source(source)?;
         let now = backlog.clock.now();
-        let mut depth = backlog.with(|state, effects| {
-            state.tick(now);
-            state.sweep(now, &backlog.options, effects);
-            state.depth()
-        });
-        depth.ready += backlog.feed().map_or(0, crate::topic::Feed::unfetched);
-        Ok(depth)
+        Ok(backlog.with(|state, effects| {
+            state.tick(now, effects);
+            backlog.sweep(state, now, effects);
+            let mut depth = state.depth();
+            if let Some(feed) = backlog.feed() {
+                let (ready, delayed) = feed.depth(now, backlog.options.expired);
+                depth.ready += ready;
+                depth.delayed = depth.delayed.map(|fetched| fetched + delayed);
+            }
+            depth
+        }))
     }
 
     async fn lag(&self, source: &Source) -> Result<u64> {
@@ -140,24 +144,25 @@ impl Admin for MemoryBroker {
     async fn browse(&self, source: &Source, max: usize) -> Result<Vec<Browsed>> {
         let backlog = self.source(source)?;
         let now = backlog.clock.now();
-        let mut browsed: Vec<Browsed> = {
-            let state = backlog.lock();
+        Ok(backlog.with(|state, effects| {
+            state.tick(now, effects);
             let live = state.ready().filter(|entry| entry.expires > now);
-            live.take(max).map(|entry| Browsed { message: entry.message.clone(), attempts: entry.attempts }).collect()
-        };
-        if let Some(feed) = backlog.feed() {
-            let more = feed.peek(max - browsed.len());
-            browsed.extend(more.into_iter().map(|message| Browsed { message, attempts: 0 }));
-        }
-        Ok(browsed)
+            let seen = |entry: &Entry| Browsed { message: entry.message.clone(), attempts: entry.attempts };
+            let mut browsed: Vec<Browsed> = live.take(max).map(seen).collect();
+            if let Some(feed) = backlog.feed() {
+                let more = feed.peek(max - browsed.len(), now);
+                browsed.extend(more.into_iter().map(|message| Browsed { message, attempts: 0 }));
+            }
+            browsed
+        }))
     }
 
     async fn dead_letters(&self, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
         let backlog = self.source(source)?;
         let now = backlog.clock.now();
         Ok(backlog.with(|state, effects| {
-            state.tick(now);
-            state.sweep(now, &backlog.options, effects);
+            state.tick(now, effects);
+            backlog.sweep(state, now, effects);
             let letter = |dead: &crate::backlog::Dead| DeadLetter {
                 message: dead.entry.message.clone(),
                 origin: source.clone(),
@@ -198,12 +203,10 @@ impl Admin for MemoryBroker {
             Part::Live => {
                 let mut effects = Effects::default();
                 let mut state = backlog.lock();
-                let unfetched = backlog.feed().map_or(0, |feed| {
-                    let unfetched = feed.unfetched();
-                    feed.skip_to_end();
-                    unfetched
-                });
+                let unfetched = backlog.feed().map_or(0, crate::topic::Feed::skip_to_end);
                 let count = state.purge(&mut effects) + unfetched;
+                // Who waits may not be known to the topic yet: there was more, and it could not be fetched.
+                state.wake_all(&mut effects);
                 drop(state);
                 effects.run();
                 count

@@ -21,7 +21,7 @@ use crate::capabilities;
 use crate::config::DestinationOptions;
 use crate::consumer::{Attachment, MemoryDeliveries};
 use crate::publisher::{Assumed, MemoryPublisher, Sends, Target};
-use crate::request::MemoryRequester;
+use crate::request::{Inbox, MemoryRequester};
 use crate::server::{Link, Server};
 use crate::topic::Topic;
 use crate::transaction::MemoryTransaction;
@@ -40,6 +40,7 @@ struct Inner {
     closed: Arc<AtomicBool>,
     consumers: Mutex<Vec<Weak<Attachment>>>,
     senders: Mutex<Vec<Weak<Sends>>>,
+    inboxes: Mutex<Vec<Weak<Inbox>>>,
 }
 
 /// Opens a broker: the connect function of [`DRIVER`].
@@ -90,8 +91,19 @@ impl MemoryBroker {
         destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
     ) -> Self {
         let closed = Arc::default();
-        let (consumers, senders) = Default::default();
-        Self(Arc::new(Inner { name, namespace, topology, defaults, destinations, server, closed, consumers, senders }))
+        let (consumers, senders, inboxes) = Default::default();
+        Self(Arc::new(Inner {
+            name,
+            namespace,
+            topology,
+            defaults,
+            destinations,
+            server,
+            closed,
+            consumers,
+            senders,
+            inboxes,
+        }))
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
@@ -126,7 +138,7 @@ impl MemoryBroker {
             Source::Queue(queue) => Destination::Queue(queue.clone()),
             Source::Subscription(topic, _) => Destination::Topic(topic.clone()),
         };
-        self.server().source(Some(&self.physical(&destination)), source)
+        self.server().source(&self.physical(&destination), source)
     }
 
     /// The queue, made or verified by the topology mode; none if it is only assumed.
@@ -167,7 +179,7 @@ impl MemoryBroker {
     }
 
     /// Fails as a connection attempt does while the server is stopped.
-    fn check_link(&self) -> Result<()> {
+    pub(crate) fn check_link(&self) -> Result<()> {
         self.check_open()?;
         match self.server().link() {
             Link::Up => Ok(()),
@@ -185,6 +197,12 @@ impl MemoryBroker {
             Destination::Topic(topic) => self.topic(topic)?.map_or_else(|| assumed(false), Target::Topic),
             Destination::Reply(address) => Target::Reply(address.clone()),
         })
+    }
+
+    pub(crate) fn add_inbox(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self.0.inboxes.lock();
+        inboxes.retain(|known| known.strong_count() > 0);
+        inboxes.push(Arc::downgrade(inbox));
     }
 
     /// The consumers that were opened here and are still there.
@@ -210,6 +228,10 @@ impl MemoryBroker {
         consumers.retain(|known| known.strong_count() > 0);
         consumers.push(deliveries.attachment());
         drop(consumers);
+        // Closed while this was opened: `close` may not have seen it.
+        if self.check_open().is_err() {
+            deliveries.close();
+        }
         Consumer::new(Box::new(deliveries), capabilities, self.scope(place))
     }
 }
@@ -324,14 +346,17 @@ impl Broker for MemoryBroker {
         for sends in senders {
             sends.close();
         }
+        self.0.inboxes.lock().drain(..).filter_map(|inbox| inbox.upgrade()).for_each(|inbox| inbox.close());
         let consumers = self.consumers();
         for consumer in &consumers {
-            messaging_core::Control::set_flow(&**consumer, Flow::Stopped);
+            // In this order: closed is what a receive that waits has to say.
             consumer.close();
+            messaging_core::Control::set_flow(&**consumer, Flow::Stopped);
         }
         let mut report = DrainReport::default();
         for consumer in consumers {
             report = report.and(consumer.drain(by).await);
+            consumer.closed();
         }
         report
     }

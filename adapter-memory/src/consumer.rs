@@ -26,6 +26,8 @@ pub(crate) struct Attachment {
     id: u32,
     /// The place is given up; its number may be someone else's by now.
     left: AtomicBool,
+    /// The broker was closed, and what was not settled by then taken back.
+    closed: AtomicBool,
     /// Of an ephemeral subscription: its topic.
     ephemeral_of: Option<Arc<Topic>>,
     capabilities: Arc<Capabilities>,
@@ -50,23 +52,26 @@ impl Attachment {
     /// Back after the line was down.
     pub(crate) fn come_back(&self) {
         self.here(|id| {
-            let missed = match (&self.ephemeral_of, self.backlog.feed()) {
-                (Some(_), Some(feed)) => feed.skip_to_end(),
-                _ => 0,
-            };
             self.backlog.with(|state, effects| {
                 if self.ephemeral_of.is_some() {
+                    let fetched = state.never_delivered();
+                    let missed = self.backlog.feed().map_or(fetched, |feed| fetched + feed.skip_to_end());
                     state.wipe(effects);
+                    if missed > 0 {
+                        state.push_event(id, Event::Gap { missed: Some(missed) }, effects);
+                    }
                 } else {
                     state.take_back(id, effects);
-                }
-                if missed > 0 {
-                    state.push_event(id, Event::Gap { missed: Some(missed) }, effects);
                 }
                 state.push_event(id, Event::Reconnected, effects);
                 state.wake_all(effects);
             });
         });
+    }
+
+    /// The broker handle is closed, and what was held was taken back.
+    pub(crate) fn closed(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// The broker handle was closed: the consumer ends with an error.
@@ -136,14 +141,14 @@ impl Control for Attachment {
 }
 
 impl Settler for Attachment {
-    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome {
         if self.server.is_disturbed() && self.server.link() != Link::Up {
             return Outcome::ready(Err(unanswered()));
         }
         // An ephemeral subscription has nowhere to keep a message: at most once is what it promises.
         let result = self.backlog.settle(delivery.tag, how);
         drop(delivery);
-        Outcome::ready(result)
+        Outcome::ready(result.map_err(|stale| if self.closed.load(Ordering::Relaxed) { taken_back() } else { stale }))
     }
 
     fn ack_many(&self, tags: &[u64]) -> Outcome<Acked> {
@@ -154,6 +159,9 @@ impl Settler for Attachment {
     }
 
     fn extend(&self, tag: u64, by: Duration) -> Outcome {
+        if self.server.is_disturbed() && self.server.link() != Link::Up {
+            return Outcome::ready(Err(unanswered()));
+        }
         Outcome::ready(self.backlog.extend(tag, by))
     }
 
@@ -169,6 +177,14 @@ impl fmt::Debug for Attachment {
 }
 
 #[cold]
+fn taken_back() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the broker was closed before the delivery was settled: it was given back and comes again elsewhere",
+    )
+}
+
+#[cold]
 fn unanswered() -> Error {
     Error::new(
         ErrorKind::Disconnected,
@@ -180,9 +196,37 @@ fn unanswered() -> Error {
 pub(crate) struct MemoryDeliveries {
     attachment: Arc<Attachment>,
     settler: Arc<dyn Settler>,
-    /// Set to the earliest deadline while waiting.
-    timer: Option<Pin<Box<Sleep>>>,
-    timer_at: u64,
+    timer: Timer,
+}
+
+/// Set to the earliest deadline while a consumer waits.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    at: u64,
+}
+
+impl Timer {
+    /// Whether the deadline has come; otherwise the timer is set to it.
+    fn poll(&mut self, instant: Option<Instant>, at: u64, cx: &mut Context<'_>) -> bool {
+        let Some(instant) = instant else { return false };
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                if self.at != at {
+                    sleep.as_mut().reset(instant);
+                }
+                sleep
+            }
+            none => none.insert(Box::pin(tokio::time::sleep_until(instant))),
+        };
+        self.at = at;
+        let is_due = sleep.as_mut().poll(cx).is_ready();
+        if is_due {
+            // A timer that has fired must be set anew before it is polled again.
+            self.sleep = None;
+        }
+        is_due
+    }
 }
 
 impl MemoryDeliveries {
@@ -199,47 +243,33 @@ impl MemoryDeliveries {
             backlog,
             id,
             left: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             ephemeral_of,
             capabilities,
         });
         server.attach(&attachment);
-        Self { settler: Arc::clone(&attachment) as Arc<dyn Settler>, attachment, timer: None, timer_at: NEVER }
+        Self { settler: Arc::clone(&attachment) as Arc<dyn Settler>, attachment, timer: Timer::default() }
+    }
+
+    pub(crate) fn close(&self) {
+        self.attachment.close();
     }
 
     pub(crate) fn attachment(&self) -> Weak<Attachment> {
         Arc::downgrade(&self.attachment)
-    }
-
-    /// Whether the deadline has come; otherwise the timer is set to it.
-    fn poll_deadline(&mut self, until: u64, cx: &mut Context<'_>) -> bool {
-        let Some(at) = self.attachment.backlog.clock.instant(until) else { return false };
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                if self.timer_at != until {
-                    timer.as_mut().reset(at);
-                }
-                timer
-            }
-            none => none.insert(Box::pin(tokio::time::sleep_until(at))),
-        };
-        self.timer_at = until;
-        let is_due = timer.as_mut().poll(cx).is_ready();
-        if is_due {
-            // A timer that has fired must be set anew before it is polled again.
-            self.timer = None;
-            self.timer_at = NEVER;
-        }
-        is_due
     }
 }
 
 #[async_trait]
 impl Deliveries for MemoryDeliveries {
     fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
-        let Attachment { server, backlog, id, .. } = &*Arc::clone(&self.attachment);
+        let Attachment { server, backlog, id, .. } = &*self.attachment;
         if server.is_disturbed() && server.link() != Link::Up {
             backlog.with(|state, _| state.wait_for_link(*id, cx.waker()));
-            return Poll::Pending;
+            // The line may have come back before anybody knew who waits for it.
+            if server.link() != Link::Up {
+                return Poll::Pending;
+            }
         }
         loop {
             match backlog.take(*id, max, &self.settler, cx, out) {
@@ -254,7 +284,7 @@ impl Deliveries for MemoryDeliveries {
                 Step::Gone => return Poll::Ready(Err(gone(backlog.source.as_ref()))),
                 Step::Wait { until: NEVER } => return Poll::Pending,
                 Step::Wait { until } => {
-                    if !self.poll_deadline(until, cx) {
+                    if !self.timer.poll(backlog.clock.instant(until), until, cx) {
                         return Poll::Pending;
                     }
                 }

@@ -45,6 +45,11 @@ impl Dedup {
         false
     }
 
+    /// Forgets all, as a restart without data does.
+    pub(crate) fn clear(&self) {
+        *self.seen.lock() = Seen::default();
+    }
+
     /// Forgets an id whose message was not stored after all.
     pub(crate) fn forget(&self, id: &MessageId) {
         let mut seen = self.seen.lock();

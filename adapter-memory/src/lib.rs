@@ -6,7 +6,8 @@
 //! Parameters of the URL, options of the broker and options of single destinations are the same; see the crate's README.
 //! Everything follows tokio's clock, so that tests with [`tokio::time::pause`] take no time. [`MemoryServer`] injects faults.
 //!
-//! Nothing is written to a disk: what waits is gone with the process. Nothing runs in the background either.
+//! Nothing is written to a disk: what waits is gone with the process. Nothing runs in the background either, but for a timer
+//! while a publish waits for its answer.
 
 mod admin;
 mod backlog;

@@ -1,12 +1,12 @@
 //! Publishing to the memory broker.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
+use std::vec::IntoIter;
 
 use async_trait::async_trait;
 use messaging_core::{
@@ -14,12 +14,20 @@ use messaging_core::{
     Receipt, ReplyAddress, Result, Room, Scope, Tickets,
 };
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::backlog::{Admission, Backlog, Parked, full, gone};
 use crate::config::WhenFull;
 use crate::server::{Link, PublishFault, Server};
 use crate::topic::{Appended, Topic};
+
+/// At most so many messages of a batch are stored under one lock, so that consumers have their turn.
+const TOGETHER_MAX: usize = 1_024;
+
+/// A time limit longer than the clock can tell is one year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Where messages go.
 #[derive(Debug)]
@@ -58,13 +66,25 @@ impl MemoryPublisher {
         options: PublishOptions,
     ) -> Self {
         let in_flight = InFlight::new(options.in_flight, options.in_flight_bytes);
-        let sends = Arc::new(Sends::default());
+        let sends = Sends::new();
         server.add_sender(&sends);
         Self { scope, server, closed, target, in_flight, options, sends }
     }
 
     pub(crate) fn sends(&self) -> &Arc<Sends> {
         &self.sends
+    }
+
+    /// Whether sends are answered within the call: nothing disturbs the line, and nobody is overtaken.
+    #[inline]
+    fn can_answer_now(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed) && !self.server.is_disturbed() && !self.in_flight.is_contended()
+    }
+
+    /// Whether a topic takes every message as it comes.
+    #[inline]
+    fn takes_any(&self, topic: &Topic) -> bool {
+        topic.dedup.is_none() && self.options.no_subscriber == NoSubscriber::Accept
     }
 
     fn store(&self, message: Message, room: Room) -> Outcome<Receipt> {
@@ -136,13 +156,23 @@ impl MemoryPublisher {
 
     /// Lets a message wait for room.
     fn park(&self, place: Place, message: Message, room: Room) -> Outcome<Receipt> {
-        let ticket = self.sends.open(room, Instant::now() + self.options.timeout, Some(place.clone()));
-        let parked = Parked { message, sends: Arc::clone(&self.sends.tickets), ticket };
+        let by = self.time_limit();
+        let ticket = self.sends.open(room, by, Some(place.clone()));
+        let parked = Parked { message, sends: Arc::clone(&self.sends), ticket, by };
         match &place {
             Place::Queue(queue) => queue.park(parked),
             Place::Topic(topic) => topic.log.park(parked),
         }
+        // Closed meanwhile, and perhaps before it stood there.
+        if self.closed.load(Ordering::Acquire) && place.unpark(ticket, &self.sends) {
+            self.sends.tickets.complete(ticket, Err(closed()));
+        }
         Outcome::pending(Arc::clone(&self.sends) as Arc<dyn Answers<Receipt>>, ticket)
+    }
+
+    fn time_limit(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.options.timeout).unwrap_or_else(|| now + LONGEST)
     }
 
     /// What happens to a send while a fault is on.
@@ -155,7 +185,10 @@ impl MemoryPublisher {
                 return Outcome::ready(Err(error));
             }
             Link::BlackHole => {
-                let ticket = self.sends.open(room, Instant::now() + self.options.timeout, None);
+                let ticket = self.sends.open(room, self.time_limit(), None);
+                if self.closed.load(Ordering::Acquire) {
+                    self.sends.close();
+                }
                 return Outcome::pending(Arc::clone(&self.sends) as Arc<dyn Answers<Receipt>>, ticket);
             }
             Link::Up => {}
@@ -212,27 +245,43 @@ impl Publisher for MemoryPublisher {
 
     fn send_many(&self, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
         let mut outcomes = Vec::with_capacity(messages.len());
-        let mut rest = messages.into_iter();
-        if !self.closed.load(Ordering::Relaxed) && !self.server.is_disturbed() {
-            // As many as there is room for under one lock; the others, and those of special destinations, one by one.
-            match &self.target {
-                Target::Queue(queue) if queue.dedup.is_none() => {
-                    let stored = queue.publish_many(&mut rest);
-                    outcomes.extend((0..stored).map(|_| Outcome::ready(Ok(Receipt::default()))));
-                }
-                Target::Topic(topic) if topic.dedup.is_none() && self.options.no_subscriber == NoSubscriber::Accept => {
-                    outcomes.extend(
-                        topic.log.append_many(&mut rest).into_iter().map(|receipt| Outcome::ready(Ok(receipt))),
-                    );
-                }
-                _ => {}
-            }
-        }
-        outcomes.extend(rest.map(|message| {
+        outcomes.extend(messages.into_iter().map(|message| {
             let part = room.split(message.size());
             self.send(message, part)
         }));
         outcomes
+    }
+
+    fn send_now(&self, message: Message) -> std::result::Result<Result<Receipt>, Message> {
+        if !self.can_answer_now() {
+            return Err(message);
+        }
+        match &self.target {
+            Target::Queue(queue) if queue.dedup.is_none() => match queue.publish(message) {
+                Admission::Stored(receipt) => Ok(Ok(receipt)),
+                Admission::Full(message) => Err(message),
+                Admission::Gone => Ok(Err(gone(queue.source.as_ref()))),
+            },
+            Target::Topic(topic) if self.takes_any(topic) => match topic.publish(message) {
+                Appended::At(receipt) => Ok(Ok(receipt)),
+                Appended::Full(message) => Err(message),
+            },
+            _ => Err(message),
+        }
+    }
+
+    fn send_many_now(&self, messages: &mut IntoIter<Message>, receipts: &mut Vec<Result<Receipt>>) {
+        if !self.can_answer_now() {
+            return;
+        }
+        match &self.target {
+            Target::Queue(queue) if queue.dedup.is_none() => {
+                let stored = queue.publish_many(messages, TOGETHER_MAX);
+                receipts.extend((0..stored).map(|_| Ok(Receipt::default())));
+            }
+            Target::Topic(topic) if self.takes_any(topic) => topic.log.append_many(messages, TOGETHER_MAX, receipts),
+            _ => {}
+        }
     }
 
     async fn flush(&self, by: Instant) -> Result<()> {
@@ -257,91 +306,126 @@ enum Place {
     Topic(Arc<Topic>),
 }
 
+impl Place {
+    /// Takes a message out; false if it was stored meanwhile.
+    fn unpark(&self, ticket: u64, sends: &Sends) -> bool {
+        match self {
+            Self::Queue(queue) => queue.unpark(ticket, sends),
+            Self::Topic(topic) => topic.unpark(ticket, sends),
+        }
+    }
+}
+
 /// The sends of one publisher that were not answered at once: those that wait for room, and those that fell into a black
-/// hole. Each has a time limit, met by whoever awaits the outcome.
+/// hole. Each has a time limit, met by a task that lives only while there are some: whoever published may have stopped
+/// waiting, and still the place in flight has to come free.
 pub(crate) struct Sends {
+    me: Weak<Self>,
     tickets: Arc<Tickets<Receipt>>,
-    slow: Mutex<HashMap<u64, Slow>>,
+    slow: Mutex<Slow>,
 }
 
+#[derive(Default)]
 struct Slow {
-    timer: Pin<Box<Sleep>>,
-    /// None: it fell into the black hole.
-    place: Option<Place>,
+    /// By time limit and ticket, where the message waits; none: it fell into the black hole.
+    sends: BTreeMap<(Instant, u64), Option<Place>>,
+    timer: Option<AbortHandle>,
 }
 
-impl Default for Sends {
-    fn default() -> Self {
-        Self { tickets: Tickets::new(), slow: Mutex::default() }
+impl Drop for Slow {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
     }
 }
 
 impl Sends {
+    fn new() -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { me: me.clone(), tickets: Tickets::new(), slow: Mutex::default() })
+    }
+
+    /// Opens a ticket that is failed at `by` if it was not answered.
     fn open(&self, room: Room, by: Instant, place: Option<Place>) -> u64 {
         let ticket = self.tickets.open(room);
-        self.slow.lock().insert(ticket, Slow { timer: Box::pin(tokio::time::sleep_until(by)), place });
+        let mut slow = self.slow.lock();
+        slow.sends.insert((by, ticket), place);
+        if slow.timer.as_ref().is_none_or(AbortHandle::is_finished)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            slow.timer = Some(runtime.spawn(time_out(Weak::clone(&self.me), by)).abort_handle());
+        }
         ticket
+    }
+
+    /// A message that waited for room was stored.
+    pub(crate) fn stored(&self, ticket: u64, by: Instant, receipt: Receipt) {
+        let place = self.slow.lock().sends.remove(&(by, ticket));
+        drop(place);
+        self.tickets.complete(ticket, Ok(receipt));
     }
 
     /// What fell into the black hole never arrives.
     pub(crate) fn lose_held(&self) {
-        self.fail_where(
-            |slow| slow.place.is_none(),
-            || Error::new(ErrorKind::Disconnected, "the connection was lost before the broker answered"),
-        );
+        let lost = self.slow.lock().sends.extract_if(.., |_, place| place.is_none()).collect();
+        self.fail(lost, |_| Error::new(ErrorKind::Disconnected, "the connection was lost before the broker answered"));
     }
 
     /// Ends all that waits, when the broker is closed.
     pub(crate) fn close(&self) {
-        self.fail_where(|_| true, closed);
+        let taken = std::mem::take(&mut self.slow.lock().sends);
+        self.fail(taken, |place| match place {
+            Some(_) => closed(),
+            // It was on its way: nobody knows how far it came.
+            None => closed().with_outcome(ErrorOutcome::Unknown),
+        });
     }
 
-    fn fail_where(&self, matches: impl Fn(&Slow) -> bool, error: impl Fn() -> Error) {
-        let taken: Vec<(u64, Slow)> = self.slow.lock().extract_if(|_, slow| matches(slow)).collect();
-        for (ticket, slow) in taken {
-            if self.give_up(ticket, slow.place.as_ref()) {
-                self.tickets.complete(ticket, Err(error()));
+    /// Fails what is out of time; returns when the next will be, if there is one.
+    fn time_out(&self, now: Instant) -> Option<Instant> {
+        let mut slow = self.slow.lock();
+        let late = slow.sends.extract_if(..=(now, u64::MAX), |_, _| true).collect();
+        let next = slow.sends.first_key_value().map(|((by, _), _)| *by);
+        if next.is_none() {
+            slow.timer = None;
+        }
+        drop(slow);
+        self.fail(late, out_of_time);
+        next
+    }
+
+    fn fail(&self, taken: BTreeMap<(Instant, u64), Option<Place>>, error: impl Fn(Option<&Place>) -> Error) {
+        for ((_, ticket), place) in taken {
+            // What was stored meanwhile is answered by whoever stored it.
+            if place.as_ref().is_none_or(|place| place.unpark(ticket, self)) {
+                self.tickets.complete(ticket, Err(error(place.as_ref())));
             }
         }
     }
+}
 
-    /// Takes a message out of its place; false if it was stored meanwhile.
-    fn give_up(&self, ticket: u64, place: Option<&Place>) -> bool {
-        match place {
-            None => true,
-            Some(Place::Queue(queue)) => queue.unpark(ticket, &self.tickets),
-            Some(Place::Topic(topic)) => topic.log.unpark(ticket, &self.tickets),
-        }
+async fn time_out(sends: Weak<Sends>, mut next: Instant) {
+    loop {
+        tokio::time::sleep_until(next).await;
+        let Some(later) = sends.upgrade().and_then(|sends| sends.time_out(Instant::now())) else { return };
+        next = later;
     }
+}
 
-    fn out_of_time(place: Option<&Place>) -> Error {
-        match place {
-            None => Error::new(ErrorKind::Timeout, "the broker did not answer within the publish time limit"),
-            Some(_) => Error::new(
-                ErrorKind::Timeout,
-                "the destination stayed full for the whole publish time limit: consume from it, or raise its capacity",
-            )
-            .with_outcome(ErrorOutcome::NotSent),
-        }
+fn out_of_time(place: Option<&Place>) -> Error {
+    match place {
+        None => Error::new(ErrorKind::Timeout, "the broker did not answer within the publish time limit"),
+        Some(_) => Error::new(
+            ErrorKind::Timeout,
+            "the destination stayed full for the whole publish time limit: consume from it, or raise its capacity",
+        )
+        .with_outcome(ErrorOutcome::NotSent),
     }
 }
 
 impl Answers<Receipt> for Sends {
     fn poll_answer(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<Receipt>> {
-        if let Poll::Ready(result) = self.tickets.poll_answer(ticket, cx) {
-            self.slow.lock().remove(&ticket);
-            return Poll::Ready(result);
-        }
-        let mut slow = self.slow.lock();
-        let is_late = slow.get_mut(&ticket).is_some_and(|slow| slow.timer.as_mut().poll(cx).is_ready());
-        let late = if is_late { slow.remove(&ticket) } else { None };
-        drop(slow);
-        if let Some(Slow { place, .. }) = late
-            && self.give_up(ticket, place.as_ref())
-        {
-            self.tickets.complete(ticket, Err(Self::out_of_time(place.as_ref())));
-        }
-        if is_late { self.tickets.poll_answer(ticket, cx) } else { Poll::Pending }
+        self.tickets.poll_answer(ticket, cx)
     }
 
     fn forget(&self, ticket: u64) {

@@ -1,6 +1,7 @@
 //! Requests and their replies.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,31 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// Whoever waits for a reply waits no more.
+    pub(crate) fn close(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        drop(waiting);
+    }
+
+    /// A place for the reply to one request.
+    fn wait(&self, correlation: String) -> Result<(Waiting<'_>, oneshot::Receiver<Message>)> {
+        match self.waiting.lock().entry(correlation) {
+            Entry::Occupied(taken) => Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "a request with the correlation id {:?} is under way already: leave it out to have one made",
+                    taken.key()
+                ),
+            )),
+            Entry::Vacant(free) => {
+                let correlation = free.key().clone();
+                let (reply, replied) = oneshot::channel();
+                free.insert(reply);
+                Ok((Waiting { inbox: self, correlation }, replied))
+            }
+        }
+    }
+
     pub(crate) fn deliver(&self, message: Message) {
         let waiting = message.correlation_id().and_then(|id| self.waiting.lock().remove(id));
         let arrived = waiting.is_some_and(|request| request.send(message).is_ok());
@@ -61,6 +87,7 @@ impl MemoryRequester {
         inboxes.retain(|_, inbox| inbox.strong_count() > 0);
         inboxes.insert(address.as_str().to_owned(), Arc::downgrade(&inbox));
         drop(inboxes);
+        broker.add_inbox(&inbox);
         Self { broker, address, inbox, publishers: Mutex::default() }
     }
 
@@ -80,12 +107,15 @@ impl Requester for MemoryRequester {
         let correlation = request.correlation_id().map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
         let request =
             request.to_builder().correlation_id(correlation.as_str()).reply_to(self.address.clone()).build()?;
-        let (reply, replied) = oneshot::channel();
-        let place = Waiting { inbox: &self.inbox, correlation };
-        self.inbox.waiting.lock().insert(place.correlation.clone(), reply);
+        let (_place, replied) = self.inbox.wait(correlation)?;
         let answered = tokio::time::timeout(timeout, async {
             publisher.publish(request).await?;
-            replied.await.map_err(|_| Error::new(ErrorKind::Closed, "the requester is closed"))
+            replied.await.map_err(|_| {
+                Error::new(
+                    ErrorKind::Closed,
+                    "the broker was closed before the reply came: the request may still be handled",
+                )
+            })
         });
         answered.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, format!("no reply from queue {:?} within {timeout:?}", to.as_str())))

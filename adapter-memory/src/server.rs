@@ -114,18 +114,23 @@ impl MemoryServer {
     /// Lets the next `count` publishes fail.
     pub fn fail_publishes(&self, count: u32, how: PublishFault) {
         match how {
-            PublishFault::Refused => self.0.failing.store(count, Ordering::Release),
-            PublishFault::AnswerLost => self.0.answers_lost.store(count, Ordering::Release),
+            PublishFault::Refused => self.0.failing.store(count, Ordering::SeqCst),
+            PublishFault::AnswerLost => self.0.answers_lost.store(count, Ordering::SeqCst),
         }
         self.0.note_disturbance();
     }
 
-    /// Lets the next `count` dead letters of a source fail: the messages stay and are delivered again later.
+    /// Lets the next `count` dead letters of a source fail, in every namespace: the messages stay and are delivered again
+    /// later.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such source.
     pub fn fail_dead_letters(&self, source: &Source, count: u32) -> Result<()> {
-        self.0.source(None, source)?.lock().fail_dead_letters = count;
+        let found = self.0.sources(source);
+        if found.is_empty() {
+            return Err(self.0.missing(source));
+        }
+        found.iter().for_each(|backlog| backlog.lock().fail_dead_letters = count);
         Ok(())
     }
 
@@ -139,7 +144,11 @@ impl MemoryServer {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such source.
     pub fn consumers(&self, source: &Source) -> Result<usize> {
-        Ok(self.0.source(None, source)?.lock().consumers())
+        let found = self.0.sources(source);
+        if found.is_empty() {
+            return Err(self.0.missing(source));
+        }
+        Ok(found.iter().map(|backlog| backlog.lock().consumers()).sum())
     }
 
     /// Removes a queue with all that is in it, under whoever uses it: its consumers end with [`ErrorKind::NotFound`]. Of a
@@ -148,19 +157,25 @@ impl MemoryServer {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such queue.
     pub fn remove_queue(&self, queue: &QueueName) -> Result<()> {
-        let backlog = self.0.source(None, &Source::Queue(queue.clone()))?;
-        self.0.queues.lock().retain(|_, known| !Arc::ptr_eq(known, &backlog));
-        backlog.with(|state, effects| {
-            state.wipe(effects);
-            state.gone = true;
-            state.wake_all(effects);
-        });
+        let source = Source::Queue(queue.clone());
+        let found = self.0.sources(&source);
+        if found.is_empty() {
+            return Err(self.0.missing(&source));
+        }
+        for backlog in found {
+            self.0.queues.lock().retain(|_, known| !Arc::ptr_eq(known, &backlog));
+            backlog.with(|state, effects| {
+                state.wipe(effects);
+                state.gone = true;
+                state.wake_all(effects);
+            });
+        }
         Ok(())
     }
 
     /// Changes the state of the line. Back to [`Link::Up`], every consumer was cut off meanwhile.
     pub fn set_link(&self, link: Link) {
-        let before = self.0.link.swap(link as u8, Ordering::AcqRel);
+        let before = self.0.link.swap(link as u8, Ordering::SeqCst);
         self.0.note_disturbance();
         if link != Link::Up && before == Link::Up as u8 {
             self.0.tell_consumers(&Event::Disconnected);
@@ -236,16 +251,25 @@ impl Server {
     }
 
     /// The backlog of a source by its physical name.
-    pub(crate) fn source(&self, physical: Option<&str>, source: &Source) -> Result<Arc<Backlog>> {
+    pub(crate) fn source(&self, physical: &str, source: &Source) -> Result<Arc<Backlog>> {
         let found = match source {
-            Source::Queue(queue) => self.queue(physical.unwrap_or(queue.as_str())),
-            Source::Subscription(topic, name) => {
-                self.topic(physical.unwrap_or(topic.as_str())).and_then(|topic| topic.subscription(name))
-            }
+            Source::Queue(_) => self.queue(physical),
+            Source::Subscription(_, name) => self.topic(physical).and_then(|topic| topic.subscription(name)),
         };
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{source} does not exist on the memory server {:?}", self.name))
-        })
+        found.ok_or_else(|| self.missing(source))
+    }
+
+    /// The backlogs that a source's logical name leads to from any namespace.
+    fn sources(&self, source: &Source) -> Vec<Arc<Backlog>> {
+        let queues: Vec<_> = self.queues.lock().values().cloned().collect();
+        let topics: Vec<_> = self.topics.lock().values().cloned().collect();
+        let subscriptions = topics.iter().flat_map(|topic| topic.subscriptions());
+        queues.into_iter().chain(subscriptions).filter(|backlog| backlog.source.as_ref() == Some(source)).collect()
+    }
+
+    #[cold]
+    fn missing(&self, source: &Source) -> Error {
+        Error::new(ErrorKind::NotFound, format!("{source} does not exist on the memory server {:?}", self.name))
     }
 
     /// Whether any fault is on.
@@ -278,10 +302,17 @@ impl Server {
     }
 
     fn note_disturbance(&self) {
-        let disturbed = self.link() != Link::Up
-            || self.failing.load(Ordering::Acquire) > 0
-            || self.answers_lost.load(Ordering::Acquire) > 0;
-        self.disturbed.store(disturbed, Ordering::Release);
+        let is_on = || {
+            self.link.load(Ordering::SeqCst) != Link::Up as u8
+                || self.failing.load(Ordering::SeqCst) > 0
+                || self.answers_lost.load(Ordering::SeqCst) > 0
+        };
+        let disturbed = is_on();
+        self.disturbed.store(disturbed, Ordering::SeqCst);
+        // Another fault may have been set between the look and the note.
+        if !disturbed && is_on() {
+            self.disturbed.store(true, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn attach(&self, attachment: &Arc<crate::consumer::Attachment>) {
@@ -326,15 +357,26 @@ impl Server {
         let queues: Vec<_> = self.queues.lock().values().cloned().collect();
         let topics: Vec<_> = self.topics.lock().values().cloned().collect();
         let subscriptions = topics.iter().flat_map(|topic| topic.subscriptions());
-        for backlog in queues.into_iter().chain(subscriptions) {
-            if let Some(feed) = backlog.feed() {
-                feed.skip_to_end();
+        for backlog in queues.iter().cloned().chain(subscriptions) {
+            backlog.with(|state, effects| {
+                if let Some(feed) = backlog.feed() {
+                    feed.skip_to_end();
+                }
+                state.wipe(effects);
+            });
+            if let Some(dedup) = &backlog.dedup {
+                dedup.clear();
             }
-            backlog.with(|state, effects| state.wipe(effects));
         }
-        for topic in topics {
+        for topic in &topics {
+            if let Some(dedup) = &topic.dedup {
+                dedup.clear();
+            }
             topic.log.wipe();
         }
+        // What waits for room comes after what was lost.
+        queues.iter().for_each(|queue| queue.room_came());
+        topics.iter().for_each(|topic| topic.log.admit_parked());
     }
 
     /// Hands a reply to whoever waits at the address.

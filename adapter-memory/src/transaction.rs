@@ -13,6 +13,7 @@ use parking_lot::MutexGuard;
 use crate::backlog::{Backlog, Effects, State, full};
 use crate::broker::MemoryBroker;
 use crate::consumer::Attachment;
+use crate::dedup::Dedup;
 use crate::publisher::Target;
 use crate::topic::{LogState, Topic, tell};
 
@@ -29,7 +30,7 @@ impl MemoryTransaction {
 
     /// Everything under the locks of all places that take part, taken in one order.
     fn apply(&mut self) -> Result<()> {
-        self.broker.check_open()?;
+        self.broker.check_link()?;
         let sends = std::mem::take(&mut self.sends);
         let attachments = self.acks.iter().map(|(_, settler)| attachment(settler)).collect::<Result<Vec<_>>>()?;
         let server = Arc::clone(self.broker.server());
@@ -53,6 +54,7 @@ impl MemoryTransaction {
         topics.sort_by_key(|topic| Arc::as_ptr(topic).addr());
         topics.dedup_by(|one, other| Arc::ptr_eq(one, other));
 
+        let now = server.clock.now();
         let mut effects = Effects::default();
         let mut waiting = Vec::new();
         {
@@ -90,12 +92,16 @@ impl MemoryTransaction {
             for (target, message) in sends {
                 match &target {
                     Target::Queue(queue) => {
-                        if let Some(at) = place_of(queue) {
+                        if !is_duplicate(queue.dedup.as_ref(), &message, now)
+                            && let Some(at) = place_of(queue)
+                        {
                             queue.store(&mut states[at], message, &mut effects);
                         }
                     }
                     Target::Topic(topic) => {
-                        if let Some(at) = topic_of(topic) {
+                        if !is_duplicate(topic.dedup.as_ref(), &message, now)
+                            && let Some(at) = topic_of(topic)
+                        {
                             waiting.extend(topic.log.append_locked(&mut logs[at], message));
                         }
                     }
@@ -123,6 +129,11 @@ impl MemoryTransaction {
             drop(settler.settle(unsettled, Settlement::Retry { after }));
         }
     }
+}
+
+/// Whether a message was published before, within the window of its destination.
+fn is_duplicate(dedup: Option<&Dedup>, message: &Message, now: u64) -> bool {
+    dedup.is_some_and(|dedup| dedup.is_duplicate(message.id(), now))
 }
 
 fn attachment(settler: &Arc<dyn Settler>) -> Result<Arc<Attachment>> {

@@ -1,6 +1,6 @@
 //! What one sees first: messages go in, come out, and are settled.
 
-#![allow(clippy::unwrap_used, reason = "a test program")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::sync::Arc;
 use std::time::Duration;

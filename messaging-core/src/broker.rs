@@ -79,7 +79,10 @@ pub trait Requester: Send + Sync + fmt::Debug {
     fn late_replies(&self) -> u64;
 }
 
-/// Sends and acknowledgements that happen together or not at all. Dropping it rolls back.
+/// Sends and acknowledgements that happen together or not at all.
+///
+/// Dropping it, or a commit that fails, rolls back: the deliveries are retried. After a commit that was cancelled it is not
+/// known which of the two happened.
 #[async_trait]
 pub trait Transaction: Send + fmt::Debug {
     /// Adds a message.

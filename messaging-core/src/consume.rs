@@ -153,7 +153,8 @@ pub enum Start {
     Earliest,
     /// With the first message published at this time or later. Needs [`Feature::Replay`](crate::Feature::Replay).
     At(SystemTime),
-    /// At this offset of every partition. Needs [`Feature::Replay`](crate::Feature::Replay).
+    /// At this offset of every partition. Needs [`Feature::Replay`](crate::Feature::Replay) and
+    /// [`Feature::Positions`](crate::Feature::Positions).
     Offset(u64),
 }
 

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_core::Stream;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use crate::{Capabilities, Delivery, Error, Result, Scope};
@@ -123,6 +124,8 @@ pub enum Received {
 
 /// Receives deliveries from one queue or subscription.
 ///
+/// It yields to other tasks from time to time, also when there is always more, as tokio's own channels do.
+///
 /// It keeps nothing between two calls: what was not asked for yet is with the adapter, which can give it to others. Dropping
 /// it hands the unsettled deliveries to others. It is also a [`Stream`] of deliveries.
 pub struct Consumer {
@@ -164,6 +167,7 @@ impl Consumer {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the broker was closed; otherwise what ended the consumer.
+    #[inline]
     pub async fn next(&mut self) -> Result<Option<Delivery>> {
         let mut wait = Wait { consumer: self, pending: false };
         std::future::poll_fn(|cx| wait.poll(|consumer| consumer.poll_next_delivery(cx))).await
@@ -178,6 +182,8 @@ impl Consumer {
         std::future::poll_fn(|cx| {
             wait.poll(|consumer| {
                 if let Poll::Ready(event) = consumer.source.poll_event(cx) {
+                    // It may have waited for a delivery, and does not any more.
+                    consumer.source.stop_waiting();
                     return Poll::Ready(Ok(Some(Received::Event(event))));
                 }
                 consumer.poll_next_delivery(cx).map_ok(|next| next.map(Received::Delivery))
@@ -208,8 +214,14 @@ impl Consumer {
     }
 
     /// As [`next`](Self::next), for those who poll.
+    #[inline]
     pub fn poll_next_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>>> {
-        match self.source.poll_next_many(cx, 1, &mut self.one) {
+        let share = ready!(coop::poll_proceed(cx));
+        let polled = self.source.poll_next_many(cx, 1, &mut self.one);
+        if polled.is_ready() {
+            share.made_progress();
+        }
+        match polled {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(self.one.pop())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.scope.explain(error))),
             Poll::Pending => Poll::Pending,
@@ -219,7 +231,12 @@ impl Consumer {
     /// As [`next_many_into`](Self::next_many_into), for those who poll.
     pub fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
         let max = max.max(1);
-        self.source.poll_next_many(cx, max, out).map_err(|error| self.scope.explain(error))
+        let share = ready!(coop::poll_proceed(cx));
+        let polled = self.source.poll_next_many(cx, max, out);
+        if polled.is_ready() {
+            share.made_progress();
+        }
+        polled.map_err(|error| self.scope.explain(error))
     }
 
     /// The next event, for those who poll.
@@ -264,6 +281,7 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
+    #[inline]
     fn poll<T>(&mut self, poll: impl FnOnce(&mut Consumer) -> Poll<T>) -> Poll<T> {
         let polled = poll(self.consumer);
         self.pending = polled.is_pending();
@@ -272,6 +290,7 @@ impl Wait<'_> {
 }
 
 impl Drop for Wait<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.pending {
             self.consumer.source.stop_waiting();

@@ -54,10 +54,12 @@ pub struct Acked {
 ///   its outcome is pending until both are done.
 /// * If the means of a settlement fail (the copy is refused), the outcome is that error and the message becomes available
 ///   again as after a drop: one attempt more, [backed off](Delivery::drop_backoff). It never stays in limbo: nobody holds it.
+/// * Settlements make progress though nobody polls the consumer or awaits the outcome.
 /// * No call may do blocking I/O on the caller's thread: it also runs in destructors.
 pub trait Settler: Any + Send + Sync + fmt::Debug {
-    /// Settles one delivery.
-    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome;
+    /// Settles one delivery. The settler comes as the `Arc` that the delivery held: one that hands the message out again, or
+    /// answers later, keeps it.
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome;
 
     /// Acknowledges many deliveries of this settler in one call, given by their tags. The outcome is an error only if it is
     /// not known what became of some.
@@ -91,12 +93,14 @@ pub struct Delivery(Option<(Unsettled, Arc<dyn Settler>)>);
 #[allow(clippy::expect_used, reason = "see WHOLE: each method that takes the parts consumes the delivery")]
 impl Delivery {
     /// Makes a delivery; adapters call this.
+    #[inline]
     pub fn new(unsettled: Unsettled, settler: Arc<dyn Settler>) -> Self {
         Self(Some((unsettled, settler)))
     }
 
     /// The message.
     #[must_use]
+    #[inline]
     pub fn message(&self) -> &Message {
         &self.unsettled().message
     }
@@ -104,6 +108,7 @@ impl Delivery {
     /// Which attempt this is, counted from 1; how exactly is the capability
     /// [`attempts`](Capabilities::attempts).
     #[must_use]
+    #[inline]
     pub fn attempt(&self) -> u32 {
         self.unsettled().attempt
     }
@@ -125,6 +130,7 @@ impl Delivery {
     /// # Errors
     /// [`ErrorKind::StaleDelivery`](crate::ErrorKind::StaleDelivery) if the delivery has moved on to another consumer;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the broker was closed.
+    #[inline]
     pub fn ack(self) -> Outcome {
         self.settle(Settlement::Ack)
     }
@@ -188,6 +194,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for the method of that settlement.
+    #[inline]
     pub fn settle(self, how: Settlement) -> Outcome {
         let (unsettled, settler) = self.into_parts();
         settler.settle(unsettled, how)
@@ -196,18 +203,21 @@ impl Delivery {
     /// Takes the delivery apart without settling it. For adapters that settle in their own way, as in a transaction; whoever
     /// calls this owes the settlement.
     #[must_use]
+    #[inline]
     pub fn into_parts(mut self) -> (Unsettled, Arc<dyn Settler>) {
         self.0.take().expect(WHOLE)
     }
 
-    /// Acknowledges many deliveries, in one call per consumer they came from.
+    /// Acknowledges many deliveries, in one call per consumer they came from. Takes effect at the call; awaiting only tells how
+    /// it went.
     ///
     /// # Errors
     /// The first error of any consumer; the others' deliveries are acknowledged all the same. Stale ones are counted, not
     /// an error.
-    pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> crate::Result<Acked> {
-        let mut outcomes = Vec::with_capacity(1);
-        let mut tags = Vec::new();
+    pub fn ack_all<I: IntoIterator<Item = Self>>(deliveries: I) -> impl Future<Output = crate::Result<Acked>> + use<I> {
+        let deliveries = deliveries.into_iter();
+        let mut outcomes = Vec::new();
+        let mut tags = Vec::with_capacity(deliveries.size_hint().0);
         let mut current: Option<Arc<dyn Settler>> = None;
         for delivery in deliveries {
             let (unsettled, settler) = delivery.into_parts();
@@ -222,15 +232,21 @@ impl Delivery {
             }
             tags.push(unsettled.tag);
         }
-        outcomes.extend(current.map(|settler| settler.ack_many(&tags)));
-        let mut sum = Ok(Acked::default());
-        for outcome in outcomes {
-            sum = match (sum, outcome.await) {
-                (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),
-                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        // All of one consumer is the usual case, and needs no list.
+        let last = current.map(|settler| settler.ack_many(&tags));
+        async {
+            let mut sum = match last {
+                Some(last) => last.await,
+                None => Ok(Acked::default()),
             };
+            for outcome in outcomes {
+                sum = match (sum, outcome.await) {
+                    (Ok(sum), Ok(more)) => Ok(Acked { acked: sum.acked + more.acked, stale: sum.stale + more.stale }),
+                    (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                };
+            }
+            sum
         }
-        sum
     }
 
     /// How long a delivery of this attempt that was dropped unsettled waits: nothing the first time, then 100 ms doubling
@@ -243,20 +259,30 @@ impl Delivery {
         }
     }
 
+    #[cold]
+    fn settle_dropped(&mut self) {
+        if let Some((unsettled, settler)) = self.0.take() {
+            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
+            drop(settler.settle(unsettled, Settlement::Retry { after }));
+        }
+    }
+
+    #[inline]
     fn unsettled(&self) -> &Unsettled {
         &self.0.as_ref().expect(WHOLE).0
     }
 
+    #[inline]
     fn settler(&self) -> &Arc<dyn Settler> {
         &self.0.as_ref().expect(WHOLE).1
     }
 }
 
 impl Drop for Delivery {
+    #[inline]
     fn drop(&mut self) {
-        if let Some((unsettled, settler)) = self.0.take() {
-            let after = Self::drop_backoff(unsettled.attempt).min(settler.capabilities().longest_retry());
-            drop(settler.settle(unsettled, Settlement::Retry { after }));
+        if self.0.is_some() {
+            self.settle_dropped();
         }
     }
 }

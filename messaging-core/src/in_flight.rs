@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Notify};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -15,24 +16,43 @@ pub const IN_FLIGHT_MAX: usize = 1_000_000;
 
 /// How much may be in flight at once.
 ///
-/// One semaphore does for both bounds: a message weighs as much as the larger of its share of the count and its share of
-/// the bytes, so that neither sum exceeds its bound. A message larger than the byte bound weighs all there is: it goes
-/// alone. Waiters are served in the order in which they asked.
+/// One count of units does for both bounds: a message weighs as much as the larger of its share of the count and its share
+/// of the bytes, so that neither sum exceeds its bound. A message larger than the byte bound weighs all there is: it goes
+/// alone. Waiters are served in the order in which they asked. Where nobody waits, taking room and giving it back are one
+/// atomic operation each.
 #[derive(Clone)]
 pub struct InFlight(Arc<Inner>);
 
 struct Inner {
-    semaphore: Semaphore,
+    free: AtomicUsize,
+    /// How many wait for room; nobody takes room past them.
+    waiting: AtomicUsize,
+    /// The first in line holds this while it waits for `freed`.
+    turn: Mutex<()>,
+    freed: Notify,
+    closed: AtomicBool,
     total: usize,
     bytes: usize,
+    /// Messages of up to so many bytes weigh one unit.
+    light: usize,
 }
 
 impl InFlight {
     /// Bounds by `count` messages (at least 1, at most 1,000,000) and `bytes` (at least 1).
     #[must_use]
     pub fn new(count: usize, bytes: usize) -> Self {
-        let total = count.clamp(1, IN_FLIGHT_MAX) * UNIT;
-        Self(Arc::new(Inner { semaphore: Semaphore::new(total), total, bytes: bytes.max(1) }))
+        let count = count.clamp(1, IN_FLIGHT_MAX);
+        let bytes = bytes.max(1);
+        Self(Arc::new(Inner {
+            free: AtomicUsize::new(count * UNIT),
+            waiting: AtomicUsize::new(0),
+            turn: Mutex::new(()),
+            freed: Notify::new(),
+            closed: AtomicBool::new(false),
+            total: count * UNIT,
+            bytes,
+            light: bytes / count,
+        }))
     }
 
     /// Waits for room for one message of `bytes`.
@@ -47,11 +67,21 @@ impl InFlight {
     }
 
     /// Takes room for one message of `bytes` if there is some and nobody waits for it.
+    #[inline]
     #[must_use]
     pub fn try_room(&self, bytes: usize) -> Option<Room> {
         let weight = self.weight(bytes);
-        self.0.semaphore.try_acquire_many(weight).ok()?.forget();
-        Some(Room { held: Some((self.clone(), weight)) })
+        if self.0.waiting.load(Ordering::SeqCst) > 0 || !self.0.take(weight) {
+            return None;
+        }
+        Some(self.taken(weight))
+    }
+
+    /// Whether someone waits for room.
+    #[inline]
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.0.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Waits for room for as many of the messages as fit at once, at least one. Returns how many those are.
@@ -60,41 +90,89 @@ impl InFlight {
     /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
     pub async fn room_for_many(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(usize, Room)> {
         let mut count = 0;
-        let mut weight = 0_usize;
+        let mut weight = 0;
         for bytes in sizes {
-            let more = weight + self.weight(bytes) as usize;
+            let more = weight + self.weight(bytes);
             if count > 0 && more > self.0.total {
                 break;
             }
-            weight = more;
+            weight = more.min(self.0.total);
             count += 1;
         }
-        let weight = u32::try_from(weight.min(self.0.total)).unwrap_or(u32::MAX);
+        if self.0.waiting.load(Ordering::SeqCst) == 0 && self.0.take(weight) {
+            return Ok((count, self.taken(weight)));
+        }
         Ok((count, self.wait(weight).await?))
     }
 
     /// Ends all waiting, now and later.
     pub fn close(&self) {
-        self.0.semaphore.close();
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.0.freed.notify_waiters();
     }
 
-    async fn wait(&self, weight: u32) -> Result<Room> {
-        match self.0.semaphore.acquire_many(weight).await {
-            Ok(permit) => permit.forget(),
-            Err(_) => return Err(Error::new(ErrorKind::Closed, "the publisher is closed")),
+    #[cold]
+    async fn wait(&self, weight: usize) -> Result<Room> {
+        let _waiting = Waiting::register(&self.0.waiting);
+        // Served in the order in which they came: the lock is fair.
+        let _turn = self.0.turn.lock().await;
+        loop {
+            let mut freed = std::pin::pin!(self.0.freed.notified());
+            freed.as_mut().enable();
+            if self.0.closed.load(Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Closed, "the publisher is closed"));
+            }
+            if self.0.take(weight) {
+                return Ok(self.taken(weight));
+            }
+            freed.await;
         }
-        Ok(Room { held: Some((self.clone(), weight)) })
     }
 
-    fn weight(&self, bytes: usize) -> u32 {
-        let weight = if bytes <= self.0.bytes / (self.0.total / UNIT) {
-            UNIT
-        } else {
-            let share = bytes as u128 * self.0.total as u128 / self.0.bytes as u128;
-            usize::try_from(share).unwrap_or(usize::MAX).clamp(UNIT, self.0.total)
-        };
-        // At most IN_FLIGHT_MAX * UNIT, which fits.
-        u32::try_from(weight).unwrap_or(u32::MAX)
+    #[inline]
+    fn taken(&self, weight: usize) -> Room {
+        Room { held: Some((self.clone(), weight)) }
+    }
+
+    #[inline]
+    fn weight(&self, bytes: usize) -> usize {
+        if bytes <= self.0.light {
+            return UNIT;
+        }
+        let share = bytes as u128 * self.0.total as u128 / self.0.bytes as u128;
+        usize::try_from(share).unwrap_or(usize::MAX).clamp(UNIT, self.0.total)
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn take(&self, weight: usize) -> bool {
+        self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| free.checked_sub(weight)).is_ok()
+    }
+
+    #[inline]
+    fn give_back(&self, weight: usize) {
+        self.free.fetch_add(weight, Ordering::SeqCst);
+        // Ordered against `wait`, which counts itself in before it looks at what is free: one of the two sees the other.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.freed.notify_waiters();
+        }
+    }
+}
+
+/// Counted among those that wait, until dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn register(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -103,7 +181,7 @@ impl fmt::Debug for InFlight {
         f.debug_struct("InFlight")
             .field("count", &(self.0.total / UNIT))
             .field("bytes", &self.0.bytes)
-            .field("free", &(self.0.semaphore.available_permits() / UNIT))
+            .field("free", &(self.0.free.load(Ordering::SeqCst) / UNIT))
             .finish()
     }
 }
@@ -111,7 +189,7 @@ impl fmt::Debug for InFlight {
 /// A place in flight, held until the broker has answered and freed when dropped.
 #[must_use = "dropping it frees the place"]
 pub struct Room {
-    held: Option<(InFlight, u32)>,
+    held: Option<(InFlight, usize)>,
 }
 
 impl Room {
@@ -130,11 +208,12 @@ impl Room {
 }
 
 impl Drop for Room {
+    #[inline]
     fn drop(&mut self) {
-        if let Some((in_flight, weight)) = self.held.take()
-            && weight > 0
+        if let Some((in_flight, weight)) = &self.held
+            && *weight > 0
         {
-            in_flight.0.semaphore.add_permits(weight as usize);
+            in_flight.0.give_back(*weight);
         }
     }
 }
@@ -168,6 +247,41 @@ mod tests {
         assert!(in_flight.try_room(1).is_none());
         drop(huge);
         assert!(in_flight.try_room(1).is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn waiters_are_served_in_order_and_none_is_forgotten() {
+        let in_flight = InFlight::new(2, 1_000_000);
+        let count = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let (in_flight, count) = (in_flight.clone(), Arc::clone(&count));
+                tokio::spawn(async move {
+                    for _ in 0..2_000 {
+                        let room = in_flight.room(1).await.unwrap();
+                        assert!(count.fetch_add(1, Ordering::SeqCst) < 2);
+                        tokio::task::yield_now().await;
+                        count.fetch_sub(1, Ordering::SeqCst);
+                        drop(room);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!(in_flight.try_room(0).is_some());
+    }
+
+    #[tokio::test]
+    async fn closing_ends_the_wait() {
+        let in_flight = InFlight::new(1, 1_000);
+        let _held = in_flight.room(1).await.unwrap();
+        let waiting = in_flight.clone();
+        let waiter = tokio::spawn(async move { waiting.room(1).await.map(drop) });
+        tokio::task::yield_now().await;
+        in_flight.close();
+        assert_eq!(waiter.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }
 
     #[tokio::test]

@@ -162,7 +162,8 @@ pub enum Destination {
     Queue(QueueName),
     /// A topic.
     Topic(TopicName),
-    /// The address in a request's `reply_to`: whoever asked waits there.
+    /// The address in a request's `reply_to`: whoever asked waits there. Opening a publisher to one must be cheap: adapters
+    /// share one underlying publisher among all reply addresses.
     Reply(ReplyAddress),
 }
 

@@ -33,6 +33,7 @@ enum State<T> {
 
 impl<T> Outcome<T> {
     /// An outcome that is known already.
+    #[inline]
     #[must_use]
     pub fn ready(result: Result<T>) -> Self {
         Self(State::Ready(result))
@@ -54,6 +55,7 @@ impl<T> Outcome<T> {
     ///
     /// # Errors
     /// Gives the outcome back if it is still pending.
+    #[inline]
     pub fn try_take(mut self) -> std::result::Result<Result<T>, Self> {
         match std::mem::replace(&mut self.0, State::Taken) {
             State::Ready(result) => Ok(result),
@@ -79,6 +81,7 @@ impl<T> Outcome<T> {
 impl<T: Unpin> Future for Outcome<T> {
     type Output = Result<T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         match &self.0 {
             State::Ready(_) => {}
@@ -97,6 +100,7 @@ impl<T: Unpin> Future for Outcome<T> {
 }
 
 impl<T> Drop for Outcome<T> {
+    #[inline]
     fn drop(&mut self) {
         if let State::Pending { answers, ticket } = &self.0 {
             answers.forget(*ticket);

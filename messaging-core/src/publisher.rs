@@ -3,8 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
+use std::vec::IntoIter;
 
 use async_trait::async_trait;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use crate::{Error, ErrorKind, InFlight, Message, Outcome, Position, Result, Room, Scope};
@@ -91,6 +93,8 @@ pub struct Receipt {
 /// * `send` never blocks; it holds on to `room` until the broker has answered (see [`Tickets`](crate::Tickets)).
 /// * Every outcome is there within [`PublishOptions::timeout`]. An error says whether the message was not sent or its fate
 ///   is unknown.
+/// * A message that is known not to have left, because the connection is away, is kept and sent once it is back, until its
+///   time limit: "not sent" is the answer only then, or when the publisher is closed.
 /// * Dropping an outcome neither unsends the message nor frees its room.
 #[async_trait]
 pub trait Publisher: Send + Sync + fmt::Debug {
@@ -105,6 +109,24 @@ pub trait Publisher: Send + Sync + fmt::Debug {
 
     /// Hands many messages over, in order; one outcome each, in the same order. `room` is that of all together.
     fn send_many(&self, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>>;
+
+    /// Hands one message over without a place in flight, if the broker answers within the call; gives it back untouched
+    /// otherwise, to be sent in the usual way.
+    ///
+    /// For brokers in the same process, which never have more in flight than the calls under way. Nobody who waits for a
+    /// place may be overtaken: see [`InFlight::is_contended`]. A broker behind a line leaves this as it is.
+    ///
+    /// # Errors
+    /// The message, if it was not handed over.
+    fn send_now(&self, message: Message) -> std::result::Result<Result<Receipt>, Message> {
+        Err(message)
+    }
+
+    /// As [`send_now`](Self::send_now) for many: takes messages from the front as long as the broker accepts each within
+    /// the call, and appends a receipt for each. What is left is to be sent in the usual way.
+    fn send_many_now(&self, messages: &mut IntoIter<Message>, receipts: &mut Vec<Result<Receipt>>) {
+        let _ = (messages, receipts);
+    }
 
     /// Waits until the broker has answered for all that was sent before the call.
     ///
@@ -126,15 +148,16 @@ pub trait PublisherExt: Publisher {
     fn publish(&self, message: impl Into<Message> + Send) -> impl Future<Output = Result<Receipt>> + Send {
         let message = message.into();
         async move {
-            let room = match self.in_flight().try_room(message.size()) {
-                Some(room) => room,
-                None => self.in_flight().room(message.size()).await.map_err(|error| self.scope().explain(error))?,
-            };
-            match self.send(message, room).try_take() {
+            // Yields from time to time, also when every publish is answered at once, so that consumers have their turn.
+            coop::consume_budget().await;
+            let result = match self.send_now(message) {
                 Ok(result) => result,
-                Err(pending) => pending.await,
-            }
-            .map_err(|error| self.scope().explain(error))
+                Err(message) => match self.in_flight().room(message.size()).await {
+                    Ok(room) => self.send(message, room).await,
+                    Err(closed) => Err(closed),
+                },
+            };
+            result.map_err(|error| self.scope().explain(error))
         }
     }
 
@@ -145,9 +168,22 @@ pub trait PublisherExt: Publisher {
     fn publish_batch(&self, messages: Vec<Message>) -> impl Future<Output = Vec<Result<Receipt>>> + Send {
         async move {
             let mut results = Vec::with_capacity(messages.len());
-            let mut rest = messages;
+            let mut rest = messages.into_iter();
+            loop {
+                coop::consume_budget().await;
+                let before = rest.len();
+                self.send_many_now(&mut rest, &mut results);
+                if rest.len() == 0 {
+                    return results;
+                }
+                if rest.len() == before {
+                    break;
+                }
+            }
+            let mut rest: Vec<Message> = rest.collect();
             let mut waiting = Vec::new();
             while !rest.is_empty() {
+                coop::consume_budget().await;
                 let (count, room) = match self.in_flight().room_for_many(rest.iter().map(Message::size)).await {
                     Ok(room) => room,
                     Err(_) => {

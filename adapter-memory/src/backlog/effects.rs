@@ -3,24 +3,31 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use messaging_core::{Receipt, Tickets};
+use messaging_core::Receipt;
+use tokio::time::Instant;
 
 use super::entry::Entry;
+use crate::publisher::Sends;
 
 /// An answer for a publisher that waited for room.
 pub(crate) struct Answer {
-    pub(crate) sends: Arc<Tickets<Receipt>>,
+    pub(crate) sends: Arc<Sends>,
     pub(crate) ticket: u64,
+    pub(crate) by: Instant,
     pub(crate) receipt: Receipt,
 }
 
-/// Collected under a lock, run after it. Empty ones cost nothing: no vector allocates until it is used.
+/// Collected under a lock, run after it. The usual case, at most one to wake, is two words and allocates nothing.
 #[derive(Default)]
 pub(crate) struct Effects {
     waker: Option<Waker>,
+    more: Option<Box<More>>,
+}
+
+#[derive(Default)]
+struct More {
     wakers: Vec<Waker>,
     answers: Vec<Answer>,
-    last: Option<Entry>,
     dropped: Vec<Entry>,
 }
 
@@ -28,28 +35,43 @@ impl Effects {
     pub(crate) fn wake(&mut self, waker: Waker) {
         match &self.waker {
             None => self.waker = Some(waker),
-            Some(_) => self.wakers.push(waker),
+            Some(_) => self.more().wakers.push(waker),
         }
     }
 
     pub(crate) fn answer(&mut self, answer: Answer) {
-        self.answers.push(answer);
+        self.more().answers.push(answer);
     }
 
     /// Lets an entry go after the lock: its payload may be large, and its destructor foreign.
     pub(crate) fn drop_later(&mut self, entry: Entry) {
-        self.dropped.extend(self.last.replace(entry));
+        self.more().dropped.push(entry);
     }
 
+    #[inline]
     pub(crate) fn run(self) {
         if let Some(waker) = self.waker {
             waker.wake();
         }
+        if let Some(more) = self.more {
+            more.run();
+        }
+    }
+
+    #[cold]
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+}
+
+impl More {
+    #[cold]
+    fn run(self) {
         for waker in self.wakers {
             waker.wake();
         }
-        for Answer { sends, ticket, receipt } in self.answers {
-            sends.complete(ticket, Ok(receipt));
+        for Answer { sends, ticket, by, receipt } in self.answers {
+            sends.stored(ticket, by, receipt);
         }
     }
 }

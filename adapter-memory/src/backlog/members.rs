@@ -46,6 +46,8 @@ pub(crate) struct Member {
     /// It stands in the line of those that wait for messages.
     pub(super) in_line: bool,
     pub(super) waker: Option<Waker>,
+    /// What its timer is set to while it waits.
+    pub(super) timer: u64,
     pub(super) events: VecDeque<Event>,
     pub(super) event_waker: Option<Waker>,
     /// Settlements since it was stopped, for the report of a drain.
@@ -58,6 +60,25 @@ pub(crate) struct Member {
 const EVENTS_MAX: usize = 64;
 
 impl Member {
+    #[inline]
+    fn is_ending(&self) -> bool {
+        self.flow == Flow::Stopped || self.closed
+    }
+
+    #[cold]
+    fn settled_while_ending(&mut self, count: usize) {
+        if self.flow == Flow::Stopped {
+            self.settled_since_stop += count as u64;
+        }
+        self.tell_if_idle();
+    }
+
+    fn tell_if_idle(&self) {
+        if self.held == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
     fn push_event(&mut self, event: Event, effects: &mut Effects) {
         match (self.events.back_mut(), &event) {
             (Some(Event::Gap { missed: Some(sum) }), Event::Gap { missed: Some(more) }) => *sum += more,
@@ -89,6 +110,7 @@ impl State {
             closed: false,
             in_line: false,
             waker: None,
+            timer: 0,
             events: VecDeque::new(),
             event_waker: None,
             settled_since_stop: 0,
@@ -133,10 +155,12 @@ impl State {
         self.members.iter().flatten().count()
     }
 
+    #[inline]
     pub(crate) fn member(&self, id: u32) -> Option<&Member> {
         self.members.get(id as usize)?.as_ref()
     }
 
+    #[inline]
     pub(crate) fn member_mut(&mut self, id: u32) -> Option<&mut Member> {
         self.members.get_mut(id as usize)?.as_mut()
     }
@@ -164,6 +188,8 @@ impl State {
             for waker in member.waker.take().into_iter().chain(member.event_waker.take()) {
                 effects.wake(waker);
             }
+            // It may have been the one that was woken for a message.
+            self.wake_one(effects);
         }
     }
 
@@ -182,10 +208,18 @@ impl State {
         if has_more {
             self.wake_one(effects);
         }
+        self.keep_watch(effects);
     }
 
     /// Wakes the first consumer in line.
+    #[inline]
     pub(crate) fn wake_one(&mut self, effects: &mut Effects) {
+        if !self.line.is_empty() {
+            self.wake_first(effects);
+        }
+    }
+
+    fn wake_first(&mut self, effects: &mut Effects) {
         while let Some(id) = self.line.pop_front() {
             let Some(member) = self.members.get_mut(id as usize).and_then(Option::as_mut) else { continue };
             if !member.in_line {
@@ -211,20 +245,27 @@ impl State {
 
     /// Puts a consumer in the line of those that wait for messages.
     pub(super) fn stand_in_line(&mut self, id: u32) {
-        if let Some(member) = self.member_mut(id)
-            && !member.in_line
-        {
-            member.in_line = true;
+        if self.member(id).is_some_and(|member| !member.in_line) {
+            // Whoever left the line early still stands in it, and is passed over; not too often.
+            if self.line.len() > 2 * self.members.len() + 16 {
+                let members = &self.members;
+                self.line.retain(|id| members[*id as usize].as_ref().is_some_and(|member| member.in_line));
+            }
             self.line.push_back(id);
+            if let Some(member) = self.member_mut(id) {
+                member.in_line = true;
+            }
         }
     }
 
-    /// Counts a settlement by a consumer that was told to stop.
-    pub(super) fn count_settled(&mut self, id: u32) {
-        if let Some(member) = self.member_mut(id)
-            && member.flow == Flow::Stopped
-        {
-            member.settled_since_stop += 1;
+    /// A consumer has settled so many of its deliveries.
+    #[inline]
+    pub(super) fn settled(&mut self, id: u32, count: usize) {
+        if let Some(member) = self.member_mut(id) {
+            member.held = member.held.saturating_sub(count);
+            if member.is_ending() {
+                member.settled_while_ending(count);
+            }
         }
     }
 
@@ -251,11 +292,12 @@ impl State {
         }
     }
 
+    /// A consumer has lost a delivery without settling it.
     pub(super) fn let_go(&mut self, id: u32) {
         if let Some(member) = self.member_mut(id) {
             member.held = member.held.saturating_sub(1);
-            if member.held == 0 && (member.flow == Flow::Stopped || member.closed) {
-                member.idle.notify_waiters();
+            if member.is_ending() {
+                member.tell_if_idle();
             }
         }
     }

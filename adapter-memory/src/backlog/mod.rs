@@ -13,14 +13,16 @@ mod ready;
 mod settle;
 mod state;
 mod take;
+mod watch;
 
 use std::sync::{Arc, Weak};
+use std::vec::IntoIter;
 
 use messaging_core::{Error, ErrorKind, Message, Receipt, Source};
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use self::effects::Effects;
-pub(crate) use self::entry::{Entry, NEVER};
+pub(crate) use self::entry::{Entry, NEVER, Turn};
 pub(crate) use self::members::Membership;
 pub(crate) use self::park::{Parked, Parking};
 pub(crate) use self::settle::stale;
@@ -29,6 +31,7 @@ pub(crate) use self::take::Step;
 use crate::clock::{Clock, nanos};
 use crate::config::DestinationOptions;
 use crate::dedup::Dedup;
+use crate::publisher::Sends;
 use crate::topic::Feed;
 
 /// A queue, or one subscription of a topic.
@@ -105,6 +108,7 @@ impl Backlog {
     }
 
     /// Stores a message, or gives it back if there is no room or others wait for room.
+    #[inline]
     pub(crate) fn publish(&self, message: Message) -> Admission {
         let mut effects = Effects::default();
         let mut state = self.state.lock();
@@ -120,11 +124,11 @@ impl Backlog {
         Admission::Stored(Receipt::default())
     }
 
-    /// Stores as many messages as there is room for, under one lock; gives back the others.
-    pub(crate) fn publish_many(&self, messages: &mut std::vec::IntoIter<Message>) -> usize {
+    /// Stores up to `max` messages as far as there is room, under one lock; leaves the others.
+    pub(crate) fn publish_many(&self, messages: &mut IntoIter<Message>, max: usize) -> usize {
         self.with(|state, effects| {
             let mut stored = 0;
-            while !state.gone && state.has_room(&self.options) {
+            while stored < max && !state.gone && state.has_room(&self.options) {
                 let Some(message) = messages.next() else { break };
                 self.store(state, message, effects);
                 stored += 1;
@@ -142,8 +146,12 @@ impl Backlog {
     }
 
     /// Takes a message out of the parking; false if it was stored meanwhile.
-    pub(crate) fn unpark(&self, ticket: u64, sends: &Arc<messaging_core::Tickets<Receipt>>) -> bool {
-        self.state.lock().parking.remove(ticket, sends)
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> bool {
+        let parked = self.state.lock().parking.remove(ticket, sends);
+        if let (Some(message), Some(dedup)) = (&parked, &self.dedup) {
+            dedup.forget(message.id());
+        }
+        parked.is_some()
     }
 
     /// Stores what waits for room, as far as there is some.
@@ -158,10 +166,11 @@ impl Backlog {
     }
 
     /// Stores a message that has room.
+    #[inline]
     pub(crate) fn store(&self, state: &mut State, message: Message, effects: &mut Effects) {
         let seq = state.next_seq();
         let (due, expires) = timing(&message, || self.clock.now());
-        let entry = Entry { message, seq, expires, attempts: 0, redriven: 0, owns_lane: false };
+        let entry = Entry { message, seq, expires, attempts: 0, redriven: 0, turn: Turn::NONE };
         state.add(entry, due, effects);
     }
 
@@ -183,7 +192,13 @@ impl Backlog {
         let seq = if self.feed.is_some() { dead.seq } else { state.next_seq() };
         let expires = timing(&dead.message, || self.clock.now()).1;
         let redriven = dead.redriven.saturating_add(1);
-        state.add(Entry { seq, expires, attempts: 0, redriven, owns_lane: false, ..dead }, 0, effects);
+        state.add(Entry { seq, expires, attempts: 0, redriven, turn: Turn::NONE, ..dead }, 0, effects);
+    }
+
+    /// Lets go what has expired among what is ready.
+    pub(crate) fn sweep(&self, state: &mut State, now: u64, effects: &mut Effects) {
+        state.sweep(now, &self.options, effects);
+        self.admit_parked(state, effects);
     }
 
     /// Tells those that wait for room that there may be some.
@@ -198,23 +213,17 @@ impl Backlog {
     pub(crate) fn stop_waiting(&self, id: u32) {
         self.with(|state, effects| state.stop_waiting(id, self.has_more(state), effects));
     }
-
-    /// Acknowledges under the caller's lock.
-    pub(crate) fn ack_locked(&self, state: &mut State, tag: u64, effects: &mut Effects) {
-        if let Some(leased) = state.take_lease(tag) {
-            self.done(state, leased, effects);
-        }
-    }
 }
 
 /// When a message is due (0: now) and when it expires, in nanoseconds of the server's clock; the clock is read only for
 /// messages that have either.
+#[inline]
 pub(crate) fn timing(message: &Message, now: impl FnOnce() -> u64) -> (u64, u64) {
     match (message.delay(), message.ttl()) {
         (None, None) => (0, NEVER),
         (delay, ttl) => {
             let now = now();
-            let due = delay.map_or(0, |delay| now.saturating_add(nanos(delay)));
+            let due = delay.filter(|delay| !delay.is_zero()).map_or(0, |delay| now.saturating_add(nanos(delay)));
             (due, ttl.map_or(NEVER, |ttl| now.saturating_add(nanos(ttl))))
         }
     }
@@ -229,8 +238,8 @@ pub(crate) fn full(options: &DestinationOptions) -> Error {
     Error::new(
         ErrorKind::Full,
         format!(
-            "{} messages wait here, which is the capacity, and when_full = refuse: consume them, raise capacity, or use when_full = block",
-            options.capacity
+            "the destination is full (capacity = {}, capacity_bytes = {}): consume what waits, raise the bound, or publish with when_full = block",
+            options.capacity, options.capacity_bytes
         ),
     )
 }

@@ -4,20 +4,24 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use messaging_core::{Message, Receipt, Tickets};
+use messaging_core::{Message, Receipt};
+use tokio::time::Instant;
 
 use super::effects::Answer;
+use crate::publisher::Sends;
 
 /// A message that waits for room. How many there can be is bounded by the publishers' in-flight bounds.
 pub(crate) struct Parked {
     pub(crate) message: Message,
-    pub(crate) sends: Arc<Tickets<Receipt>>,
+    pub(crate) sends: Arc<Sends>,
     pub(crate) ticket: u64,
+    /// Until when it waits.
+    pub(crate) by: Instant,
 }
 
 impl Parked {
     pub(crate) fn admit(self, receipt: Receipt) -> (Message, Answer) {
-        (self.message, Answer { sends: self.sends, ticket: self.ticket, receipt })
+        (self.message, Answer { sends: self.sends, ticket: self.ticket, by: self.by, receipt })
     }
 }
 
@@ -43,8 +47,8 @@ impl Parking {
         self.0.pop_front()
     }
 
-    pub(crate) fn remove(&mut self, ticket: u64, sends: &Arc<Tickets<Receipt>>) -> bool {
-        let at = self.0.iter().position(|parked| parked.ticket == ticket && Arc::ptr_eq(&parked.sends, sends));
-        at.and_then(|index| self.0.remove(index)).is_some()
+    pub(crate) fn remove(&mut self, ticket: u64, sends: &Sends) -> Option<Message> {
+        let at = self.0.iter().position(|parked| parked.ticket == ticket && std::ptr::eq(&*parked.sends, sends));
+        at.and_then(|index| self.0.remove(index)).map(|parked| parked.message)
     }
 }

@@ -29,6 +29,7 @@ impl Ready {
         self.len == 0
     }
 
+    #[inline]
     pub(crate) fn push_back(&mut self, entry: Entry) {
         let level = level(&entry);
         self.levels[level].push_back(entry);
@@ -45,6 +46,7 @@ impl Ready {
         self.grew(level);
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         if self.occupied == 0 {
             return None;
@@ -70,12 +72,14 @@ impl Ready {
         taken
     }
 
+    #[inline]
     fn grew(&mut self, level: usize) {
         self.occupied |= 1 << level;
         self.len += 1;
     }
 }
 
+#[inline]
 fn level(entry: &Entry) -> usize {
     usize::from(entry.message.priority().unwrap_or(DEFAULT_LEVEL)).min(LEVELS - 1)
 }

@@ -6,11 +6,21 @@ use messaging_core::{Acked, DeadLetterReason, Delivery, Error, ErrorKind, Flow, 
 
 use super::Backlog;
 use super::effects::Effects;
-use super::entry::{Entry, Leased};
+use super::entry::{Entry, Leased, Turn};
 use super::state::State;
+use crate::clock::nanos;
 
 impl Backlog {
+    #[inline]
     pub(crate) fn settle(&self, tag: u64, how: Settlement) -> Result<()> {
+        if matches!(how, Settlement::Ack) {
+            return self.ack(tag);
+        }
+        self.settle_otherwise(tag, how)
+    }
+
+    #[inline(never)]
+    fn settle_otherwise(&self, tag: u64, how: Settlement) -> Result<()> {
         let mut effects = Effects::default();
         let mut state = self.lock();
         let Some(leased) = state.leases.take(tag) else { return Err(stale()) };
@@ -39,40 +49,75 @@ impl Backlog {
         result
     }
 
+    /// The usual settlement: what is let go of is dropped after the lock.
+    #[inline]
+    fn ack(&self, tag: u64) -> Result<()> {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        let Some(Leased { entry, consumer, until: _ }) = state.leases.take(tag) else { return Err(stale()) };
+        state.settle_accounts(&entry);
+        state.settled(consumer, 1);
+        if state.someone_waits(consumer) {
+            self.pass_on(&mut state, consumer, &mut effects);
+        }
+        drop(state);
+        effects.run();
+        drop(entry);
+        Ok(())
+    }
+
+    /// Acknowledges deliveries of one consumer; what is let go of is dropped after the lock.
     pub(crate) fn ack_many(&self, tags: &[u64]) -> Acked {
-        self.with(|state, effects| {
-            let mut sum = Acked::default();
-            let mut consumer = None;
-            for tag in tags {
-                match state.leases.take(*tag) {
-                    Some(leased) => {
-                        consumer = Some(leased.consumer);
-                        self.done(state, leased, effects);
-                        sum.acked += 1;
-                    }
-                    None => sum.stale += 1,
-                }
+        let mut effects = Effects::default();
+        let mut finished = Vec::with_capacity(tags.len());
+        let mut state = self.lock();
+        let mut holder = None;
+        for tag in tags {
+            if let Some(Leased { entry, consumer, until: _ }) = state.leases.take(*tag) {
+                state.settle_accounts(&entry);
+                holder = Some(consumer);
+                finished.push(entry.message);
             }
-            if let Some(consumer) = consumer {
-                self.admit_more(state, consumer, effects);
+        }
+        if let Some(consumer) = holder {
+            state.settled(consumer, finished.len());
+            if state.someone_waits(consumer) {
+                self.pass_on(&mut state, consumer, &mut effects);
             }
-            sum
-        })
+        }
+        drop(state);
+        effects.run();
+        let acked = finished.len() as u64;
+        Acked { acked, stale: tags.len() as u64 - acked }
+    }
+
+    /// A settlement made room: for those that wait to publish, and for a consumer that held all it may.
+    #[cold]
+    fn pass_on(&self, state: &mut State, consumer: u32, effects: &mut Effects) {
+        self.admit_parked(state, effects);
+        self.admit_more(state, consumer, effects);
     }
 
     pub(crate) fn extend(&self, tag: u64, by: Duration) -> Result<()> {
-        let until = self.clock.after(by);
+        let now = self.clock.now();
         let mut state = self.lock();
-        let leased = state.leases.get_mut(tag).ok_or_else(stale)?;
-        leased.until = leased.until.max(until);
-        Ok(())
+        state.leases.stamp(now);
+        if state.leases.keep_until(tag, now.saturating_add(nanos(by))) { Ok(()) } else { Err(stale()) }
+    }
+
+    /// Acknowledges under the caller's lock.
+    pub(crate) fn ack_locked(&self, state: &mut State, tag: u64, effects: &mut Effects) {
+        if let Some(leased) = state.take_lease(tag) {
+            let consumer = leased.consumer;
+            self.done(state, leased, effects);
+            self.admit_more(state, consumer, effects);
+        }
     }
 
     /// A delivery is done for good.
     pub(crate) fn done(&self, state: &mut State, leased: Leased, effects: &mut Effects) {
         let Leased { entry, consumer, until: _ } = leased;
-        state.count_settled(consumer);
-        state.let_go(consumer);
+        state.settled(consumer, 1);
         state.finish(entry, effects);
         if !state.parking.is_empty() {
             self.admit_parked(state, effects);
@@ -82,14 +127,13 @@ impl Backlog {
     fn retry(&self, state: &mut State, leased: Leased, after: Duration, effects: &mut Effects) {
         let Leased { mut entry, consumer, until: _ } = leased;
         let hold = state.member(consumer).is_some_and(|member| member.hold);
-        state.count_settled(consumer);
-        state.let_go(consumer);
+        state.settled(consumer, 1);
         if !hold {
             state.free_lane(&entry);
-            entry.owns_lane = false;
+            entry.turn = Turn::NONE;
         }
         if after.is_zero() {
-            if entry.owns_lane {
+            if entry.turn == Turn::OWN {
                 state.ready.put_back(entry)
             } else {
                 state.ready.push_back(entry)
@@ -128,10 +172,9 @@ impl Backlog {
             return Err(error.with_context("message", format_args!("kept, again in {wait:?}")));
         }
         let Leased { entry, consumer, until: _ } = leased;
-        state.count_settled(consumer);
-        state.let_go(consumer);
+        state.settled(consumer, 1);
         state.settle_accounts(&entry);
-        state.bury(Entry { owns_lane: false, ..entry }, reason);
+        state.bury(Entry { turn: Turn::NONE, ..entry }, reason);
         if !state.parking.is_empty() {
             self.admit_parked(state, effects);
         }
@@ -140,18 +183,17 @@ impl Backlog {
 
     /// Wakes a consumer that waited because it held all it may, and whoever is next for what became ready.
     fn admit_more(&self, state: &mut State, consumer: u32, effects: &mut Effects) {
-        if !self.has_more(state) {
-            return;
-        }
         if let Some(member) = state.member_mut(consumer)
             && !member.in_line
             && member.flow == Flow::Running
             && let Some(waker) = member.waker.take()
         {
+            // Also if there is nothing for it yet: from now on it waits for messages.
             effects.wake(waker);
-            return;
         }
-        state.wake_one(effects);
+        if self.has_more(state) {
+            state.wake_one(effects);
+        }
     }
 }
 

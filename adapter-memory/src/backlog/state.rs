@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use messaging_core::{DeadLetterReason, Depth};
 
 use super::effects::Effects;
-use super::entry::{Entry, Leased, Leases, NEVER};
+use super::entry::{Entry, Leased, Leases, Turn};
 use super::lanes::Lanes;
 use super::members::Member;
 use super::park::Parking;
 use super::ready::{Delayed, Ready};
+use super::watch::Watch;
 use crate::config::DestinationOptions;
 
 /// A dead letter.
@@ -31,14 +32,13 @@ pub(crate) struct State {
     pub(super) members: Vec<Option<Member>>,
     /// Consumers that wait for messages, the first first. An entry counts only while its member says so.
     pub(super) line: VecDeque<u32>,
+    pub(super) watch: Watch,
     pub(crate) dead: VecDeque<Dead>,
     pub(super) parking: Parking,
     seq: u64,
     /// Messages that are not settled, and the bytes of their payloads.
     open: usize,
     bytes: usize,
-    /// No lease ends before this.
-    pub(super) next_lease_end: u64,
     /// The topic will tell when it grows.
     pub(crate) waits_for_topic: bool,
     /// The queue or subscription was removed.
@@ -48,16 +48,19 @@ pub(crate) struct State {
 }
 
 impl State {
+    #[inline]
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
     }
 
     /// Whether a new message fits, and nobody waits for room before it.
+    #[inline]
     pub(crate) fn has_room(&self, options: &DestinationOptions) -> bool {
         self.parking.is_empty() && self.fits(options)
     }
 
+    #[inline]
     pub(super) fn fits(&self, options: &DestinationOptions) -> bool {
         self.open < options.capacity && (self.bytes < options.capacity_bytes || self.open == 0)
     }
@@ -76,6 +79,7 @@ impl State {
     }
 
     /// Adds a message that was not here before.
+    #[inline]
     pub(crate) fn add(&mut self, entry: Entry, due: u64, effects: &mut Effects) {
         self.open += 1;
         self.bytes += entry.message.payload().len();
@@ -109,10 +113,21 @@ impl State {
         effects.drop_later(entry);
     }
 
+    #[inline]
     pub(super) fn settle_accounts(&mut self, entry: &Entry) {
         self.open -= 1;
         self.bytes -= entry.message.payload().len();
-        self.free_lane(entry);
+        if entry.turn == Turn::OWN {
+            self.free_lane(entry);
+        }
+    }
+
+    /// Whether a settlement of this consumer may let someone go on.
+    #[inline]
+    pub(super) fn someone_waits(&self, consumer: u32) -> bool {
+        !self.parking.is_empty()
+            || !self.line.is_empty()
+            || self.member(consumer).is_some_and(|member| member.waker.is_some())
     }
 
     pub(super) fn free_lane(&mut self, entry: &Entry) {
@@ -140,22 +155,24 @@ impl State {
     }
 
     /// Makes ready what is due by now: delays that have passed, leases that have ended.
-    pub(crate) fn tick(&mut self, now: u64) {
+    pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
+        self.leases.stamp(now);
         while let Some(entry) = self.delayed.pop_due(now) {
-            if entry.owns_lane { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
+            if entry.turn == Turn::OWN { self.ready.put_back(entry) } else { self.ready.push_back(entry) }
         }
-        if self.next_lease_end <= now && self.leases.len() > 0 {
-            for leased in self.leases.take_where(|leased| leased.until <= now).into_iter().rev() {
-                self.return_lease(leased);
-            }
-            self.next_lease_end = self.leases.iter().map(|leased| leased.until).min().unwrap_or(NEVER);
+        let ended = self.leases.take_ended(now);
+        if !ended.is_empty() {
+            // Whoever held one has room again.
+            self.wake_all(effects);
+        }
+        for leased in ended.into_iter().rev() {
+            self.return_lease(leased);
         }
     }
 
     /// When something will be due that is not now.
     pub(super) fn next_due(&self) -> u64 {
-        let lease_end = if self.leases.len() == 0 { NEVER } else { self.next_lease_end };
-        self.delayed.next_due().min(lease_end)
+        self.delayed.next_due().min(self.leases.next_end())
     }
 
     pub(super) fn bury(&mut self, entry: Entry, reason: DeadLetterReason) {
@@ -206,6 +223,11 @@ impl State {
     /// The lowest place among those that are not out.
     pub(crate) fn lowest_waiting(&self) -> Option<u64> {
         self.ready().map(|entry| entry.seq).min()
+    }
+
+    /// How many of those that wait were never delivered.
+    pub(crate) fn never_delivered(&self) -> u64 {
+        self.ready().chain(self.delayed.iter()).filter(|entry| entry.attempts == 0).count() as u64
     }
 
     /// Deletes what waits; what is out stays. Returns how many.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use messaging_core::{Start, SubjectFilter};
+use messaging_core::{Expired, Message, Start, SubjectFilter};
 
-use super::Log;
-use crate::backlog::{Backlog, Entry};
+use super::{Log, LogState, Record};
+use crate::backlog::{Backlog, Entry, Turn};
 
 /// How far a subscription has fetched, and what it lets pass.
 #[derive(Debug)]
@@ -56,25 +56,49 @@ impl Feed {
         self.cursor() < self.log.end()
     }
 
-    /// Skips to the end, as an ephemeral subscription does that was cut off; returns how many messages it missed.
+    /// Whether a message that was not fetched yet may go before those that were.
+    pub(crate) fn may_have_urgent(&self) -> bool {
+        self.log.has_priorities() && self.has_more()
+    }
+
+    /// Skips to the end, as an ephemeral subscription does that was cut off; returns how many messages that pass the filter
+    /// it missed. Called under the backlog's lock.
     pub(crate) fn skip_to_end(&self) -> u64 {
-        let end = self.log.end();
-        end.saturating_sub(self.cursor.swap(end, Ordering::AcqRel))
+        let log = self.log.lock();
+        let missed = self.missed(&log, self.log.end());
+        self.cursor.store(self.log.end(), Ordering::Release);
+        missed
     }
 
-    /// How many messages that pass the filter were not fetched yet.
-    pub(crate) fn unfetched(&self) -> u64 {
-        let log = self.log.lock();
-        let offsets = self.cursor().max(log.base())..self.log.end();
-        offsets.filter_map(|offset| log.get(offset)).filter(|record| self.passes(record)).count() as u64
+    /// How many messages are lost by going on at `to`. Of what the log has let go of nobody knows any more whether it would
+    /// have passed the filter.
+    fn missed(&self, log: &LogState, to: u64) -> u64 {
+        log.base().saturating_sub(self.cursor()) + self.passing(log, self.cursor(), to).count() as u64
     }
 
-    /// The first messages that pass the filter and were not fetched yet.
-    pub(crate) fn peek(&self, max: usize) -> Vec<messaging_core::Message> {
+    /// How many messages that pass the filter were not fetched yet: those that could be delivered now, and those that are
+    /// due later. What has expired is neither, unless it is to go to the dead letter.
+    pub(crate) fn depth(&self, now: u64, expired: Expired) -> (u64, u64) {
         let log = self.log.lock();
-        let offsets = self.cursor().max(log.base())..self.log.end();
-        let records = offsets.filter_map(|offset| log.get(offset)).filter(|record| self.passes(record));
-        records.take(max).map(|record| record.message.clone()).collect()
+        let live = |record: &&Record| record.expires > now || expired == Expired::DeadLettered;
+        self.unfetched(&log).filter(live).fold((0, 0), |(ready, delayed), record| {
+            if record.due > now { (ready, delayed + 1) } else { (ready + 1, delayed) }
+        })
+    }
+
+    /// The first messages that were not fetched yet and could be delivered now.
+    pub(crate) fn peek(&self, max: usize, now: u64) -> Vec<Message> {
+        let log = self.log.lock();
+        let ready = self.unfetched(&log).filter(|record| record.due <= now && record.expires > now);
+        ready.take(max).map(|record| record.message.clone()).collect()
+    }
+
+    fn unfetched<'a>(&'a self, log: &'a LogState) -> impl Iterator<Item = &'a Record> {
+        self.passing(log, self.cursor(), self.log.end())
+    }
+
+    fn passing<'a>(&'a self, log: &'a LogState, from: u64, to: u64) -> impl Iterator<Item = &'a Record> {
+        (from.max(log.base())..to).filter_map(|offset| log.get(offset)).filter(|record| self.passes(record))
     }
 
     /// Fetches up to `want` messages that can be delivered now, those that are due later among them.
@@ -83,7 +107,7 @@ impl Feed {
     pub(crate) fn pull(
         &self,
         want: usize,
-        now: u64,
+        mut now: impl FnMut() -> u64,
         mut registered: bool,
         backlog: &Weak<Backlog>,
         lag: usize,
@@ -92,10 +116,10 @@ impl Feed {
         let mut cursor = self.cursor();
         let end = self.log.end();
         let oldest = if self.ephemeral { log.base().max(end.saturating_sub(lag as u64)) } else { log.base() };
-        let missed = oldest.saturating_sub(cursor);
+        let missed = if oldest > cursor { self.missed(&log, oldest) } else { 0 };
         cursor = cursor.max(oldest);
         // Where priorities are used, what goes first can only be said of everything.
-        let want = if log.has_priorities { usize::MAX } else { want };
+        let want = if self.log.has_priorities() { usize::MAX } else { want };
         let mut entries = Vec::with_capacity(want.min(usize::try_from(end - cursor).unwrap_or(usize::MAX)));
         let mut now_ready = 0;
         while now_ready < want
@@ -106,7 +130,7 @@ impl Feed {
             if !self.passes(record) {
                 continue;
             }
-            let due = if record.is_timed() && record.due > now { record.due } else { 0 };
+            let due = if record.due != 0 && record.due > now() { record.due } else { 0 };
             now_ready += usize::from(due == 0);
             let entry = Entry {
                 message: record.message.clone(),
@@ -114,7 +138,7 @@ impl Feed {
                 expires: record.expires,
                 attempts: 0,
                 redriven: 0,
-                owns_lane: false,
+                turn: Turn::NONE,
             };
             entries.push((entry, due));
         }
@@ -126,7 +150,7 @@ impl Feed {
         Pulled { entries, missed, registered }
     }
 
-    fn passes(&self, record: &super::Record) -> bool {
+    fn passes(&self, record: &Record) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(record.message.subject()))
     }
 }

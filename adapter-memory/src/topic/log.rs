@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
+use std::vec::IntoIter;
 
-use messaging_core::{Message, Position, Receipt, Start, Tickets};
+use messaging_core::{Message, Position, Receipt, Result, Start};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Record;
 use crate::backlog::{Backlog, Effects, Parked, Parking, timing};
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
+use crate::publisher::Sends;
 
 /// What became of a message handed to the log.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Log {
     end: AtomicU64,
     /// Someone waits for room; spares the lock where nobody does.
     parked: AtomicBool,
+    /// A message with a priority was published: subscriptions must look at everything to know what goes first.
+    has_priorities: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -45,17 +49,20 @@ pub(crate) struct LogState {
     /// Subscriptions that have fetched everything and want to be told.
     waiting: Vec<Weak<Backlog>>,
     parking: Parking,
-    /// A message with a priority was published: subscriptions must look at everything to know what goes first.
-    pub(super) has_priorities: bool,
 }
 
 impl Log {
     pub(crate) fn new(options: DestinationOptions, clock: Clock) -> Self {
-        Self { options, clock, state: Mutex::default(), end: AtomicU64::new(0), parked: AtomicBool::new(false) }
+        let (end, parked, has_priorities) = Default::default();
+        Self { options, clock, state: Mutex::default(), end, parked, has_priorities }
     }
 
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_priorities(&self) -> bool {
+        self.has_priorities.load(Ordering::Acquire)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, LogState> {
@@ -74,18 +81,23 @@ impl Log {
         Appended::At(receipt(offset))
     }
 
-    /// Appends as many messages as there is room for, under one lock; gives back the others.
-    pub(crate) fn append_many(&self, messages: &mut std::vec::IntoIter<Message>) -> Vec<Receipt> {
+    /// Appends up to `max` messages as far as there is room, under one lock; leaves the others.
+    pub(crate) fn append_many(
+        &self,
+        messages: &mut IntoIter<Message>,
+        max: usize,
+        receipts: &mut Vec<Result<Receipt>>,
+    ) {
         let mut log = self.lock();
-        let mut receipts = Vec::with_capacity(messages.len());
-        while log.parking.is_empty() && log.has_room(&self.options) {
+        let mut appended = 0;
+        while appended < max && log.parking.is_empty() && log.has_room(&self.options) {
             let Some(message) = messages.next() else { break };
-            receipts.push(receipt(self.push(&mut log, message)));
+            receipts.push(Ok(receipt(self.push(&mut log, message))));
+            appended += 1;
         }
-        let waiting = if receipts.is_empty() { Vec::new() } else { std::mem::take(&mut log.waiting) };
+        let waiting = if appended > 0 { std::mem::take(&mut log.waiting) } else { Vec::new() };
         drop(log);
         tell(waiting);
-        receipts
     }
 
     /// Whether so many messages fit now.
@@ -105,7 +117,8 @@ impl Log {
         self.admit_parked();
     }
 
-    pub(crate) fn unpark(&self, ticket: u64, sends: &Arc<Tickets<Receipt>>) -> bool {
+    /// Takes a message out of the parking; none if it was stored meanwhile.
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> Option<Message> {
         self.lock().parking.remove(ticket, sends)
     }
 
@@ -169,7 +182,9 @@ impl Log {
 
     fn push(&self, log: &mut LogState, message: Message) -> u64 {
         let (due, expires) = timing(&message, || self.clock.now());
-        log.has_priorities |= message.priority().is_some();
+        if message.priority().is_some() {
+            self.has_priorities.store(true, Ordering::Release);
+        }
         log.records.push_back(Record { message, at: millis(SystemTime::now()), due, expires });
         let offset = log.base + log.records.len() as u64 - 1;
         self.end.store(offset + 1, Ordering::Release);

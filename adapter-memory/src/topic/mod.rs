@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 
 pub(crate) use self::feed::Feed;
 pub(crate) use self::log::{Appended, Log, LogState, tell};
-use crate::backlog::{Backlog, NEVER};
+use crate::backlog::Backlog;
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
 use crate::dedup::Dedup;
+use crate::publisher::Sends;
 
 /// A topic and its subscriptions.
 #[derive(Debug)]
@@ -109,6 +110,15 @@ impl Topic {
         true
     }
 
+    /// Takes a message out of the parking; false if it was stored meanwhile.
+    pub(crate) fn unpark(&self, ticket: u64, sends: &Sends) -> bool {
+        let parked = self.log.unpark(ticket, sends);
+        if let (Some(message), Some(dedup)) = (&parked, &self.dedup) {
+            dedup.forget(message.id());
+        }
+        parked.is_some()
+    }
+
     /// Publishes one message; gives it back if there is no room.
     pub(crate) fn publish(&self, message: Message) -> Appended {
         self.log.append(message)
@@ -123,10 +133,4 @@ pub(crate) struct Record {
     pub(crate) at: u64,
     pub(crate) due: u64,
     pub(crate) expires: u64,
-}
-
-impl Record {
-    pub(crate) fn is_timed(&self) -> bool {
-        self.due != 0 || self.expires != NEVER
-    }
 }

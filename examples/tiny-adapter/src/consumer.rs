@@ -57,7 +57,7 @@ impl Control for Holder {
 }
 
 impl Settler for Holder {
-    fn settle(&self, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome {
         let settled = self.queue.change(|state| {
             let (message, attempts, _) = state.out.remove(&delivery.tag)?;
             if how != Settlement::Ack {

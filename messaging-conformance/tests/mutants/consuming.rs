@@ -410,7 +410,7 @@ impl Intercept for Forgets {
         inner.subscribe(topic, options).await
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         self.acked.store(true, Ordering::Release);
         by.settle(delivery, how)
     }

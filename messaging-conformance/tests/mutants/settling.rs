@@ -105,7 +105,7 @@ fn done() -> Outcome {
     Outcome::ready(Ok(()))
 }
 
-type Settle = fn(&Arc<dyn Settler>, Unsettled, Settlement) -> Outcome;
+type Settle = fn(Arc<dyn Settler>, Unsettled, Settlement) -> Outcome;
 
 #[derive(Debug)]
 struct Settles(Settle);
@@ -115,7 +115,7 @@ fn settles(how: Settle) -> Arc<dyn Intercept> {
 }
 
 impl Intercept for Settles {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         (self.0)(by, delivery, how)
     }
 }
@@ -152,11 +152,11 @@ impl Answers<()> for Later {
 }
 
 impl Intercept for WhenPolled {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if !(self.0)(&how) {
             return by.settle(delivery, how);
         }
-        Outcome::pending(Arc::new(Later(Mutex::new(Some((Arc::clone(by), delivery, how))))), 0)
+        Outcome::pending(Arc::new(Later(Mutex::new(Some((by, delivery, how))))), 0)
     }
 }
 
@@ -170,7 +170,7 @@ impl Intercept for ByMessage {
         delivery
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         let newest = self.0.lock().get(delivery.message.id()).cloned().unwrap_or(delivery.clone());
         if newest.tag != delivery.tag {
             drop(by.settle(newest, how));
@@ -190,14 +190,14 @@ impl Intercept for Cumulative {
         delivery
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if how != Settlement::Ack {
             return by.settle(delivery, how);
         }
         let mut received = self.0.lock();
         let end = received.iter().position(|one| one.tag == delivery.tag).map_or(0, |at| at + 1);
         for earlier in received.drain(..end) {
-            drop(by.settle(earlier, Settlement::Ack));
+            drop(Arc::clone(&by).settle(earlier, Settlement::Ack));
         }
         done()
     }
@@ -208,7 +208,7 @@ impl Intercept for Cumulative {
 struct LosesUnburied(Arc<Shared>);
 
 impl Intercept for LosesUnburied {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if matches!(how, Settlement::DeadLetter(_)) && self.0.failing.swap(0, Ordering::AcqRel) > 0 {
             drop(by.settle(delivery, Settlement::Ack));
             return Outcome::ready(Err(Error::new(ErrorKind::Unreachable, "the dead letter cannot be reached")));
@@ -238,7 +238,7 @@ impl Intercept for Republishes {
         inner.subscribe(topic, options).await
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         let known = self.0.lock().clone();
         match (how, known) {
             (Settlement::Retry { after }, Some((broker, to))) => {

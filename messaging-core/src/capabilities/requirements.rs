@@ -133,6 +133,10 @@ impl Requirements {
         if *start != Start::New {
             needs = needs.with(Feature::Replay);
         }
+        if matches!(start, Start::Offset(_)) {
+            // Brokers with positions of more than 64 bits replay by time and not by offset.
+            needs = needs.with(Feature::Positions);
+        }
         if filter.is_some() {
             needs = needs.with(Feature::SubjectFilter);
         }

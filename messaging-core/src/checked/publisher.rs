@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec::IntoIter;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -78,12 +79,26 @@ impl Publisher for CheckedPublisher {
             .collect()
     }
 
+    fn send_now(&self, message: Message) -> std::result::Result<Result<Receipt>, Message> {
+        match check_message(&message, &self.capabilities) {
+            Ok(()) => self.inner.send_now(message),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn send_many_now(&self, messages: &mut IntoIter<Message>, receipts: &mut Vec<Result<Receipt>>) {
+        if messages.as_slice().iter().all(|message| check_message(message, &self.capabilities).is_ok()) {
+            self.inner.send_many_now(messages, receipts);
+        }
+    }
+
     async fn flush(&self, by: Instant) -> Result<()> {
         self.inner.flush(by).await.map_err(|error| self.inner.scope().explain(error))
     }
 }
 
 /// Passes if the message asks for nothing but what is declared.
+#[inline]
 fn check_message(message: &Message, capabilities: &Capabilities) -> Result<()> {
     let limits = &capabilities.limits;
     if message.size() > limits.message_bytes {

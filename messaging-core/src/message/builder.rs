@@ -25,6 +25,7 @@ pub struct MessageBuilder {
 }
 
 impl MessageBuilder {
+    #[inline]
     pub(super) fn new(parts: Parts) -> Self {
         Self { parts, fault: None }
     }
@@ -46,12 +47,14 @@ impl MessageBuilder {
     }
 
     /// Sets the application's name for what the payload is; at most 255 bytes.
+    #[inline]
     pub fn message_type(mut self, name: impl Into<SmolStr>) -> Self {
         self.parts.message_type = Some(self.text("message_type", name));
         self
     }
 
     /// Sets the ordering key; at most 255 bytes.
+    #[inline]
     pub fn key(mut self, key: impl Into<SmolStr>) -> Self {
         self.parts.key = Some(self.text("key", key));
         self
@@ -71,12 +74,14 @@ impl MessageBuilder {
     }
 
     /// Sets the media type of the payload; at most 255 bytes.
+    #[inline]
     pub fn content_type(mut self, media_type: impl Into<SmolStr>) -> Self {
         self.parts.content_type = Some(self.text("content_type", media_type));
         self
     }
 
     /// Sets a header, replacing an earlier one of the same name.
+    #[inline]
     pub fn header<N>(mut self, name: N, value: impl Into<HeaderValue>) -> Self
     where
         N: TryInto<HeaderName>,
@@ -159,12 +164,13 @@ impl MessageBuilder {
     /// # Errors
     /// The first mistake made: [`ErrorKind::InvalidName`] for a subject or header name,
     /// [`ErrorKind::InvalidMessage`] for a property out of bounds, [`ErrorKind::TooLarge`] for over 32 KiB of headers.
+    #[inline]
     pub fn build(mut self) -> Result<Message> {
         if let Err(error) = self.parts.headers.check_size() {
             self.fail(error);
         }
         match self.fault {
-            None => Ok(Message(Arc::new(self.parts))),
+            None => Ok(self.finish()),
             Some(error) => Err(error),
         }
     }
@@ -172,7 +178,14 @@ impl MessageBuilder {
     /// Finishes a message that someone else's client published: never fails, whatever it chose. Properties that are not well
     /// formed stay as they are or are left out; nothing of it is checked again.
     #[must_use]
+    #[inline]
     pub fn build_foreign(self) -> Message {
+        self.finish()
+    }
+
+    #[inline]
+    fn finish(mut self) -> Message {
+        self.parts.header_bytes = u32::try_from(self.parts.headers.byte_len()).unwrap_or(u32::MAX);
         Message(Arc::new(self.parts))
     }
 
@@ -180,12 +193,14 @@ impl MessageBuilder {
         self.parts.rare.get_or_insert_default()
     }
 
+    #[inline]
     fn text(&mut self, what: &'static str, text: impl Into<SmolStr>) -> SmolStr {
         let text = text.into();
         self.bounded(what, text.len());
         text
     }
 
+    #[inline]
     fn bounded(&mut self, what: &'static str, bytes: usize) {
         if bytes > PROPERTY_MAX {
             self.fail(Error::new(

@@ -52,6 +52,8 @@ struct Parts {
     subject: Option<Subject>,
     content_type: Option<SmolStr>,
     headers: Headers,
+    /// What the headers weigh, so that nobody has to add it up again.
+    header_bytes: u32,
     rare: Option<Box<Rare>>,
 }
 
@@ -73,6 +75,7 @@ impl Message {
     }
 
     /// Starts a message with properties.
+    #[inline]
     pub fn builder(payload: impl Into<Bytes>) -> MessageBuilder {
         MessageBuilder::new(Parts::new(payload.into()))
     }
@@ -89,6 +92,7 @@ impl Message {
     }
 
     /// The payload.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.0.payload
@@ -131,6 +135,7 @@ impl Message {
     }
 
     /// The headers.
+    #[inline]
     #[must_use]
     pub fn headers(&self) -> &Headers {
         &self.0.headers
@@ -149,18 +154,21 @@ impl Message {
     }
 
     /// How long after its publishing the message may still be delivered.
+    #[inline]
     #[must_use]
     pub fn ttl(&self) -> Option<Duration> {
         self.rare()?.ttl
     }
 
     /// How long after its publishing the message may first be delivered.
+    #[inline]
     #[must_use]
     pub fn delay(&self) -> Option<Duration> {
         self.rare()?.delay
     }
 
     /// The priority, 0 to 9; higher goes first where the broker knows priorities, 4 is the default.
+    #[inline]
     #[must_use]
     pub fn priority(&self) -> Option<u8> {
         self.rare()?.priority
@@ -174,28 +182,33 @@ impl Message {
     }
 
     /// Payload and headers, in bytes: what counts against size limits and in-flight bounds.
+    #[inline]
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0.payload.len() + self.0.headers.byte_len()
+        self.0.payload.len() + self.0.header_bytes as usize
     }
 
     /// Whether the message has a property that needs a capability: `ttl`, `delay`, `priority`, `reply_to` or
     /// `correlation_id`. Most have none, and are spared the checks.
+    #[inline]
     pub(crate) fn has_rare(&self) -> bool {
         self.0.rare.is_some()
     }
 
+    #[inline]
     fn rare(&self) -> Option<&Rare> {
         self.0.rare.as_deref()
     }
 }
 
 impl Parts {
+    #[inline]
     fn new(payload: Bytes) -> Self {
         let timestamp_ms = id::unix_millis();
         Self { timestamp_ms, ..Self::received(payload, MessageId::generate_at(timestamp_ms)) }
     }
 
+    #[inline]
     fn received(payload: Bytes, id: MessageId) -> Self {
         Self {
             payload,
@@ -206,6 +219,7 @@ impl Parts {
             subject: None,
             content_type: None,
             headers: Headers::new(),
+            header_bytes: 0,
             rare: None,
         }
     }

@@ -1,0 +1,193 @@
+//! The container way: the official image by default, through `testcontainers`.
+//!
+//! Only for servers that CI runs this way too: RabbitMQ, Redis and Valkey. The others' official images are named nowhere
+//! here, because a path that nobody runs is a path that does not work.
+
+use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use testcontainers::{
+    ContainerAsync, GenericImage, ImageExt, TestcontainersError,
+    bollard::{Docker, query_parameters::KillContainerOptions},
+    core::IntoContainerPort,
+    runners::AsyncRunner,
+};
+
+use crate::{
+    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Way,
+    doors::{Doors, local},
+    raw::round_trip,
+    run::{self, Claim, MARK, Run},
+};
+
+/// The label by which the run's end finds its containers; its value is the run's id.
+const LABEL: &str = "messaging-broker-run";
+const PING: Duration = Duration::from_secs(2);
+/// With the time to fetch an image over a slow line.
+const START: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(90);
+const PATIENCE_SECONDS: i32 = 20;
+
+/// Whether a container engine answers, and where it is looked for.
+///
+/// # Errors
+/// [`Missing`](crate::ErrorKind::Missing) if none does.
+pub(crate) async fn engine() -> Result<Docker> {
+    let absent = |error: String| {
+        Error::missing(format!(
+            "no container engine answers ({error}): start one, or set DOCKER_HOST to where it listens"
+        ))
+    };
+    let docker = Docker::connect_with_defaults().map_err(|error| absent(error.to_string()))?;
+    match tokio::time::timeout(PING, docker.ping()).await {
+        Ok(Ok(_)) => Ok(docker),
+        Ok(Err(error)) => Err(absent(error.to_string())),
+        Err(_) => Err(absent(format!("silent for {PING:?}"))),
+    }
+}
+
+/// Starts a server of its own in a container.
+pub(crate) async fn launch(kind: Kind) -> Result<Contained> {
+    let (image, port) = image(kind)?;
+    let docker = engine().await?;
+    let run = Run::current()?;
+    // Says to the run's end that there may be containers, and where.
+    let note = run.folder().join("engine");
+    std::fs::write(&note, env::var("DOCKER_HOST").unwrap_or_default()).map_err(Error::at(&note))?;
+    let claim = Claim::new()?;
+    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    let request = GenericImage::new(name, tag)
+        .with_exposed_port(port.tcp())
+        // A port of ours: one that the engine chooses would be another after each restart.
+        .with_mapped_port(claim.port(), port.tcp())
+        .with_label(LABEL, run.id())
+        // Its processes are seen from here, and are this run's like any other.
+        .with_env_var(MARK, run.id())
+        .with_startup_timeout(START);
+    let started = tokio::time::timeout(START, request.start()).await;
+    let container = started
+        .map_err(|_| Error::missing(format!("{kind}: image {image} did not start within {START:?}")))?
+        .map_err(|error| Error::missing(format!("{kind}: image {image} cannot be started: {error}")))?;
+    let doors = Doors::at(kind, local(claim.port())).await?;
+    let broker = Contained { kind, docker, container: Some(container), doors, _claim: claim };
+    broker.ready().await?;
+    Ok(broker)
+}
+
+fn image(kind: Kind) -> Result<(String, u16)> {
+    let (official, port) = match kind {
+        Kind::RabbitMq => ("rabbitmq:4-management", 5672),
+        Kind::Redis => ("redis:8", 6379),
+        Kind::Valkey => ("valkey/valkey:8", 6379),
+        _ => return Err(Error::missing(format!("{kind} is not started in containers"))),
+    };
+    let variable = format!("MESSAGING_{}_IMAGE", kind.name().to_uppercase());
+    Ok((env::var(variable).unwrap_or_else(|_| official.to_owned()), port))
+}
+
+/// A server in a container, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Contained {
+    kind: Kind,
+    docker: Docker,
+    /// Taken by `drop` only.
+    container: Option<ContainerAsync<GenericImage>>,
+    doors: Doors,
+    _claim: Claim,
+}
+
+impl Contained {
+    fn container(&self) -> Result<&ContainerAsync<GenericImage>> {
+        self.container.as_ref().ok_or_else(|| Error::failed(format!("the container of {} is gone", self.kind)))
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let kind = self.kind;
+        run::until(format!("{kind} answering"), READY, || async { round_trip(kind, &self.url()).await }).await
+    }
+
+    fn cannot(&self, what: &'static str) -> impl Fn(TestcontainersError) -> Error {
+        let kind = self.kind;
+        move |error| Error::caused(format!("cannot {what} the container of {kind}"), error)
+    }
+}
+
+#[async_trait]
+impl Broker for Contained {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn way(&self) -> Way {
+        Way::Container
+    }
+
+    fn address(&self, door: Door) -> Result<SocketAddr> {
+        self.doors.address(door)
+    }
+
+    fn url_at(&self, door: Door, account: Option<&Account>) -> Result<String> {
+        self.doors.url(door, account)
+    }
+
+    fn proxy(&self) -> &Proxy {
+        self.doors.proxy()
+    }
+
+    fn accounts(&self) -> Option<&Accounts> {
+        self.doors.accounts()
+    }
+
+    fn log_file(&self) -> Option<PathBuf> {
+        None
+    }
+
+    async fn start(&self) -> Result<()> {
+        self.container()?.start().await.map_err(self.cannot("start"))?;
+        self.ready().await
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.container()?.stop_with_timeout(Some(PATIENCE_SECONDS)).await.map_err(self.cannot("stop"))
+    }
+
+    async fn kill(&self) -> Result<()> {
+        let container = self.container()?;
+        let how = KillContainerOptions { signal: "KILL".to_owned() };
+        let killed = self.docker.kill_container(container.id(), Some(how)).await;
+        killed.map_err(|error| Error::caused(format!("cannot kill the container of {}", self.kind), error))?;
+        run::until(format!("the end of {}", self.kind), READY, || async {
+            match container.is_running().await.map_err(self.cannot("look at"))? {
+                true => Err(Error::failed("it still runs")),
+                false => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn pause(&self) -> Result<()> {
+        self.container()?.pause().await.map_err(self.cannot("pause"))
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.container()?.unpause().await.map_err(self.cannot("resume"))
+    }
+
+    fn url(&self) -> String {
+        self.doors.plain_url()
+    }
+
+    fn proxied_url(&self) -> String {
+        self.doors.proxied_url()
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let Some(container) = self.container.take() else { return };
+        // On a thread of its own, because a runtime cannot be waited for on one of a runtime's threads.
+        let removing = std::thread::spawn(move || run::runtime().block_on(container.rm()));
+        // What could not be removed now is removed by label when the run ends.
+        let _ = removing.join();
+    }
+}

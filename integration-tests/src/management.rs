@@ -1,0 +1,44 @@
+//! The little that is asked of RabbitMQ's management interface, without an HTTP client.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{Error, Result};
+
+/// `guest:guest`, as basic authentication wants it.
+const LOGIN: &str = "Z3Vlc3Q6Z3Vlc3Q=";
+
+/// The Erlang name of the node that leads a queue; none while there is no leader.
+pub(crate) async fn queue_leader(at: SocketAddr, queue: &str) -> Result<Option<String>> {
+    let queue = ask(at, &format!("/api/queues/%2f/{queue}")).await?;
+    Ok(queue.get("leader").and_then(Value::as_str).map(str::to_owned))
+}
+
+/// How many nodes of the cluster run.
+pub(crate) async fn running_nodes(at: SocketAddr) -> Result<usize> {
+    let nodes = ask(at, "/api/nodes").await?;
+    let running = |node: &&Value| node.get("running").and_then(Value::as_bool) == Some(true);
+    Ok(nodes.as_array().map_or(0, |nodes| nodes.iter().filter(running).count()))
+}
+
+async fn ask(at: SocketAddr, path: &str) -> Result<Value> {
+    let cannot = |error: std::io::Error| Error::caused(format!("rabbitmq's management at {at} does not answer"), error);
+    let mut stream = TcpStream::connect(at).await.map_err(cannot)?;
+    // HTTP/1.0 has no chunks, and ends with the connection.
+    let request = format!("GET {path} HTTP/1.0\r\nAuthorization: Basic {LOGIN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(cannot)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(cannot)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if !head.lines().next().is_some_and(|status| status.contains(" 200 ")) {
+        let status = head.lines().next().unwrap_or("nothing");
+        return Err(Error::failed(format!("rabbitmq's management answered {status} to {path}")));
+    }
+    serde_json::from_str(body)
+        .map_err(|error| Error::caused("rabbitmq's management answered in another language", error))
+}

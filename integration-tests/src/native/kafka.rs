@@ -1,0 +1,121 @@
+//! Kafka: a node that is broker and controller, alone or one of several.
+//!
+//! Clients go where a broker's *advertised* address sends them, so each door is a listener of its own: the one behind the
+//! proxy advertises the proxy.
+
+use std::{path::PathBuf, process::Command};
+
+use super::{Recipe, Site, install, java};
+use crate::{Door, Error, Kind, Result, doors::accounts, run::Claim, tls::certificates};
+
+/// Any id of the right form: a cluster's data lives as long as the cluster.
+const CLUSTER: &str = "bWVzc2FnaW5nLXRlc3RzIQ";
+
+/// A node as its peers know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) id: usize,
+    pub(crate) controller: u16,
+}
+
+/// A node, with the peers that form its cluster.
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    own: Peer,
+    peers: Vec<Peer>,
+    _controller: Claim,
+}
+
+impl Kafka {
+    pub(crate) fn alone() -> Result<Self> {
+        let controller = Claim::new()?;
+        let own = Peer { id: 1, controller: controller.port() };
+        Ok(Self::member(own, vec![own], controller))
+    }
+
+    pub(crate) fn member(own: Peer, peers: Vec<Peer>, controller: Claim) -> Self {
+        Self { own, peers, _controller: controller }
+    }
+
+    fn properties(&self, site: &Site) -> Result<String> {
+        let address = |door| site.doors.address(door);
+        let (plain, proxied) = (address(Door::Plain)?, address(Door::Proxied)?);
+        let (login, tls) = (address(Door::Login)?, address(Door::Tls)?);
+        let (behind, controller) = (site.doors.behind_proxy(), self.own.controller);
+        let voters: Vec<_> =
+            self.peers.iter().map(|peer| format!("{}@127.0.0.1:{}", peer.id, peer.controller)).collect();
+        let identity = certificates()?;
+        let (admin, limited) = (accounts(Kind::Kafka).admin, accounts(Kind::Kafka).limited);
+        let (copies, in_sync) = if self.peers.len() > 1 { (3, 2) } else { (1, 1) };
+        let id = self.own.id;
+        let voters = voters.join(",");
+        let logs = site.file("logs");
+        let (logs, bundle, authority) =
+            (logs.display(), identity.server.bundle_file().display(), identity.authority.display());
+        Ok(format!(
+            "process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+listeners=PLAIN://{plain},PROXIED://{behind},LOGIN://{login},TLS://{tls},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAIN://{plain},PROXIED://{proxied},LOGIN://{login},TLS://{tls}
+listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAIN
+controller.listener.names=CONTROLLER
+listener.name.login.sasl.enabled.mechanisms=PLAIN
+listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_{}=\"{}\" user_{}=\"{}\";
+listener.name.tls.ssl.keystore.type=PEM
+listener.name.tls.ssl.keystore.location={bundle}
+listener.name.tls.ssl.truststore.type=PEM
+listener.name.tls.ssl.truststore.location={authority}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:{};User:ANONYMOUS
+log.dirs={logs}
+num.partitions=1
+default.replication.factor={copies}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={copies}
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
+group.initial.rebalance.delay.ms=0
+group.consumer.heartbeat.interval.ms=500
+group.consumer.min.heartbeat.interval.ms=500
+auto.create.topics.enable=false
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+controller.quorum.fetch.timeout.ms=1000
+controller.quorum.election.timeout.ms=500
+",
+            admin.user, admin.password, limited.user, limited.password, admin.user
+        ))
+    }
+}
+
+impl Recipe for Kafka {
+    fn prepare(&self, site: &Site) -> Result<()> {
+        let properties = site.write("server.properties", &self.properties(site)?)?;
+        let mut format = java("-Xmx128m", &site.folder, &jars());
+        format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(properties);
+        let output = format.output().map_err(|error| Error::caused("cannot run java for kafka's storage", error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::failed(format!("kafka's storage could not be formatted: {}", said.trim())))
+    }
+
+    fn command(&self, site: &Site) -> Result<Command> {
+        let mut command = java("-Xmx384m", &site.folder, &jars());
+        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+        command.arg("kafka.Kafka").arg(site.file("server.properties"));
+        Ok(command)
+    }
+}
+
+fn jars() -> PathBuf {
+    install::cache().join(format!("kafka-{}/libs", install::KAFKA))
+}

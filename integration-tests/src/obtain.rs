@@ -1,0 +1,134 @@
+//! Getting a broker, by the first way that works.
+
+use std::{
+    collections::HashMap,
+    env,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use tokio::sync::OnceCell;
+
+use crate::{
+    Broker, Error, ErrorKind, Kind, Result, Way,
+    environment::{self, Elsewhere},
+    native,
+    raw::Location,
+};
+
+/// A broker for all cases of this process that leave it as it is: started at the first call, ended with the process.
+///
+/// The first way that works: the address in [`Kind::variable`], a container, a native process. Cases share it, so each
+/// uses fresh names, takes its faults from a [`Proxy`](crate::Proxy) of its own, and kills nothing.
+///
+/// # Errors
+/// [`ErrorKind::Missing`] if this machine has no way to provide it: see [`or_skip`]. An address in the environment that
+/// does not answer is a failure, and no reason to try the next way.
+pub async fn shared(kind: Kind) -> Result<Arc<dyn Broker>> {
+    type Cell = Arc<OnceCell<Arc<dyn Broker>>>;
+    static BROKERS: OnceLock<Mutex<HashMap<Kind, Cell>>> = OnceLock::new();
+
+    let cell = {
+        let mut brokers = BROKERS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(brokers.entry(kind).or_default())
+    };
+    cell.get_or_try_init(|| async { start_shared(kind).await.map(Arc::from) }).await.cloned()
+}
+
+async fn start_shared(kind: Kind) -> Result<Box<dyn Broker>> {
+    match (wanted()?, environment::given(kind)) {
+        (None | Some(Way::Environment), Some(url)) => Ok(Box::new(Elsewhere::find(kind, url).await?)),
+        (Some(Way::Environment), None) => Err(Error::missing(format!("{kind}: {} is not set", kind.variable()))),
+        _ => own(kind).await,
+    }
+}
+
+/// A broker of the caller's own, to be stopped, killed and paused at will; gone with its data when dropped.
+///
+/// The first way that works: a container, a native process. `MESSAGING_BROKER_WAY` (`container` or `native`) allows one only.
+///
+/// # Errors
+/// [`ErrorKind::Missing`] if this machine has no way to provide it, with each way's reason.
+pub async fn own(kind: Kind) -> Result<Box<dyn Broker>> {
+    match wanted()? {
+        Some(Way::Environment) => {
+            Err(Error::missing(format!("{kind}: one of its own is asked for, and only addresses are allowed")))
+        }
+        Some(way) => own_by(kind, way).await,
+        None => match own_by(kind, Way::Container).await {
+            Ok(broker) => Ok(broker),
+            Err(first) => own_by(kind, Way::Native).await.map_err(|error| match error.kind() {
+                ErrorKind::Missing => Error::missing(format!("{error}; by container: {first}")),
+                _ => error,
+            }),
+        },
+    }
+}
+
+/// A broker of the caller's own by this way and no other. Only a native one has TLS and accounts.
+///
+/// # Errors
+/// [`ErrorKind::Missing`] if this machine lacks the way.
+pub async fn own_by(kind: Kind, way: Way) -> Result<Box<dyn Broker>> {
+    match way {
+        Way::Native => Ok(Box::new(native::launch(kind).await?)),
+        #[cfg(feature = "containers")]
+        Way::Container => Ok(Box::new(crate::container::launch(kind).await?)),
+        #[cfg(not(feature = "containers"))]
+        Way::Container => Err(Error::missing(format!("{kind}: this build starts no containers"))),
+        Way::Environment => Err(Error::unsupported("an address in the environment is nobody's own")),
+    }
+}
+
+/// Whether this machine can provide a broker of one's own, without starting one.
+///
+/// # Errors
+/// [`ErrorKind::Missing`], with the reason and how to help it.
+pub fn available(kind: Kind) -> Result<()> {
+    native::install::check(kind)
+}
+
+/// The address of a broker named in the environment, without login and path.
+pub fn recorded_address(kind: Kind) -> Option<String> {
+    let url = environment::given(kind)?;
+    Some(Location::parse(&url, None).map_or_else(|error| error.to_string(), |at| at.hosts()))
+}
+
+/// What a person is told about the container engine.
+pub async fn engine() -> String {
+    #[cfg(feature = "containers")]
+    return crate::container::engine().await.map_or_else(|error| error.to_string(), |_| "present".to_owned());
+    #[cfg(not(feature = "containers"))]
+    "left out of this build".to_owned()
+}
+
+/// Whether a missing broker is a failure: `MESSAGING_REQUIRE_BROKERS=1`, as CI sets it.
+pub fn brokers_are_required() -> bool {
+    env::var_os("MESSAGING_REQUIRE_BROKERS").is_some_and(|value| value == "1")
+}
+
+/// What a case does about a broker it could not get: `Ok(None)` tells it to end as ignored, with the reason on standard error;
+/// anything but a missing broker is a failure, and so is that where [`brokers_are_required`].
+///
+/// # Errors
+/// The failure.
+#[allow(clippy::print_stderr, reason = "libtest has no way to ignore a case at run time: saying so is what is left")]
+pub fn or_skip<T>(obtained: Result<T>) -> Result<Option<T>> {
+    match obtained {
+        Ok(broker) => Ok(Some(broker)),
+        Err(error) if error.kind() == ErrorKind::Missing && !brokers_are_required() => {
+            eprintln!("ignored: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The one way allowed by `MESSAGING_BROKER_WAY`, if it is set.
+fn wanted() -> Result<Option<Way>> {
+    let Ok(name) = env::var("MESSAGING_BROKER_WAY") else { return Ok(None) };
+    let all = [Way::Environment, Way::Container, Way::Native];
+    let found = all.into_iter().find(|way| way.to_string() == name);
+    let wrong =
+        || Error::unsupported(format!("MESSAGING_BROKER_WAY is {name:?}: use environment, container or native"));
+    found.ok_or_else(wrong).map(Some)
+}

@@ -1,0 +1,6 @@
+use messaging_macros::listener;
+
+#[listener(queue = "orders")]
+async extern "C" fn handle_order() {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use messaging_macros::listener;
+
+struct Message;
+
+#[listener(queue = "orders")]
+async fn handle_order(_message: &Message) {}
+
+fn main() {}

@@ -1,0 +1,5 @@
+use messaging_macros::listeners;
+
+fn main() {
+    let _: Vec<()> = listeners![handle_order()];
+}

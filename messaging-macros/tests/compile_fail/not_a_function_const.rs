@@ -1,0 +1,6 @@
+use messaging_macros::listener;
+
+#[listener(queue = "orders")]
+const ORDER: u8 = 1;
+
+fn main() {}

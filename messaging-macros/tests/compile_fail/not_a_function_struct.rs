@@ -1,0 +1,6 @@
+use messaging_macros::listener;
+
+#[listener(queue = "orders")]
+struct Order;
+
+fn main() {}

@@ -1,0 +1,6 @@
+use messaging_macros::listener;
+
+#[listener("orders")]
+async fn handle_order() {}
+
+fn main() {}

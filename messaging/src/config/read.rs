@@ -1,0 +1,124 @@
+//! From tables to a configuration.
+
+use std::collections::BTreeMap;
+
+use messaging_core::suggest::hint;
+use messaging_core::{
+    BrokerName, BrokerUrl, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions,
+    QueueName, TopologyMode,
+};
+
+use super::binding::{Bindings, Bound};
+use super::listener::ListenerConfig;
+use super::loaded::{Parts, SHUTDOWN_TIMEOUT};
+use super::table::{Table, Zero};
+
+/// Reads everything. Only to be used if the reader has no faults afterwards.
+pub(super) fn read(mut root: Table<'_>) -> Parts {
+    let namespace = root.parsed("namespace", "namespace", |text| Namespace::parse(text));
+    let (names, mut brokers) = read_brokers(&mut root, namespace.as_ref());
+    let bindings = read_bindings(&mut root, names);
+    for broker in &mut brokers {
+        broker.destinations = bindings.destinations(&broker.name);
+    }
+    let listeners = root.named("listeners").unwrap_or_default();
+    let listeners = listeners.into_iter().map(|(id, table)| (id, ListenerConfig::read(table))).collect();
+    let publishers = read_publishers(&mut root, &bindings);
+    let app = root.table("app").and_then(|mut app| {
+        let timeout = app.duration("shutdown_timeout", Zero::Allowed);
+        app.finish();
+        timeout
+    });
+    root.finish();
+    Parts { namespace, brokers, bindings, listeners, publishers, shutdown_timeout: app.unwrap_or(SHUTDOWN_TIMEOUT) }
+}
+
+/// The names of all brokers, also of those that have faults: what refers to them is not at fault.
+fn read_brokers(root: &mut Table<'_>, namespace: Option<&Namespace>) -> (Vec<BrokerName>, Vec<ConnectOptions>) {
+    if root.lacks("brokers") {
+        root.reader().fault(format!(
+            "no broker is configured {}: write for example [brokers.main] with url = \"memory://shop\"",
+            root.origin()
+        ));
+    }
+    let (mut names, mut brokers) = (Vec::new(), Vec::new());
+    for (name, table) in root.named("brokers").unwrap_or_default() {
+        let name = BrokerName::parse(&name).map_err(|error| table.fault_of_name(&error)).ok();
+        names.extend(name.clone());
+        brokers.extend(read_broker(name, table, namespace));
+    }
+    (names, brokers)
+}
+
+fn read_broker(
+    name: Option<BrokerName>,
+    mut table: Table<'_>,
+    namespace: Option<&Namespace>,
+) -> Option<ConnectOptions> {
+    if !table.has("url") {
+        table.fault("has no \"url\": write for example url = \"memory://shop\"");
+    }
+    let url = table.address("url", BrokerUrl::parse);
+    let modes = [("create", TopologyMode::Create), ("verify", TopologyMode::Verify), ("assume", TopologyMode::Assume)];
+    let topology = table.word("topology", &modes).unwrap_or_default();
+    let settings = table.settings("options");
+    table.finish();
+    let mut options = ConnectOptions::new(url?).with_name(name?).with_topology(topology).with_settings(settings);
+    options.namespace = namespace.cloned();
+    Some(options)
+}
+
+fn read_bindings(root: &mut Table<'_>, brokers: Vec<BrokerName>) -> Bindings {
+    let default = match brokers.as_slice() {
+        [only] => Some(only.clone()),
+        several => several.iter().find(|name| **name == BrokerName::main()).cloned(),
+    };
+    let mut place = root.origin();
+    let named = root.named("bindings").map(|tables| {
+        let mut named = BTreeMap::new();
+        for (name, table) in tables {
+            // A binding's name has the form of a destination's, which it stands for where there is no table.
+            if let Err(error) = QueueName::parse(&name) {
+                let text = error.text().replacen("queue", "binding", 1);
+                table.fault_of_name(&Error::new(ErrorKind::InvalidName, text));
+            }
+            place = table.origin();
+            if let Some(bound) = Bound::read(table, &brokers, default.as_ref()) {
+                named.insert(name, bound);
+            }
+        }
+        named
+    });
+    let bindings = Bindings { place, named, brokers, default };
+    for (one, other, destination) in bindings.conflicts() {
+        root.reader().fault(format!(
+            "[bindings.{one}] and [bindings.{other}] {} say different things about {destination}: say it in one of them",
+            bindings.place
+        ));
+    }
+    bindings
+}
+
+fn read_publishers(root: &mut Table<'_>, bindings: &Bindings) -> BTreeMap<String, PublishOptions> {
+    let mut publishers = BTreeMap::new();
+    for (name, mut table) in root.named("publishers").unwrap_or_default() {
+        if let Some(named) = &bindings.named
+            && !named.contains_key(&name)
+        {
+            let hint = hint(&name, named.keys().map(String::as_str));
+            table.fault(format_args!("is for a binding that is not configured{hint}"));
+        }
+        let defaults = PublishOptions::default();
+        let options = PublishOptions {
+            in_flight: table.count("in_flight", IN_FLIGHT_MAX).unwrap_or(defaults.in_flight),
+            in_flight_bytes: table.count("in_flight_bytes", usize::MAX).unwrap_or(defaults.in_flight_bytes),
+            timeout: table.duration("timeout", Zero::Refused).unwrap_or(defaults.timeout),
+            no_subscriber: table
+                .word("no_subscriber", &[("accept", NoSubscriber::Accept), ("refuse", NoSubscriber::Refuse)])
+                .unwrap_or(defaults.no_subscriber),
+        };
+        table.finish();
+        publishers.insert(name, options);
+    }
+    publishers
+}

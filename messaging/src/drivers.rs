@@ -1,0 +1,61 @@
+//! The drivers of this build.
+
+use std::sync::Arc;
+
+use messaging_core::{Broker, BrokerUrl, ConnectOptions, Driver, Registry, Result};
+
+/// The drivers that the cargo features bring.
+const PRESENT: &[Driver] = &[
+    #[cfg(feature = "memory")]
+    adapter_memory::DRIVER,
+];
+
+/// Schemes without a driver in this build, and what to say when one is asked for.
+const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "memory"))]
+    ("memory", "enable the feature \"memory\" of the crate \"messaging\""),
+    ("amqp", "there is no adapter for RabbitMQ in this version yet"),
+    ("amqps", "there is no adapter for RabbitMQ in this version yet"),
+    ("kafka", "there is no adapter for Kafka in this version yet"),
+    ("redis", "there is no adapter for Redis in this version yet"),
+    ("rediss", "there is no adapter for Redis in this version yet"),
+    ("sqs", "there is no adapter for Amazon SQS in this version yet"),
+    ("activemq", "there is no adapter for ActiveMQ in this version yet"),
+];
+
+/// The drivers that this build has by its cargo features.
+///
+/// Asked for the scheme of a broker that is not among them, the registry says how to get it.
+#[must_use]
+#[expect(clippy::expect_used, reason = "the drivers are constants, and a test registers them")]
+pub fn drivers() -> Registry {
+    let present = PRESENT
+        .iter()
+        .try_fold(Registry::new(), |registry, driver| registry.with(*driver))
+        .expect("no two adapters share a name or a scheme");
+    ABSENT.iter().fold(present, |registry, (scheme, how)| registry.with_absent(scheme, how))
+}
+
+/// Opens a broker by its address, with the drivers of this build and no further configuration.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> messaging::Result<()> {
+/// # #[cfg(feature = "memory")]
+/// # {
+/// use messaging::{Broker, Destination, Message, PublishOptions, PublisherExt};
+///
+/// let broker = messaging::connect("memory://").await?;
+/// let publisher = broker.publisher(&Destination::queue("orders")?, PublishOptions::default()).await?;
+/// publisher.publish(Message::new("hello")).await?;
+/// # }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](messaging_core::ErrorKind::Config) if the address is not valid or no driver serves its scheme;
+/// otherwise what the driver says, such as [`ErrorKind::Unreachable`](messaging_core::ErrorKind::Unreachable).
+pub async fn connect(url: &str) -> Result<Arc<dyn Broker>> {
+    drivers().connect(ConnectOptions::new(BrokerUrl::parse(url)?)).await
+}
