@@ -20,6 +20,7 @@ use crate::{Case, Harness, Report, all_cases, child, pins};
 pub struct Suite {
     harness: Arc<dyn Harness>,
     runs: Vec<Running>,
+    ignored: Option<&'static [(&'static str, &'static str)]>,
 }
 
 impl std::fmt::Debug for Suite {
@@ -43,13 +44,20 @@ impl Suite {
     /// The suite on a multi-thread runtime.
     #[must_use]
     pub fn new(harness: impl Harness) -> Self {
-        Self { harness: Arc::new(harness), runs: vec![Running::default()] }
+        Self { harness: Arc::new(harness), runs: vec![Running::default()], ignored: None }
     }
 
     /// Runs every case once in each of these ways.
     #[must_use]
     pub fn with_runs(mut self, runs: impl IntoIterator<Item = Running>) -> Self {
         self.runs = runs.into_iter().collect();
+        self
+    }
+
+    /// Pins which cases are ignored here, each with why: one more, or one less, is a failure.
+    #[must_use]
+    pub fn with_ignored(mut self, ignored: &'static [(&'static str, &'static str)]) -> Self {
+        self.ignored = Some(ignored);
         self
     }
 
@@ -107,10 +115,14 @@ impl Suite {
         for running in &self.runs {
             for case in all_cases() {
                 let (harness, running, records) = (Arc::clone(&self.harness), *running, Arc::clone(records));
+                let ignored = self.ignored.filter(|_| self.harness.absent().is_none());
                 let name = self.trial_name(case, running);
                 trials.push(Trial::ignorable_test(name, move || {
                     let record = run_case(&harness, case, running);
-                    let completion = completion(case, &record, running);
+                    let completion = completion(case, &record, running).and_then(|completion| {
+                        check_ignored(case, &record, ignored)?;
+                        Ok(completion)
+                    });
                     records.lock().push(record);
                     completion
                 }));
@@ -139,6 +151,21 @@ fn completion(case: &Case, record: &Record, running: Running) -> Result<Completi
             let seed = running.seed.map(|seed| format!("\nrepeat with --seed {seed}")).unwrap_or_default();
             Err(Failed::from(format!("{}: {text}\nthe promise: {}{seed}", case.name, case.promise)))
         }
+    }
+}
+
+/// Passes if a case is ignored exactly where that is pinned.
+fn check_ignored(case: &Case, record: &Record, pinned: Option<&[(&str, &str)]>) -> Result<(), Failed> {
+    let Some(pinned) = pinned else { return Ok(()) };
+    let is_pinned = pinned.iter().any(|(name, _)| *name == case.name);
+    match &record.ending {
+        Ending::Ignored(reason) if !is_pinned => {
+            Err(format!("{} is ignored, and not pinned as such: {reason}", case.name).into())
+        }
+        Ending::Proved | Ending::Refused(_) if is_pinned => {
+            Err(format!("{} runs, and is pinned as ignored: take it off the list", case.name).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -225,9 +252,9 @@ macro_rules! conformance {
             $crate::Suite::new($harness).main()
         }
     };
-    ($harness:expr, runs: $runs:expr) => {
+    ($harness:expr, runs: $runs:expr, ignored: $ignored:expr) => {
         fn main() -> ::std::process::ExitCode {
-            $crate::Suite::new($harness).with_runs($runs).main()
+            $crate::Suite::new($harness).with_runs($runs).with_ignored($ignored).main()
         }
     };
 }

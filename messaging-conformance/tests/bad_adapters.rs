@@ -1,5 +1,7 @@
 //! Bad adapters get good messages: what they do is told as what it is, by the case's name, and the other cases go on.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The checker is checked: with histories made by hand, and with random ones whose offences are known.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The conformance suite on the tiny adapter.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 use std::sync::Arc;
 
 use messaging_conformance::{About, Harness, Power, Reality, Stage, conformance};

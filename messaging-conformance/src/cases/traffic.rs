@@ -48,13 +48,16 @@ pub(crate) struct Drinkers {
     how: How,
 }
 
+/// By key: which consumer holds messages of it, and how many.
+type Holders = HashMap<String, (u32, usize)>;
+
 /// How the consumers of a case go about it.
 #[derive(Clone, Default)]
 struct How {
     /// Settlements may fail, as they do around a fault.
     quiet: Arc<AtomicBool>,
     /// Where order is promised: who holds messages of a key now, and how many. Two consumers must never.
-    keys: Option<Arc<Mutex<HashMap<String, (u32, usize)>>>>,
+    keys: Option<Arc<Mutex<Holders>>>,
 }
 
 impl Drinkers {

@@ -410,9 +410,9 @@ impl Intercept for Forgets {
         inner.subscribe(topic, options).await
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         self.acked.store(true, Ordering::Release);
-        Arc::clone(by).settle(delivery, how)
+        by.settle(delivery, how)
     }
 }
 

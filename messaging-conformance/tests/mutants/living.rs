@@ -56,12 +56,12 @@ impl Intercept for NeverEnds {
 struct BuffersAcks(Mutex<Vec<(Arc<dyn Settler>, Unsettled)>>);
 
 impl Intercept for BuffersAcks {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if how != Settlement::Ack {
-            return Arc::clone(by).settle(delivery, how);
+            return by.settle(delivery, how);
         }
         let mut buffered = self.0.lock();
-        buffered.push((Arc::clone(by), delivery));
+        buffered.push((by, delivery));
         if buffered.len() >= 64 {
             for (by, delivery) in buffered.drain(..) {
                 drop(by.settle(delivery, Settlement::Ack));

@@ -22,38 +22,38 @@ use crate::stage::Shared;
 mutants! {
     ack_does_nothing, A1_ack_is_final_after_a_flush, |_| settles(|by, delivery, how| match how {
         Settlement::Ack => done(),
-        how => Arc::clone(by).settle(delivery, how),
+        how => by.settle(delivery, how),
     });
     nack_acks, A2_retry_now_returns, |_| settles(|by, delivery, how| match how {
-        Settlement::Retry { .. } => Arc::clone(by).settle(delivery, Settlement::Ack),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::Retry { .. } => by.settle(delivery, Settlement::Ack),
+        how => by.settle(delivery, how),
     });
     release_acks, A9_release_comes_back, |_| settles(|by, delivery, how| match how {
-        Settlement::Release => Arc::clone(by).settle(delivery, Settlement::Ack),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::Release => by.settle(delivery, Settlement::Ack),
+        how => by.settle(delivery, how),
     });
     release_counts_as_an_attempt, A9_release_comes_back, |_| settles(|by, delivery, how| match how {
-        Settlement::Release => Arc::clone(by).settle(delivery, Settlement::Retry { after: Duration::ZERO }),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::Release => by.settle(delivery, Settlement::Retry { after: Duration::ZERO }),
+        how => by.settle(delivery, how),
     });
     retries_at_once, A3_delayed_retry_is_never_early, |_| settles(|by, delivery, how| match how {
-        Settlement::Retry { .. } => Arc::clone(by).settle(delivery, Settlement::Retry { after: Duration::ZERO }),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::Retry { .. } => by.settle(delivery, Settlement::Retry { after: Duration::ZERO }),
+        how => by.settle(delivery, how),
     });
     retries_after_half_the_delay, A3_delayed_retry_is_never_early, |_| settles(|by, delivery, how| match how {
-        Settlement::Retry { after } => Arc::clone(by).settle(delivery, Settlement::Retry { after: after / 2 }),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::Retry { after } => by.settle(delivery, Settlement::Retry { after: after / 2 }),
+        how => by.settle(delivery, how),
     });
     dropped_deliveries_spin, A5_a_dropped_delivery_returns, |_| settles(|by, delivery, how| match how {
         Settlement::Retry { after } if after == Delivery::drop_backoff(delivery.attempt) => {
-            Arc::clone(by).settle(delivery, Settlement::Retry { after: Duration::ZERO })
+            by.settle(delivery, Settlement::Retry { after: Duration::ZERO })
         }
-        how => Arc::clone(by).settle(delivery, how),
+        how => by.settle(delivery, how),
     });
     dropped_deliveries_vanish, A5_a_dropped_delivery_returns, |_| Arc::new(WhenPolled(|how| matches!(how, Settlement::Retry { .. })));
     settles_only_when_polled, A10_a_settlement_needs_no_polling, |_| Arc::new(WhenPolled(|how| *how == Settlement::Ack));
     stale_ack_is_accepted, A6_a_stale_settlement_harms_nobody, |_| settles(|by, delivery, how| {
-        match Arc::clone(by).settle(delivery, how).try_take() {
+        match by.settle(delivery, how).try_take() {
             Ok(Err(error)) if error.kind() == ErrorKind::StaleDelivery => done(),
             Ok(result) => Outcome::ready(result),
             Err(pending) => pending,
@@ -61,31 +61,31 @@ mutants! {
     });
     stale_ack_harms_the_new_holder, A6_a_stale_settlement_harms_nobody, |_| Arc::new(ByMessage::default());
     ack_on_a_cut_connection_says_ok, A7_ack_after_connection_loss, |_| settles(|by, delivery, how| {
-        drop(Arc::clone(by).settle(delivery, how));
+        drop(by.settle(delivery, how));
         done()
     });
     ack_on_a_dead_line_says_ok, A7_settling_on_a_dead_line, |_| settles(|by, delivery, how| {
-        drop(Arc::clone(by).settle(delivery, how));
+        drop(by.settle(delivery, how));
         done()
     });
     ack_settles_all_before_it, A4_acks_in_any_order, |_| Arc::new(Cumulative::default());
     dead_letter_only_acks, D4_explicit_dead_letter, |_| settles(|by, delivery, how| match how {
-        Settlement::DeadLetter(_) => Arc::clone(by).settle(delivery, Settlement::Ack),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::DeadLetter(_) => by.settle(delivery, Settlement::Ack),
+        how => by.settle(delivery, how),
     });
     dead_letter_loses_the_reason, D2_a_dead_letter_keeps_everything, |_| settles(|by, delivery, how| match how {
-        Settlement::DeadLetter(_) => Arc::clone(by).settle(delivery, Settlement::DeadLetter(Box::new(DeadLetterReason::new("")))),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::DeadLetter(_) => by.settle(delivery, Settlement::DeadLetter(Box::new(DeadLetterReason::new("")))),
+        how => by.settle(delivery, how),
     });
     dead_letter_waits_for_another_attempt, D3_poison_does_not_block, |_| settles(|by, delivery, how| match how {
-        Settlement::DeadLetter(_) => Arc::clone(by).settle(delivery, Settlement::Retry { after: Duration::ZERO }),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::DeadLetter(_) => by.settle(delivery, Settlement::Retry { after: Duration::ZERO }),
+        how => by.settle(delivery, how),
     });
     failed_dead_letter_loses_the_message, D7_a_failed_dead_letter_loses_nothing, |shared| Arc::new(LosesUnburied(Arc::clone(shared)));
     cut_dead_letter_loses_the_message, D7_a_cut_around_a_dead_letter, |_| settles(|by, delivery, how| match how {
         // The ack goes first, and the copy is forgotten.
-        Settlement::DeadLetter(_) if delivery.attempt > 1 => Arc::clone(by).settle(delivery, Settlement::Ack),
-        how => Arc::clone(by).settle(delivery, how),
+        Settlement::DeadLetter(_) if delivery.attempt > 1 => by.settle(delivery, Settlement::Ack),
+        how => by.settle(delivery, how),
     });
     retry_is_seen_by_other_subscriptions, A8_a_retry_is_private_to_its_subscription, |_| Arc::new(Republishes::default());
     retry_goes_behind_its_key, O3_order_of_a_key_is_kept_through_a_retry, |_| Arc::new(Republishes::default());
@@ -105,7 +105,7 @@ fn done() -> Outcome {
     Outcome::ready(Ok(()))
 }
 
-type Settle = fn(&Arc<dyn Settler>, Unsettled, Settlement) -> Outcome;
+type Settle = fn(Arc<dyn Settler>, Unsettled, Settlement) -> Outcome;
 
 #[derive(Debug)]
 struct Settles(Settle);
@@ -115,7 +115,7 @@ fn settles(how: Settle) -> Arc<dyn Intercept> {
 }
 
 impl Intercept for Settles {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         (self.0)(by, delivery, how)
     }
 }
@@ -138,7 +138,9 @@ impl Intercept for Receives {
 #[derive(Debug)]
 struct WhenPolled(fn(&Settlement) -> bool);
 
-struct Later(Mutex<Option<(Arc<dyn Settler>, Unsettled, Settlement)>>);
+struct Later(Mutex<Option<Waiting>>);
+
+type Waiting = (Arc<dyn Settler>, Unsettled, Settlement);
 
 impl Answers<()> for Later {
     fn poll_answer(&self, _ticket: u64, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -150,11 +152,11 @@ impl Answers<()> for Later {
 }
 
 impl Intercept for WhenPolled {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if !(self.0)(&how) {
-            return Arc::clone(by).settle(delivery, how);
+            return by.settle(delivery, how);
         }
-        Outcome::pending(Arc::new(Later(Mutex::new(Some((Arc::clone(by), delivery, how))))), 0)
+        Outcome::pending(Arc::new(Later(Mutex::new(Some((by, delivery, how))))), 0)
     }
 }
 
@@ -168,13 +170,13 @@ impl Intercept for ByMessage {
         delivery
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         let newest = self.0.lock().get(delivery.message.id()).cloned().unwrap_or(delivery.clone());
         if newest.tag != delivery.tag {
-            drop(Arc::clone(by).settle(newest, how));
+            drop(by.settle(newest, how));
             return Outcome::ready(Err(Error::new(ErrorKind::StaleDelivery, "it has moved on")));
         }
-        Arc::clone(by).settle(delivery, how)
+        by.settle(delivery, how)
     }
 }
 
@@ -188,14 +190,14 @@ impl Intercept for Cumulative {
         delivery
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if how != Settlement::Ack {
-            return Arc::clone(by).settle(delivery, how);
+            return by.settle(delivery, how);
         }
         let mut received = self.0.lock();
         let end = received.iter().position(|one| one.tag == delivery.tag).map_or(0, |at| at + 1);
         for earlier in received.drain(..end) {
-            drop(Arc::clone(by).settle(earlier, Settlement::Ack));
+            drop(Arc::clone(&by).settle(earlier, Settlement::Ack));
         }
         done()
     }
@@ -206,12 +208,12 @@ impl Intercept for Cumulative {
 struct LosesUnburied(Arc<Shared>);
 
 impl Intercept for LosesUnburied {
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         if matches!(how, Settlement::DeadLetter(_)) && self.0.failing.swap(0, Ordering::AcqRel) > 0 {
-            drop(Arc::clone(by).settle(delivery, Settlement::Ack));
+            drop(by.settle(delivery, Settlement::Ack));
             return Outcome::ready(Err(Error::new(ErrorKind::Unreachable, "the dead letter cannot be reached")));
         }
-        Arc::clone(by).settle(delivery, how)
+        by.settle(delivery, how)
     }
 }
 
@@ -236,7 +238,7 @@ impl Intercept for Republishes {
         inner.subscribe(topic, options).await
     }
 
-    fn settle(&self, by: &Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
         let known = self.0.lock().clone();
         match (how, known) {
             (Settlement::Retry { after }, Some((broker, to))) => {
@@ -245,9 +247,9 @@ impl Intercept for Republishes {
                 if let Some(Ok(publisher)) = opening {
                     drop(publisher.send(copy, Room::none()));
                 }
-                Arc::clone(by).settle(delivery, Settlement::Ack)
+                by.settle(delivery, Settlement::Ack)
             }
-            (how, _) => Arc::clone(by).settle(delivery, how),
+            (how, _) => by.settle(delivery, how),
         }
     }
 }
