@@ -14,6 +14,8 @@ set -euo pipefail
 KAFKA=4.3.0 ARTEMIS=2.44.0 ELASTICMQ=1.7.1 LOCALSTACK=2026.3.0
 CURRENT=trixie OLDER=bookworm
 CACHE=${MESSAGING_BROKER_CACHE:-$HOME/.cache/messaging-brokers}
+# Where servers and mounts are, also for who is not root yet.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 containers= older=
 for argument in "$@"; do
@@ -32,7 +34,8 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 missing_packages() {
   command -v debootstrap >/dev/null || echo debootstrap
-  command -v java >/dev/null || echo openjdk-17-jre-headless
+  # Java 17 on Debian 12, 21 on Debian 13: the servers run on either.
+  command -v java >/dev/null || echo default-jre-headless
   command -v mvn >/dev/null || echo maven
   command -v unshare >/dev/null || echo util-linux
   # librdkafka is built from source and links the machine's OpenSSL.
@@ -43,8 +46,8 @@ missing_packages() {
   [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
   if [ -n "$containers" ]; then
-    [ -x /usr/sbin/dockerd ] || [ -x /usr/bin/dockerd ] || echo docker.io
-    [ -x /usr/sbin/iptables ] || echo iptables
+    command -v dockerd >/dev/null || echo docker.io
+    command -v iptables >/dev/null || echo iptables
     command -v ip >/dev/null || echo iproute2
   fi
 }
@@ -56,17 +59,21 @@ install_packages() {
   command -v apt-get >/dev/null || fail "this machine has no apt-get: install ${wanted[*]} by its own means, then run this again"
   say "Debian packages: ${wanted[*]}"
   as_root apt-get update -qq
-  # Debian's Docker package would start an engine and bridge at once; the tests start their own when they need one.
-  local policy=/usr/sbin/policy-rc.d made_policy=
-  if [ ! -e $policy ] && [ -n "$containers" ]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
-    as_root chmod +x $policy
-    made_policy=yes
-  fi
-  local status=0
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null || status=$?
-  [ -z "$made_policy" ] || as_root rm -f $policy
-  return $status
+  [ -z "$containers" ] || keep_services_down
+  packages "${wanted[@]}"
+  # Debian 13 has the client in a package of its own, which the engine only recommends.
+  [ -z "$containers" ] || command -v docker >/dev/null || packages docker-cli
+}
+
+packages() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+
+# Debian's Docker package would start an engine and bridge at once; the tests start their own when they need one.
+keep_services_down() {
+  local policy=/usr/sbin/policy-rc.d
+  [ ! -e $policy ] || return 0
+  trap "as_root rm -f $policy" EXIT
+  printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+  as_root chmod +x $policy
 }
 
 # -- current servers in a Debian root of their own ----------------------------------------------------------------------

@@ -55,7 +55,7 @@ pub(crate) async fn launch(kind: Kind) -> Result<Contained> {
     let note = run.folder().join("engine");
     std::fs::write(&note, env::var("DOCKER_HOST").unwrap_or_default()).map_err(Error::at(&note))?;
     let claim = Claim::new()?;
-    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    let (name, tag) = name_and_tag(&image);
     let request = GenericImage::new(name, tag)
         .with_exposed_port(port.tcp())
         // A port of ours: one that the engine chooses would be another after each restart.
@@ -83,6 +83,16 @@ fn image(kind: Kind) -> Result<(String, u16)> {
     };
     let variable = format!("MESSAGING_{}_IMAGE", kind.name().to_uppercase());
     Ok((env::var(variable).unwrap_or_else(|_| official.to_owned()), port))
+}
+
+/// Takes `registry:port/name:tag` apart. A colon before the last slash is the registry's port; without a tag it is `latest`,
+/// as for the engine. Of `name@sha256:digest` the digest is taken for the tag: put together again it is what it was.
+fn name_and_tag(image: &str) -> (&str, &str) {
+    let path = image.rfind('/').map_or(0, |slash| slash + 1);
+    match image[path..].rfind(':') {
+        Some(colon) => (&image[..path + colon], &image[path + colon + 1..]),
+        None => (image, "latest"),
+    }
 }
 
 /// A server in a container, removed when dropped.
@@ -135,7 +145,8 @@ impl Broker for Contained {
     }
 
     fn accounts(&self) -> Option<&Accounts> {
-        self.doors.accounts()
+        // An image has its first user, and none of those who may do less.
+        None
     }
 
     fn log_file(&self) -> Option<PathBuf> {
@@ -189,5 +200,20 @@ impl Drop for Contained {
         let removing = std::thread::spawn(move || run::runtime().block_on(container.rm()));
         // What could not be removed now is removed by label when the run ends.
         let _ = removing.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_and_tag;
+
+    /// The registry's port is no tag.
+    #[test]
+    fn an_image_is_split_at_its_tag_and_nowhere_else() {
+        assert_eq!(name_and_tag("redis"), ("redis", "latest"));
+        assert_eq!(name_and_tag("redis:8"), ("redis", "8"));
+        assert_eq!(name_and_tag("mirror.example:5000/redis"), ("mirror.example:5000/redis", "latest"));
+        assert_eq!(name_and_tag("mirror.example:5000/library/redis:8"), ("mirror.example:5000/library/redis", "8"));
+        assert_eq!(name_and_tag("mirror.example/redis@sha256:0123"), ("mirror.example/redis@sha256", "0123"));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_tests::{Door, Kind, Result, proxy::TlsFront, tls::certificates};
 
 use crate::{
-    Verdict,
+    harness::Verdict,
     site::{Site, expect, in_time},
 };
 
