@@ -28,6 +28,8 @@ done
 
 say() { printf 'install: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
+# failed WHAT LOG: with the log's last lines, because the cause is there and the next step depends on it.
+failed() { tail -n 5 "$2" >&2; fail "$1: see $2, and run this again"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # -- the machine's own packages ---------------------------------------------------------------------------------------
@@ -112,11 +114,8 @@ debian_root() {
   say "Debian $suite root with $packages (about 400 MB)"
   as_root rm -rf "$place.new" "$place"
   as_root debootstrap --variant=minbase --include="$packages" "$suite" "$place.new" "$mirror" "$script" >"$CACHE/debootstrap-$suite.log" 2>&1 \
-    || fail "debootstrap of $suite failed: see $CACHE/debootstrap-$suite.log"
+    || failed "debootstrap of $suite failed" "$CACHE/debootstrap-$suite.log"
   as_root rm -rf "$place.new/var/cache/apt/archives" "$place.new/var/lib/apt/lists"
-  # The resolver and certificates of this machine, so that what is installed inside goes the way it goes outside.
-  as_root cp -L /etc/resolv.conf "$place.new/etc/resolv.conf"
-  as_root cp -L /etc/ssl/certs/ca-certificates.crt "$place.new/etc/ssl/certs/ca-certificates.crt"
   name_localhost "$place.new"
   as_root touch "$place.new/.complete"
   as_root mv "$place.new" "$place"
@@ -128,6 +127,9 @@ localstack() {
   local root=$CACHE/debian-$CURRENT
   [ ! -e "$root/opt/localstack/.complete-$LOCALSTACK" ] || return 0
   say "LocalStack $LOCALSTACK (about 230 MB)"
+  # The resolver and certificates of this machine, so that what is installed inside goes the way it goes outside.
+  as_root cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+  as_root cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
   [ ! -e /etc/pip.conf ] || as_root cp -L /etc/pip.conf "$root/etc/pip.conf"
   as_root rm -rf "$root/opt/localstack"
   # The mounts live in a namespace of their own and are gone with it. moto-ext, cbor2 and cryptography are pinned because
@@ -140,12 +142,12 @@ localstack() {
     chroot "$1" /opt/localstack/bin/pip install --quiet --no-cache-dir --disable-pip-version-check \
       "localstack-core[base-runtime]==$2" moto-ext==5.1.54 "cbor2<6" "cryptography<46" pyopenssl==25.1.0 service-identity==24.2.0
     touch "$1/opt/localstack/.complete-$2"' sh "$root" "$LOCALSTACK" >"$CACHE/localstack.log" 2>&1 \
-    || fail "LocalStack could not be installed: see $CACHE/localstack.log"
+    || failed "LocalStack could not be installed" "$CACHE/localstack.log"
 }
 
 # -- Kafka, ActiveMQ Artemis and ElasticMQ, by Maven --------------------------------------------------------------------
 
-maven() { mvn -q -B "$@" >>"$CACHE/maven.log" 2>&1 || fail "maven failed: see $CACHE/maven.log"; }
+maven() { mvn -q -B "$@" >>"$CACHE/maven.log" 2>&1 || failed "maven failed" "$CACHE/maven.log"; }
 
 # jars PLACE ARTIFACT…: copies the artifacts with all they depend on to PLACE/libs.
 jars() {

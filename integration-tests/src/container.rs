@@ -16,6 +16,7 @@ use testcontainers::{
 use crate::{
     Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Way,
     doors::{Doors, local},
+    native::install::find,
     raw::round_trip,
     run::{self, Claim, MARK, Run},
 };
@@ -26,18 +27,25 @@ const PING: Duration = Duration::from_secs(2);
 /// With the time to fetch an image over a slow line.
 const START: Duration = Duration::from_secs(180);
 const READY: Duration = Duration::from_secs(90);
+const LAST_LINES: usize = 25;
 const PATIENCE_SECONDS: i32 = 20;
 
 /// Whether a container engine answers, and where it is looked for.
 ///
 /// # Errors
-/// [`Missing`](crate::ErrorKind::Missing) if none does.
+/// [`Missing`](crate::ErrorKind::Missing) if none does, or nobody could remove its containers after this process is killed.
 pub(crate) async fn engine() -> Result<Docker> {
     let absent = |error: String| {
         Error::missing(format!(
             "no container engine answers ({error}): start one, or set DOCKER_HOST to where it listens"
         ))
     };
+    if find("docker").is_none() {
+        return Err(Error::missing(
+            "the command docker, which removes the containers of a run that was killed, is missing: run \
+             integration-tests/install.sh --containers",
+        ));
+    }
     let docker = Docker::connect_with_defaults().map_err(|error| absent(error.to_string()))?;
     match tokio::time::timeout(PING, docker.ping()).await {
         Ok(Ok(_)) => Ok(docker),
@@ -79,7 +87,7 @@ fn image(kind: Kind) -> Result<(String, u16)> {
         Kind::RabbitMq => ("rabbitmq:4-management", 5672),
         Kind::Redis => ("redis:8", 6379),
         Kind::Valkey => ("valkey/valkey:8", 6379),
-        _ => return Err(Error::missing(format!("{kind} is not started in containers"))),
+        _ => return Err(Error::missing(format!("{kind} is started natively only: run integration-tests/install.sh"))),
     };
     let variable = format!("MESSAGING_{}_IMAGE", kind.name().to_uppercase());
     Ok((env::var(variable).unwrap_or_else(|_| official.to_owned()), port))
@@ -113,7 +121,21 @@ impl Contained {
 
     async fn ready(&self) -> Result<()> {
         let kind = self.kind;
-        run::until(format!("{kind} answering"), READY, || async { round_trip(kind, &self.url()).await }).await
+        let answered = run::until(format!("{kind} answering"), READY, || async { round_trip(kind, &self.url()).await });
+        match answered.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Error::new(error.kind(), format!("{error}; its container {}", self.last_words().await))),
+        }
+    }
+
+    /// The end of what the server printed.
+    async fn last_words(&self) -> String {
+        let Ok(container) = self.container() else { return "is gone".to_owned() };
+        let (output, errors) = (container.stdout_to_vec().await, container.stderr_to_vec().await);
+        let said = [output.unwrap_or_default(), errors.unwrap_or_default()].concat();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = said.lines().rev().take(LAST_LINES).collect();
+        format!("says at its end:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
 
     fn cannot(&self, what: &'static str) -> impl Fn(TestcontainersError) -> Error {

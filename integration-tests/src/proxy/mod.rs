@@ -123,7 +123,7 @@ impl Proxy {
 
     /// How many connections were accepted so far.
     pub fn accepted(&self) -> u64 {
-        self.counts.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Acquire)
     }
 
     /// How many connections are open now.
@@ -227,8 +227,9 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sende
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        counts.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = Connection::open(state.subscribe(), Arc::clone(&counts));
+        // Counted once it can be cut: whoever has seen the count may rely on that.
+        counts.accepted.fetch_add(1, Ordering::Release);
         run::spawn(connection.carry(client, upstream));
     }
 }
