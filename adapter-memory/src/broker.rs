@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::DRIVER;
 use crate::backlog::Backlog;
-use crate::capabilities::{self, Kind};
+use crate::capabilities;
 use crate::config::DestinationOptions;
 use crate::consumer::{Attachment, MemoryDeliveries};
 use crate::publisher::{Assumed, MemoryPublisher, Sends, Target};
@@ -221,12 +221,7 @@ impl MemoryBroker {
         ephemeral_of: Option<Arc<Topic>>,
         options: &ConsumeOptions,
     ) -> Consumer {
-        let kind = match (&ephemeral_of, backlog.feed()) {
-            (Some(_), _) => Kind::Ephemeral,
-            (None, Some(_)) => Kind::Topic,
-            (None, None) => Kind::Queue,
-        };
-        let capabilities = Arc::new(capabilities::of(&backlog.options, kind));
+        let capabilities = Arc::new(capabilities::of(&backlog.options, backlog.feed().is_some()));
         let deliveries =
             MemoryDeliveries::attach(self.server(), backlog, ephemeral_of, options, Arc::clone(&capabilities));
         let mut consumers = self.0.consumers.lock();
@@ -302,13 +297,8 @@ impl Broker for MemoryBroker {
         DRIVER.name
     }
 
-    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities {
-        let kind = match (destination, usage) {
-            (_, Usage::Subscribe(options)) if options.durability == Durability::Ephemeral => Kind::Ephemeral,
-            (Destination::Topic(_), _) => Kind::Topic,
-            _ => Kind::Queue,
-        };
-        capabilities::of(self.options(destination), kind)
+    fn capabilities(&self, destination: &Destination, _usage: Usage<'_>) -> Capabilities {
+        capabilities::of(self.options(destination), matches!(destination, Destination::Topic(_)))
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {

@@ -12,28 +12,12 @@ use crate::config::DestinationOptions;
 /// Delays, times to live and leases of up to a hundred years: a bound for the sake of having one.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Queue,
-    /// A topic, and its durable subscriptions.
-    Topic,
-    Ephemeral,
-}
-
-/// What holds of a queue, a topic or an ephemeral subscription.
-pub(crate) fn of(options: &DestinationOptions, kind: Kind) -> Capabilities {
+/// What holds of a queue, or of a topic and its subscriptions.
+pub(crate) fn of(options: &DestinationOptions, is_topic: bool) -> Capabilities {
     let mut capabilities = Capabilities::none().with_native(Feature::ALL);
-    if kind == Kind::Queue {
+    if !is_topic {
         let why = "a queue has no log; a durable subscription of a topic has one";
         capabilities = capabilities.without(Feature::Positions, why);
-    }
-    if kind == Kind::Ephemeral {
-        for feature in [Feature::DeadLetter, Feature::Redrive] {
-            let why =
-                "an ephemeral subscription has no name under which its dead letter could be found: give it a name";
-            capabilities = capabilities.without(feature, why);
-        }
     }
     capabilities.attempts = Attempts::Exact;
     capabilities.settlement = SettlementTiming::Confirmed;
@@ -44,7 +28,7 @@ pub(crate) fn of(options: &DestinationOptions, kind: Kind) -> Capabilities {
     capabilities.browsing = Browsing::Clean;
     // A subscription's messages are fetched from the topic's log as they are asked for: a retried one goes behind those that
     // were fetched, and before the others.
-    capabilities.retry_place = if kind == Kind::Queue { RetryPlace::Tail } else { RetryPlace::Unspecified };
+    capabilities.retry_place = if is_topic { RetryPlace::Unspecified } else { RetryPlace::Tail };
     capabilities.dedup = options.dedup.map_or(PublishDedup::None, PublishDedup::Window);
     capabilities.limits = Limits {
         message_bytes: options.message_bytes,
