@@ -28,7 +28,7 @@ impl Admin for InterceptedAdmin {
     }
 
     async fn lag(&self, source: &Source) -> Result<u64> {
-        self.0.admin().lag(source).await
+        self.1.lag(self.0.admin(), source).await
     }
 
     async fn positions(&self, source: &Source) -> Result<Vec<SourcePosition>> {

@@ -117,6 +117,9 @@ pub trait Intercept: Send + Sync + fmt::Debug + 'static {
     async fn depth(&self, admin: &dyn Admin, source: &Source) -> Result<Depth> {
         admin.depth(source).await
     }
+    async fn lag(&self, admin: &dyn Admin, source: &Source) -> Result<u64> {
+        admin.lag(source).await
+    }
     async fn positions(&self, admin: &dyn Admin, source: &Source) -> Result<Vec<SourcePosition>> {
         admin.positions(source).await
     }
