@@ -14,6 +14,8 @@ set -euo pipefail
 KAFKA=4.3.0 ARTEMIS=2.44.0 ELASTICMQ=1.7.1 LOCALSTACK=2026.3.0
 CURRENT=trixie OLDER=bookworm
 CACHE=${MESSAGING_BROKER_CACHE:-$HOME/.cache/messaging-brokers}
+# Where servers and mounts are, also for who is not root yet.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 containers= older=
 for argument in "$@"; do
@@ -26,13 +28,16 @@ done
 
 say() { printf 'install: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
+# failed WHAT LOG: with the log's last lines, because the cause is there and the next step depends on it.
+failed() { tail -n 5 "$2" >&2; fail "$1: see $2, and run this again"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # -- the machine's own packages ---------------------------------------------------------------------------------------
 
 missing_packages() {
   command -v debootstrap >/dev/null || echo debootstrap
-  command -v java >/dev/null || echo openjdk-17-jre-headless
+  # Java 17 on Debian 12, 21 on Debian 13: the servers run on either.
+  command -v java >/dev/null || echo default-jre-headless
   command -v mvn >/dev/null || echo maven
   command -v unshare >/dev/null || echo util-linux
   # librdkafka is built from source and links the machine's OpenSSL.
@@ -43,8 +48,8 @@ missing_packages() {
   [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
   if [ -n "$containers" ]; then
-    [ -x /usr/sbin/dockerd ] || [ -x /usr/bin/dockerd ] || echo docker.io
-    [ -x /usr/sbin/iptables ] || echo iptables
+    command -v dockerd >/dev/null || echo docker.io
+    command -v iptables >/dev/null || echo iptables
     command -v ip >/dev/null || echo iproute2
   fi
 }
@@ -56,17 +61,21 @@ install_packages() {
   command -v apt-get >/dev/null || fail "this machine has no apt-get: install ${wanted[*]} by its own means, then run this again"
   say "Debian packages: ${wanted[*]}"
   as_root apt-get update -qq
-  # Debian's Docker package would start an engine and bridge at once; the tests start their own when they need one.
-  local policy=/usr/sbin/policy-rc.d made_policy=
-  if [ ! -e $policy ] && [ -n "$containers" ]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
-    as_root chmod +x $policy
-    made_policy=yes
-  fi
-  local status=0
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null || status=$?
-  [ -z "$made_policy" ] || as_root rm -f $policy
-  return $status
+  [ -z "$containers" ] || keep_services_down
+  packages "${wanted[@]}"
+  # Debian 13 has the client in a package of its own, which the engine only recommends.
+  [ -z "$containers" ] || command -v docker >/dev/null || packages docker-cli
+}
+
+packages() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+
+# Debian's Docker package would start an engine and bridge at once; the tests start their own when they need one.
+keep_services_down() {
+  local policy=/usr/sbin/policy-rc.d
+  [ ! -e $policy ] || return 0
+  trap "as_root rm -f $policy" EXIT
+  printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+  as_root chmod +x $policy
 }
 
 # -- current servers in a Debian root of their own ----------------------------------------------------------------------
@@ -105,11 +114,8 @@ debian_root() {
   say "Debian $suite root with $packages (about 400 MB)"
   as_root rm -rf "$place.new" "$place"
   as_root debootstrap --variant=minbase --include="$packages" "$suite" "$place.new" "$mirror" "$script" >"$CACHE/debootstrap-$suite.log" 2>&1 \
-    || fail "debootstrap of $suite failed: see $CACHE/debootstrap-$suite.log"
+    || failed "debootstrap of $suite failed" "$CACHE/debootstrap-$suite.log"
   as_root rm -rf "$place.new/var/cache/apt/archives" "$place.new/var/lib/apt/lists"
-  # The resolver and certificates of this machine, so that what is installed inside goes the way it goes outside.
-  as_root cp -L /etc/resolv.conf "$place.new/etc/resolv.conf"
-  as_root cp -L /etc/ssl/certs/ca-certificates.crt "$place.new/etc/ssl/certs/ca-certificates.crt"
   name_localhost "$place.new"
   as_root touch "$place.new/.complete"
   as_root mv "$place.new" "$place"
@@ -121,6 +127,9 @@ localstack() {
   local root=$CACHE/debian-$CURRENT
   [ ! -e "$root/opt/localstack/.complete-$LOCALSTACK" ] || return 0
   say "LocalStack $LOCALSTACK (about 230 MB)"
+  # The resolver and certificates of this machine, so that what is installed inside goes the way it goes outside.
+  as_root cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+  as_root cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
   [ ! -e /etc/pip.conf ] || as_root cp -L /etc/pip.conf "$root/etc/pip.conf"
   as_root rm -rf "$root/opt/localstack"
   # The mounts live in a namespace of their own and are gone with it. moto-ext, cbor2 and cryptography are pinned because
@@ -133,12 +142,12 @@ localstack() {
     chroot "$1" /opt/localstack/bin/pip install --quiet --no-cache-dir --disable-pip-version-check \
       "localstack-core[base-runtime]==$2" moto-ext==5.1.54 "cbor2<6" "cryptography<46" pyopenssl==25.1.0 service-identity==24.2.0
     touch "$1/opt/localstack/.complete-$2"' sh "$root" "$LOCALSTACK" >"$CACHE/localstack.log" 2>&1 \
-    || fail "LocalStack could not be installed: see $CACHE/localstack.log"
+    || failed "LocalStack could not be installed" "$CACHE/localstack.log"
 }
 
 # -- Kafka, ActiveMQ Artemis and ElasticMQ, by Maven --------------------------------------------------------------------
 
-maven() { mvn -q -B "$@" >>"$CACHE/maven.log" 2>&1 || fail "maven failed: see $CACHE/maven.log"; }
+maven() { mvn -q -B "$@" >>"$CACHE/maven.log" 2>&1 || failed "maven failed" "$CACHE/maven.log"; }
 
 # jars PLACE ARTIFACT…: copies the artifacts with all they depend on to PLACE/libs.
 jars() {

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use messaging::{App, Attempt, Bytes, QueueName, Redrive, Result, Source, listener, listeners};
+use messaging::{App, Attempt, Bytes, Redrive, Result, listener, listeners};
 
 static FIXED: AtomicBool = AtomicBool::new(false);
 
@@ -24,8 +24,7 @@ async fn main() -> Result<()> {
         tokio::task::yield_now().await;
     }
 
-    let broker = running.broker("main")?;
-    let source = Source::Queue(QueueName::parse("invoices")?);
+    let (broker, source) = (running.broker_of("invoices")?, running.source_of("invoices")?);
     for letter in broker.admin().dead_letters(&source, 10).await? {
         println!("{} after {} attempts: {:?}", letter.reason.code, letter.attempts, letter.reason.errors);
     }

@@ -3,7 +3,7 @@
 //! Six scenes: orders through a queue, the same orders to groups, the weather to subscriptions of which one is away for a
 //! while, share prices by subject, poison messages, and bad lines in the input. Every message is accounted for in the end. No
 //! line of it names a broker: `--config` says which one.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![allow(clippy::print_stderr, reason = "a program for people")]
 
 mod cli;
 mod input;
@@ -19,6 +19,7 @@ use messaging::{Config, Result};
 use tokio::sync::watch;
 
 use crate::cli::Cli;
+use crate::picture::say;
 use crate::report::{LedgerReport, Report};
 use crate::stage::Stage;
 
@@ -42,21 +43,21 @@ async fn play(cli: &Cli) -> std::result::Result<ExitCode, Box<dyn std::error::Er
     let config = Config::load(cli.config())?;
     let mut stage = Stage::new(config, listen_for_interrupt()?);
     let mut report = Report { broker: driver_of(&stage).await?, ..Report::default() };
-    println!("The shop runs on the {} broker, as {} says.", report.broker, cli.config().display());
+    say(format_args!("The shop runs on the {} broker, as {} says.", report.broker, cli.config().display()));
 
     let faults = scenes::play(&mut stage, &mut report, orders).await;
     report.interrupted = stage.is_interrupted();
     report.ledger = LedgerReport { tally: stage.tally(), balanced: stage.is_balanced() };
-    let faults = match faults {
-        Ok(faults) => faults,
-        Err(error) => vec![error.to_string()],
+    let (faults, finished) = match faults {
+        Ok(faults) => (faults, true),
+        Err(error) => (vec![error.to_string()], false),
     };
     if !report.interrupted {
         report.ledger.balanced &= faults.is_empty();
     }
-    close_the_books(&report, &faults);
+    close_the_books(&report, &faults, finished);
     if cli.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(format_args!("{}", serde_json::to_string(&report)?));
     }
     Ok(match (report.ledger.balanced, report.interrupted) {
         (false, _) => ExitCode::FAILURE,
@@ -68,7 +69,7 @@ async fn play(cli: &Cli) -> std::result::Result<ExitCode, Box<dyn std::error::Er
 /// Which kind of broker it turned out to be; of the program's own knowledge there is none.
 async fn driver_of(stage: &Stage) -> Result<String> {
     let running = stage.app().start().await?;
-    let driver = stage.broker(&running, "orders")?.driver().to_owned();
+    let driver = running.broker_of("orders")?.driver().to_owned();
     running.shutdown().await?;
     Ok(driver)
 }
@@ -79,25 +80,34 @@ fn listen_for_interrupt() -> std::io::Result<watch::Receiver<bool>> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::spawn(async move {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+        // The first drains, the second ends at once, whichever of the two signals they are.
+        for is_first in [true, false] {
+            #[cfg(unix)]
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            #[cfg(not(unix))]
+            let _ = tokio::signal::ctrl_c().await;
+            if is_first {
+                eprintln!("\nstopping: what has started is finished first (once more to stop at once)");
+                interrupt.send_replace(true);
+            }
         }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-        eprintln!("\nstopping: what has started is finished first (once more to stop at once)");
-        interrupt.send_replace(true);
-        let _ = tokio::signal::ctrl_c().await;
         std::process::exit(i32::from(INTERRUPTED));
     });
     Ok(interrupted)
 }
 
-fn close_the_books(report: &Report, faults: &[String]) {
+fn close_the_books(report: &Report, faults: &[String], finished: bool) {
     let LedgerReport { tally, balanced } = &report.ledger;
-    println!("\nThe ledger{}", if report.interrupted { " so far (interrupted)" } else { "" });
-    println!("   received {:>8}", tally.received);
+    let so_far = match (finished, report.interrupted) {
+        (false, _) => " so far (a scene failed; what it received is not in it)",
+        (true, true) => " so far (interrupted)",
+        (true, false) => "",
+    };
+    say(format_args!("\nThe ledger{so_far}"));
+    say(format_args!("   {:<16} {:>8}", "received", tally.received));
     let ends = [
         ("acked", tally.acked),
         ("retried", tally.retried),
@@ -109,16 +119,17 @@ fn close_the_books(report: &Report, faults: &[String]) {
         ("in flight", tally.in_flight),
     ];
     for (index, (name, count)) in ends.into_iter().enumerate() {
-        println!("   {} {name:<14} {count:>8}", if index == 0 { '=' } else { '+' });
+        say(format_args!("   {} {name:<14} {count:>8}", if index == 0 { '=' } else { '+' }));
     }
     for fault in faults {
-        println!("   ! {fault}");
+        picture::note(fault);
     }
-    match (balanced, report.interrupted) {
-        (true, false) => println!("   It balances: every confirmed message is accounted for."),
-        (true, true) => {
-            println!("   It balances: every delivery is accounted for. The rest still waits at the broker.")
+    picture::line(match (finished, balanced, report.interrupted) {
+        (false, ..) => "The run did not get to its end.",
+        (true, false, _) => "It does not balance.",
+        (true, true, false) => "It balances: every confirmed message is accounted for.",
+        (true, true, true) => {
+            "It balances: every delivery is accounted for. What was not delivered was left with the broker."
         }
-        (false, _) => println!("   It does not balance."),
-    }
+    });
 }

@@ -1,7 +1,7 @@
 //! What the user sees. Pictures go to standard output, progress to standard error and only on a terminal.
-#![allow(clippy::print_stdout, reason = "printing is what this file is for")]
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,16 +9,34 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// The widest bar of a chart.
 const BAR: usize = 32;
 
+/// What shells report of a program whose reader went away, as with `| head`.
+const READER_GONE: i32 = 141;
+
+/// Prints a line without the blanks at its end. Where nobody reads any longer, there is nothing left to do.
+pub(crate) fn say(text: fmt::Arguments<'_>) {
+    let text = text.to_string();
+    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(READER_GONE),
+        Err(error) => {
+            // Standard error may be gone too.
+            let _ = writeln!(io::stderr(), "error: cannot write to standard output: {error}");
+            std::process::exit(1);
+        }
+    }
+}
+
 pub(crate) fn title(number: usize, name: &str, what: &str) {
-    println!("\n{number}. {name}\n   {what}\n");
+    say(format_args!("\n{number}. {name}\n   {what}"));
+    say(format_args!(""));
 }
 
 pub(crate) fn line(text: &str) {
-    println!("   {text}");
+    say(format_args!("   {text}"));
 }
 
 pub(crate) fn note(text: &str) {
-    println!("   ! {text}");
+    say(format_args!("   ! {text}"));
 }
 
 /// A bar for each row, as long as its share of the largest.
@@ -28,7 +46,7 @@ pub(crate) fn bars<'a>(rows: impl IntoIterator<Item = (&'a str, u64, String)>) {
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     for (name, value, note) in rows {
         let length = usize::try_from(value * BAR as u64 / largest).unwrap_or(BAR);
-        println!("   {name:width$}  {:<BAR$}  {value:>6}  {note}", "█".repeat(length));
+        say(format_args!("   {name:width$}  {:<BAR$}  {value:>6}  {note}", "█".repeat(length)));
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging::{
-    App, Broker, Config, Error, ErrorKind, Ledger, Message, Part, Publisher, PublisherExt, Result, RunningApp, Source,
-    SubscriptionName, Tally, TopicName, UsedAs,
+    App, Config, Error, ErrorKind, Ledger, Message, Part, PublishOptions, Publisher, PublisherExt, Result, RunningApp,
+    Source, Tally, Usage, UsedAs,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::input::Line;
 use crate::picture::{self, Progress};
 
 /// At most so many messages in one call.
@@ -46,51 +47,46 @@ impl Stage {
         *self.interrupt.borrow()
     }
 
-    /// The broker of a binding: its name in the configuration is no business of the scenes.
-    pub(crate) fn broker(&self, running: &RunningApp, binding: &str) -> Result<Arc<dyn Broker>> {
-        running.broker(self.config.binding(binding, UsedAs::Publish)?.broker.as_str())
-    }
-
-    /// The queue of a binding, as a source.
-    pub(crate) fn queue(&self, binding: &str) -> Result<Source> {
-        match self.config.binding(binding, UsedAs::Queue)?.destination {
-            messaging::Destination::Queue(queue) => Ok(Source::Queue(queue)),
-            other => {
-                Err(Error::new(ErrorKind::Config, format!("binding {binding:?} must be a queue here, it is {other}")))
-            }
-        }
-    }
-
-    /// The topic of a binding.
-    pub(crate) fn topic(&self, binding: &str) -> Result<TopicName> {
-        match self.config.binding(binding, UsedAs::Topic)?.destination {
-            messaging::Destination::Topic(topic) => Ok(topic),
-            other => {
-                Err(Error::new(ErrorKind::Config, format!("binding {binding:?} must be a topic here, it is {other}")))
-            }
-        }
-    }
-
-    /// A durable subscription of a binding's topic.
-    pub(crate) fn subscription(&self, binding: &str, name: &str) -> Result<Source> {
-        Ok(Source::Subscription(self.topic(binding)?, SubscriptionName::parse(name)?))
-    }
-
     /// Removes what an earlier run may have left: an interrupted run leaves its messages on a broker that keeps them.
     pub(crate) async fn clear(&self, queues: &[&str], subscriptions: &[(&str, &str)]) -> Result<()> {
         let running = self.app().start().await?;
         for binding in queues {
-            let source = self.queue(binding)?;
-            let broker = self.broker(&running, binding)?;
+            let (broker, source) = (running.broker_of(binding)?, running.source_of(binding)?);
             for part in [Part::Live, Part::Dead] {
                 ignore_missing(broker.admin().purge(&source, part).await.map(drop))?;
             }
         }
         for (binding, name) in subscriptions {
-            let (topic, name) = (self.topic(binding)?, SubscriptionName::parse(name)?);
-            ignore_missing(self.broker(&running, binding)?.admin().unsubscribe(&topic, &name).await)?;
+            if let Source::Subscription(topic, name) = running.subscription_of(binding, name)? {
+                ignore_missing(running.broker_of(binding)?.admin().unsubscribe(&topic, &name).await)?;
+            }
         }
         running.shutdown().await.map(drop)
+    }
+
+    /// The lines that the broker takes; the others are told, since it would refuse them.
+    pub(crate) async fn that_fit(
+        &self,
+        binding: &str,
+        lines: Vec<Line>,
+        message: impl Fn(&Line) -> Result<Message>,
+    ) -> Result<Vec<Line>> {
+        let running = self.app().start().await?;
+        let options = PublishOptions::default();
+        let destination = self.config.binding(binding, UsedAs::Publish)?.destination;
+        let capabilities = running.broker_of(binding)?.capabilities(&destination, Usage::Publish(&options));
+        running.shutdown().await?;
+        let limit = capabilities.limits.message_bytes;
+        let mut fitting = Vec::with_capacity(lines.len());
+        for line in lines {
+            let size = message(&line)?.size();
+            if size <= limit {
+                fitting.push(line);
+            } else {
+                picture::note(&format!("line {} is left out: {size} bytes, and the broker takes {limit}", line.number));
+            }
+        }
+        Ok(fitting)
     }
 
     /// Publishes in order, in batches, until done or interrupted. Returns how many the broker has confirmed.

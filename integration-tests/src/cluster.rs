@@ -1,12 +1,17 @@
 //! Three nodes as one broker: RabbitMQ, Kafka, and Redis (or Valkey) with a replica for each.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    Broker, Door, Error, Kind, Result,
+    Broker, Door, Error, Kind, Result, Way,
     doors::Doors,
     management,
     native::{self, Epmd, Kafka, KafkaPeer, NativeBroker, RabbitMq, Redis},
+    report::{self, Start},
     run::{self, Claim},
 };
 
@@ -18,6 +23,10 @@ const FORMED: Duration = Duration::from_secs(90);
 /// RabbitMQ and Kafka have three nodes, each with a copy of everything that is asked to have copies: a quorum queue, a
 /// topic (factor 3, two in sync to be written to). Redis and Valkey have three nodes with a third of the keys each,
 /// and three more that replicate them.
+///
+/// Each node has its proxy. RabbitMQ's clients stay where they connect, Kafka's are sent to the other nodes' proxies if they came
+/// by one, and those of Redis and Valkey to the proxies in any case, because a node announces one address to everybody: to
+/// its replica too, so a proxy that is cut off cuts replication. How the nodes find each other dead goes by no proxy.
 #[derive(Debug)]
 pub struct Cluster {
     kind: Kind,
@@ -33,12 +42,15 @@ impl Cluster {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a kind that forms no cluster here.
     pub async fn start(kind: Kind) -> Result<Self> {
         native::install::check(kind)?;
-        match kind {
+        let began = Instant::now();
+        let cluster = match kind {
             Kind::RabbitMq => rabbitmq().await,
             Kind::Kafka => kafka().await,
             Kind::Redis | Kind::Valkey => redis(kind).await,
-            _ => Err(Error::unsupported(format!("{kind} forms no cluster here"))),
-        }
+            _ => Err(Error::unsupported(format!("{kind} forms no cluster here: use rabbitmq, kafka, redis or valkey"))),
+        }?;
+        report::record(Start { kind, way: Way::Native, nodes: cluster.len(), took: began.elapsed() });
+        Ok(cluster)
     }
 
     /// How many nodes there are.
@@ -66,7 +78,12 @@ impl Cluster {
 
     /// A URL that names every node, separated by commas.
     pub fn url(&self) -> String {
-        together(&self.nodes, &self.nodes[0].url())
+        together(&self.nodes, Door::Plain, &self.nodes[0].url())
+    }
+
+    /// The same by way of every node's [`Broker::proxy`].
+    pub fn proxied_url(&self) -> String {
+        together(&self.nodes, Door::Proxied, &self.nodes[0].proxied_url())
     }
 
     /// Which node leads a queue or topic, or holds a key for writing.
@@ -102,7 +119,7 @@ impl Cluster {
             #[cfg(feature = "redis")]
             Kind::Redis | Kind::Valkey => {
                 let master = crate::raw::redis::master_port(&node.url(), of).await?;
-                self.nodes.iter().position(|node| node.address(Door::Plain).ok().map(|at| at.port()) == master)
+                self.nodes.iter().position(|node| Some(node.proxy().address().port()) == master)
             }
             #[allow(unreachable_patterns, reason = "reached when a client is left out of the build")]
             _ => None,
@@ -111,9 +128,9 @@ impl Cluster {
     }
 }
 
-/// The nodes' addresses in the form of one node's URL.
-fn together(nodes: &[NativeBroker], one: &str) -> String {
-    let address = |node: &NativeBroker| node.address(Door::Plain).map(|at| at.to_string()).unwrap_or_default();
+/// The nodes' addresses in the form of the first node's URL.
+fn together(nodes: &[NativeBroker], door: Door, one: &str) -> String {
+    let address = |node: &NativeBroker| node.address(door).map(|at| at.to_string()).unwrap_or_default();
     let all: Vec<_> = nodes.iter().map(address).collect();
     one.replacen(&all[0], &all.join(","), 1)
 }
@@ -159,7 +176,7 @@ async fn redis(kind: Kind) -> Result<Cluster> {
     for _ in 0..2 * NODES {
         nodes.push(NativeBroker::prepare(kind, Box::new(Redis::member(kind)?), Doors::native(kind).await?)?);
     }
-    let url = together(&nodes, &nodes[0].url());
+    let url = together(&nodes, Door::Plain, &nodes[0].url());
     let nodes: Vec<_> = nodes.into_iter().map(|node| node.ready_by(url.clone())).collect();
     for node in &nodes {
         node.spawn()?;

@@ -16,6 +16,7 @@ use testcontainers::{
 use crate::{
     Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Way,
     doors::{Doors, local},
+    native::install::find,
     raw::round_trip,
     run::{self, Claim, MARK, Run},
 };
@@ -26,18 +27,25 @@ const PING: Duration = Duration::from_secs(2);
 /// With the time to fetch an image over a slow line.
 const START: Duration = Duration::from_secs(180);
 const READY: Duration = Duration::from_secs(90);
+const LAST_LINES: usize = 25;
 const PATIENCE_SECONDS: i32 = 20;
 
 /// Whether a container engine answers, and where it is looked for.
 ///
 /// # Errors
-/// [`Missing`](crate::ErrorKind::Missing) if none does.
+/// [`Missing`](crate::ErrorKind::Missing) if none does, or nobody could remove its containers after this process is killed.
 pub(crate) async fn engine() -> Result<Docker> {
     let absent = |error: String| {
         Error::missing(format!(
             "no container engine answers ({error}): start one, or set DOCKER_HOST to where it listens"
         ))
     };
+    if find("docker").is_none() {
+        return Err(Error::missing(
+            "the command docker, which removes the containers of a run that was killed, is missing: run \
+             integration-tests/install.sh --containers",
+        ));
+    }
     let docker = Docker::connect_with_defaults().map_err(|error| absent(error.to_string()))?;
     match tokio::time::timeout(PING, docker.ping()).await {
         Ok(Ok(_)) => Ok(docker),
@@ -55,7 +63,7 @@ pub(crate) async fn launch(kind: Kind) -> Result<Contained> {
     let note = run.folder().join("engine");
     std::fs::write(&note, env::var("DOCKER_HOST").unwrap_or_default()).map_err(Error::at(&note))?;
     let claim = Claim::new()?;
-    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    let (name, tag) = name_and_tag(&image);
     let request = GenericImage::new(name, tag)
         .with_exposed_port(port.tcp())
         // A port of ours: one that the engine chooses would be another after each restart.
@@ -79,10 +87,20 @@ fn image(kind: Kind) -> Result<(String, u16)> {
         Kind::RabbitMq => ("rabbitmq:4-management", 5672),
         Kind::Redis => ("redis:8", 6379),
         Kind::Valkey => ("valkey/valkey:8", 6379),
-        _ => return Err(Error::missing(format!("{kind} is not started in containers"))),
+        _ => return Err(Error::missing(format!("{kind} is started natively only: run integration-tests/install.sh"))),
     };
     let variable = format!("MESSAGING_{}_IMAGE", kind.name().to_uppercase());
     Ok((env::var(variable).unwrap_or_else(|_| official.to_owned()), port))
+}
+
+/// Takes `registry:port/name:tag` apart. A colon before the last slash is the registry's port; without a tag it is `latest`,
+/// as for the engine. Of `name@sha256:digest` the digest is taken for the tag: put together again it is what it was.
+fn name_and_tag(image: &str) -> (&str, &str) {
+    let path = image.rfind('/').map_or(0, |slash| slash + 1);
+    match image[path..].rfind(':') {
+        Some(colon) => (&image[..path + colon], &image[path + colon + 1..]),
+        None => (image, "latest"),
+    }
 }
 
 /// A server in a container, removed when dropped.
@@ -103,7 +121,21 @@ impl Contained {
 
     async fn ready(&self) -> Result<()> {
         let kind = self.kind;
-        run::until(format!("{kind} answering"), READY, || async { round_trip(kind, &self.url()).await }).await
+        let answered = run::until(format!("{kind} answering"), READY, || async { round_trip(kind, &self.url()).await });
+        match answered.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Error::new(error.kind(), format!("{error}; its container {}", self.last_words().await))),
+        }
+    }
+
+    /// The end of what the server printed.
+    async fn last_words(&self) -> String {
+        let Ok(container) = self.container() else { return "is gone".to_owned() };
+        let (output, errors) = (container.stdout_to_vec().await, container.stderr_to_vec().await);
+        let said = [output.unwrap_or_default(), errors.unwrap_or_default()].concat();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = said.lines().rev().take(LAST_LINES).collect();
+        format!("says at its end:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
 
     fn cannot(&self, what: &'static str) -> impl Fn(TestcontainersError) -> Error {
@@ -135,7 +167,8 @@ impl Broker for Contained {
     }
 
     fn accounts(&self) -> Option<&Accounts> {
-        self.doors.accounts()
+        // An image has its first user, and none of those who may do less.
+        None
     }
 
     fn log_file(&self) -> Option<PathBuf> {
@@ -189,5 +222,20 @@ impl Drop for Contained {
         let removing = std::thread::spawn(move || run::runtime().block_on(container.rm()));
         // What could not be removed now is removed by label when the run ends.
         let _ = removing.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_and_tag;
+
+    /// The registry's port is no tag.
+    #[test]
+    fn an_image_is_split_at_its_tag_and_nowhere_else() {
+        assert_eq!(name_and_tag("redis"), ("redis", "latest"));
+        assert_eq!(name_and_tag("redis:8"), ("redis", "8"));
+        assert_eq!(name_and_tag("mirror.example:5000/redis"), ("mirror.example:5000/redis", "latest"));
+        assert_eq!(name_and_tag("mirror.example:5000/library/redis:8"), ("mirror.example:5000/library/redis", "8"));
+        assert_eq!(name_and_tag("mirror.example/redis@sha256:0123"), ("mirror.example/redis@sha256", "0123"));
     }
 }

@@ -88,7 +88,10 @@ impl Doors {
             Door::Tls => self.tls,
             Door::Management => self.management,
         };
-        found.ok_or_else(|| Error::unsupported(format!("this {} has no door {door:?}", self.kind)))
+        let none = || {
+            format!("this {} has no door {door:?}: only native servers have all, and emulators no logins", self.kind)
+        };
+        found.ok_or_else(|| Error::unsupported(none()))
     }
 
     pub(crate) fn plain_url(&self) -> String {

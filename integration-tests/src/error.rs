@@ -65,6 +65,11 @@ impl Error {
         self.kind
     }
 
+    /// Whether a case that failed so may end as ignored: a broker is missing, and need not be there.
+    pub fn may_be_ignored(&self) -> bool {
+        self.kind == ErrorKind::Missing && !crate::brokers_are_required()
+    }
+
     /// The same failure, seen from further out: `context` comes first in its text.
     #[must_use]
     pub fn within(mut self, context: impl fmt::Display) -> Self {

@@ -26,8 +26,9 @@
 //!
 //! # A missing broker
 //!
-//! is an error of kind [`ErrorKind::Missing`], which [`or_skip`] turns into a case that ends as ignored with its reason, or, with
-//! `MESSAGING_REQUIRE_BROKERS=1`, into a failure. For `libtest-mimic`, [`available`] tells beforehand.
+//! is an error of kind [`ErrorKind::Missing`]. A case that fails with it may end as ignored, with the error as its reason, if
+//! [`Error::may_be_ignored`]: with `MESSAGING_REQUIRE_BROKERS=1` it may not. libtest cannot ignore a case at run time and would
+//! count it as passed; `libtest-mimic` can (`Trial::ignorable_test`). [`report`] says at the end which way each broker came.
 //!
 //! # A process to kill
 //!
@@ -53,6 +54,7 @@ mod native;
 mod obtain;
 pub mod proxy;
 pub mod raw;
+mod report;
 mod run;
 pub mod tls;
 
@@ -60,6 +62,7 @@ pub use broker::{Account, Accounts, Broker, Door, Way};
 pub use cluster::Cluster;
 pub use error::{Error, ErrorKind, Result};
 pub use kind::Kind;
-pub use obtain::{available, brokers_are_required, engine, or_skip, own, own_by, recorded_address, shared};
+pub use obtain::{available, brokers_are_required, engine, own, own_by, recorded_address, shared};
 pub use proxy::Proxy;
+pub use report::report;
 pub use run::{base, free_port, run_folder, until};

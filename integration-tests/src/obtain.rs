@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     env,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use tokio::sync::OnceCell;
@@ -13,6 +14,7 @@ use crate::{
     environment::{self, Elsewhere},
     native,
     raw::Location,
+    report::{self, Start},
 };
 
 /// A broker for all cases of this process that leave it as it is: started at the first call, ended with the process.
@@ -21,7 +23,7 @@ use crate::{
 /// uses fresh names, takes its faults from a [`Proxy`](crate::Proxy) of its own, and kills nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Missing`] if this machine has no way to provide it: see [`or_skip`]. An address in the environment that
+/// [`ErrorKind::Missing`] if this machine has no way to provide it. An address in the environment that
 /// does not answer is a failure, and no reason to try the next way.
 pub async fn shared(kind: Kind) -> Result<Arc<dyn Broker>> {
     type Cell = Arc<OnceCell<Arc<dyn Broker>>>;
@@ -36,7 +38,12 @@ pub async fn shared(kind: Kind) -> Result<Arc<dyn Broker>> {
 
 async fn start_shared(kind: Kind) -> Result<Box<dyn Broker>> {
     match (wanted()?, environment::given(kind)) {
-        (None | Some(Way::Environment), Some(url)) => Ok(Box::new(Elsewhere::find(kind, url).await?)),
+        (None | Some(Way::Environment), Some(url)) => {
+            let began = Instant::now();
+            let broker = Elsewhere::find(kind, url).await?;
+            report::record(Start { kind, way: Way::Environment, nodes: 1, took: began.elapsed() });
+            Ok(Box::new(broker))
+        }
         (Some(Way::Environment), None) => Err(Error::missing(format!("{kind}: {} is not set", kind.variable()))),
         _ => own(kind).await,
     }
@@ -44,10 +51,11 @@ async fn start_shared(kind: Kind) -> Result<Box<dyn Broker>> {
 
 /// A broker of the caller's own, to be stopped, killed and paused at will; gone with its data when dropped.
 ///
-/// The first way that works: a container, a native process. `MESSAGING_BROKER_WAY` (`container` or `native`) allows one only.
+/// The first way that is there: a container, a native process. `MESSAGING_BROKER_WAY` (`container` or `native`) allows one only.
 ///
 /// # Errors
-/// [`ErrorKind::Missing`] if this machine has no way to provide it, with each way's reason.
+/// [`ErrorKind::Missing`] if this machine has no way to provide it, with each way's reason. A way that is there and fails is a
+/// failure, and no reason to try the next.
 pub async fn own(kind: Kind) -> Result<Box<dyn Broker>> {
     match wanted()? {
         Some(Way::Environment) => {
@@ -55,11 +63,14 @@ pub async fn own(kind: Kind) -> Result<Box<dyn Broker>> {
         }
         Some(way) => own_by(kind, way).await,
         None => match own_by(kind, Way::Container).await {
-            Ok(broker) => Ok(broker),
-            Err(first) => own_by(kind, Way::Native).await.map_err(|error| match error.kind() {
-                ErrorKind::Missing => Error::missing(format!("{error}; by container: {first}")),
-                _ => error,
-            }),
+            // An engine that is there and fails is a failure: what is passed over in silence is never mended.
+            Err(first) if first.kind() == ErrorKind::Missing => {
+                own_by(kind, Way::Native).await.map_err(|error| match error.kind() {
+                    ErrorKind::Missing => Error::missing(format!("{error}; by container: {first}")),
+                    _ => error,
+                })
+            }
+            tried => tried,
         },
     }
 }
@@ -69,17 +80,27 @@ pub async fn own(kind: Kind) -> Result<Box<dyn Broker>> {
 /// # Errors
 /// [`ErrorKind::Missing`] if this machine lacks the way.
 pub async fn own_by(kind: Kind, way: Way) -> Result<Box<dyn Broker>> {
-    match way {
-        Way::Native => Ok(Box::new(native::launch(kind).await?)),
+    let began = Instant::now();
+    let broker: Box<dyn Broker> = match way {
+        Way::Native => Box::new(native::launch(kind).await?),
         #[cfg(feature = "containers")]
-        Way::Container => Ok(Box::new(crate::container::launch(kind).await?)),
+        Way::Container => Box::new(crate::container::launch(kind).await?),
         #[cfg(not(feature = "containers"))]
-        Way::Container => Err(Error::missing(format!("{kind}: this build starts no containers"))),
-        Way::Environment => Err(Error::unsupported("an address in the environment is nobody's own")),
-    }
+        Way::Container => {
+            let text = format!("{kind}: this build starts no containers: enable the feature of integration-tests");
+            return Err(Error::missing(text));
+        }
+        Way::Environment => {
+            let variable = kind.variable();
+            let text = format!("the {kind} of {variable} is nobody's own: share it, or start one another way");
+            return Err(Error::unsupported(text));
+        }
+    };
+    report::record(Start { kind, way, nodes: 1, took: began.elapsed() });
+    Ok(broker)
 }
 
-/// Whether this machine can provide a broker of one's own, without starting one.
+/// Whether this machine can start a broker natively, without starting one.
 ///
 /// # Errors
 /// [`ErrorKind::Missing`], with the reason and how to help it.
@@ -104,23 +125,6 @@ pub async fn engine() -> String {
 /// Whether a missing broker is a failure: `MESSAGING_REQUIRE_BROKERS=1`, as CI sets it.
 pub fn brokers_are_required() -> bool {
     env::var_os("MESSAGING_REQUIRE_BROKERS").is_some_and(|value| value == "1")
-}
-
-/// What a case does about a broker it could not get: `Ok(None)` tells it to end as ignored, with the reason on standard error;
-/// anything but a missing broker is a failure, and so is that where [`brokers_are_required`].
-///
-/// # Errors
-/// The failure.
-#[allow(clippy::print_stderr, reason = "libtest has no way to ignore a case at run time: saying so is what is left")]
-pub fn or_skip<T>(obtained: Result<T>) -> Result<Option<T>> {
-    match obtained {
-        Ok(broker) => Ok(Some(broker)),
-        Err(error) if error.kind() == ErrorKind::Missing && !brokers_are_required() => {
-            eprintln!("ignored: {error}");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// The one way allowed by `MESSAGING_BROKER_WAY`, if it is set.

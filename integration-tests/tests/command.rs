@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod harness;
+
 use std::{
-    process::{Output, Stdio},
+    process::{ExitCode, Output, Stdio},
     time::Duration,
 };
 
+use harness::{Verdict, case};
 use integration_tests::{
     Kind, Way, available,
     child::{Child, Role},
-    or_skip, own_by, raw, shared,
+    own_by, raw, shared,
 };
+use libtest_mimic::Trial;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -19,6 +23,25 @@ use tokio::{
 };
 
 const SURE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    harness::main(cases, ask_for_the_broker_of_the_environment)
+}
+
+fn cases() -> Vec<Trial> {
+    vec![
+        case(
+            "up_prints_an_address_that_answers_and_ends_at_ctrl_c",
+            up_prints_an_address_that_answers_and_ends_at_ctrl_c,
+        ),
+        case("an_unknown_broker_is_refused_with_the_known_ones", an_unknown_broker_is_refused_with_the_known_ones),
+        case("doctor_says_what_is_missing_and_how_to_get_it", doctor_says_what_is_missing_and_how_to_get_it),
+        case("doctor_fails_for_what_is_required", doctor_fails_for_what_is_required),
+        case("a_case_without_its_broker_is_ignored_or_fails", a_case_without_its_broker_is_ignored_or_fails),
+        case("the_environment_comes_first", the_environment_comes_first),
+        case("an_address_without_a_broker_is_a_failure", an_address_without_a_broker_is_a_failure),
+    ]
+}
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_integration-tests"));
@@ -31,11 +54,8 @@ async fn output(arguments: &[&str]) -> Output {
 }
 
 /// `up` says where the broker is in a line for the shell, the broker is there, and Ctrl-C ends both.
-#[tokio::test]
-async fn up_prints_an_address_that_answers_and_ends_at_ctrl_c() {
-    if or_skip(available(Kind::Redis)).unwrap().is_none() {
-        return;
-    }
+async fn up_prints_an_address_that_answers_and_ends_at_ctrl_c() -> Verdict {
+    available(Kind::Redis)?;
     let mut up = command().args(["up", "redis"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
 
@@ -48,20 +68,20 @@ async fn up_prints_an_address_that_answers_and_ends_at_ctrl_c() {
     let status = timeout(SURE, up.wait()).await.expect("ended in time").unwrap();
     assert!(status.success(), "{status}");
     raw::round_trip(Kind::Redis, &url).await.unwrap_err();
+    Ok(())
 }
 
-#[tokio::test]
-async fn an_unknown_broker_is_refused_with_the_known_ones() {
+async fn an_unknown_broker_is_refused_with_the_known_ones() -> Verdict {
     let said = output(&["up", "rabbitmw"]).await;
 
     assert!(!said.status.success());
     let text = String::from_utf8(said.stderr).unwrap();
     assert!(text.contains("rabbitmw") && text.contains("rabbitmq, kafka, redis"), "{text}");
+    Ok(())
 }
 
 /// Every broker has its line, and what is missing says how to get it.
-#[tokio::test]
-async fn doctor_says_what_is_missing_and_how_to_get_it() {
+async fn doctor_says_what_is_missing_and_how_to_get_it() -> Verdict {
     let nowhere = std::env::temp_dir().join("there-is-no-such-folder");
     let doctor =
         command().arg("doctor").env("MESSAGING_BROKER_CACHE", nowhere).env_remove("MESSAGING_REQUIRE_BROKERS").output();
@@ -74,11 +94,11 @@ async fn doctor_says_what_is_missing_and_how_to_get_it() {
         assert!(line.contains("missing") && line.contains("install.sh"), "{line}");
     }
     assert!(text.lines().any(|line| line.starts_with("engine")), "{text}");
+    Ok(())
 }
 
 /// Where brokers are required, a missing one is a failure.
-#[tokio::test]
-async fn doctor_fails_for_what_is_required() {
+async fn doctor_fails_for_what_is_required() -> Verdict {
     let nowhere = std::env::temp_dir().join("there-is-no-such-folder");
     let mut doctor = command();
     doctor.arg("doctor").env("MESSAGING_BROKER_CACHE", nowhere).env("MESSAGING_REQUIRE_BROKERS", "1");
@@ -87,48 +107,61 @@ async fn doctor_fails_for_what_is_required() {
 
     assert!(!said.status.success());
     assert!(String::from_utf8(said.stderr).unwrap().contains("run integration-tests/install.sh"));
+    Ok(())
 }
 
-/// Not a test: a process whose environment names a broker.
-#[tokio::test]
-async fn as_a_child() {
-    if Role::current().unwrap().is_none() {
-        return;
+/// This very program without a cache: its cases end as ignored with the reason, or, where brokers are required, fail with it.
+async fn a_case_without_its_broker_is_ignored_or_fails() -> Verdict {
+    let nowhere = std::env::temp_dir().join("there-is-no-such-folder");
+    let case = "up_prints_an_address_that_answers_and_ends_at_ctrl_c";
+    for (required, verdict) in [("0", "0 failed; 1 ignored"), ("1", "1 failed; 0 ignored")] {
+        let mut program = Command::new(std::env::current_exe()?);
+        program.args([case, "--exact"]).env("MESSAGING_BROKER_CACHE", &nowhere);
+        program.env("MESSAGING_REQUIRE_BROKERS", required).kill_on_drop(true);
+
+        let said = timeout(SURE, program.output()).await.expect("ended in time")?;
+
+        let text = String::from_utf8(said.stdout)?;
+        assert!(text.contains(verdict) && text.contains("0 passed"), "{text}");
+        assert!(text.contains("run integration-tests/install.sh"), "{text}");
     }
-    let broker = shared(Kind::Redis).await.unwrap();
+    Ok(())
+}
+
+/// What this program does as a child: its environment names a broker.
+async fn ask_for_the_broker_of_the_environment(_: Role) -> Verdict {
+    let broker = shared(Kind::Redis).await?;
     assert_eq!(broker.way(), Way::Environment);
-    raw::round_trip(Kind::Redis, &broker.url()).await.unwrap();
-    raw::round_trip(Kind::Redis, &broker.proxied_url()).await.unwrap();
+    raw::round_trip(Kind::Redis, &broker.url()).await?;
+    raw::round_trip(Kind::Redis, &broker.proxied_url()).await?;
     assert!(broker.proxy().accepted() > 0, "the proxied url does not go by the proxy");
     let refused = broker.kill().await.unwrap_err();
     assert!(refused.to_string().contains("MESSAGING_REDIS_URL"), "{refused}");
+    Ok(())
 }
 
 /// An address in the environment comes first, goes by the proxy too, and cannot be killed.
-#[tokio::test]
-async fn the_environment_comes_first() {
-    let Some(broker) = or_skip(own_by(Kind::Redis, Way::Native).await).unwrap() else { return };
+async fn the_environment_comes_first() -> Verdict {
+    let broker = own_by(Kind::Redis, Way::Native).await?;
     let variable = format!("{}={}", Kind::Redis.variable(), broker.url());
 
-    let child = Child::start_test_by(&["env", &variable], "as_a_child", "asks", &()).unwrap();
+    let child = Child::start_by(&["env", &variable], "asks", &())?;
 
-    let status = child.ended(SURE).await.unwrap();
-    assert!(status.success(), "{}", std::fs::read_to_string(child.output_file()).unwrap());
+    let status = child.ended(SURE).await?;
+    assert!(status.success(), "{}", std::fs::read_to_string(child.output_file())?);
+    Ok(())
 }
 
 /// An address that nobody answers at is a failure, and no reason to start a server.
-#[tokio::test]
-async fn an_address_without_a_broker_is_a_failure() {
-    if Role::current().unwrap().is_some() {
-        return;
-    }
-    let port = integration_tests::free_port().unwrap();
+async fn an_address_without_a_broker_is_a_failure() -> Verdict {
+    let port = integration_tests::free_port()?;
     let variable = format!("{}=redis://127.0.0.1:{port}/", Kind::Redis.variable());
-    let child = Child::start_test_by(&["env", &variable], "as_a_child", "asks", &()).unwrap();
+    let child = Child::start_by(&["env", &variable], "asks", &())?;
 
-    let status = child.ended(SURE).await.unwrap();
+    let status = child.ended(SURE).await?;
 
     assert!(!status.success());
-    let said = std::fs::read_to_string(child.output_file()).unwrap();
+    let said = std::fs::read_to_string(child.output_file())?;
     assert!(said.contains("the redis of MESSAGING_REDIS_URL"), "{said}");
+    Ok(())
 }

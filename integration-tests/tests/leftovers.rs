@@ -2,32 +2,53 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod harness;
+
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::{Command, ExitCode},
     time::Duration,
 };
 
+use harness::{Verdict, case, unlimited};
 use integration_tests::{
-    Error, Kind, Result, Way, available, base, brokers_are_required,
+    Error, Kind, Result, Way, available, base,
     child::{Child, Event, Role},
-    or_skip, own_by, until,
+    own_by, run_folder, until,
 };
+use libtest_mimic::Trial;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// The mark that every process of a run carries, as documented.
 const MARK: &str = "MESSAGING_BROKER_RUN";
 
-/// Not a test: a process that starts a broker, says so, and ends as it is told.
-#[tokio::test]
-async fn as_a_child() {
-    let Some(role) = Role::current().unwrap() else { return };
-    let kind: Kind = role.scenario::<String>().unwrap().parse().unwrap();
-    let broker = own_by(kind, Way::Native).await.unwrap();
-    role.history().note("up").unwrap();
+fn main() -> ExitCode {
+    harness::main(cases, play)
+}
+
+fn cases() -> Vec<Trial> {
+    vec![
+        // Each of its twenty runs has its own limit.
+        unlimited("twenty_runs_leave_nothing", twenty_runs_leave_nothing),
+        case("a_dropped_broker_leaves_nothing", a_dropped_broker_leaves_nothing),
+        case("the_next_run_sweeps_what_nobody_reaped", the_next_run_sweeps_what_nobody_reaped),
+        case("every_broker_is_present", every_broker_is_present),
+    ]
+}
+
+/// What this program does as a child: it starts a broker, says where its run is, and ends as it is told.
+async fn play(role: Role) -> Verdict {
+    let kind: Kind = role.scenario::<String>()?.parse()?;
+    let broker = own_by(kind, Way::Native).await?;
+    role.history().note(run_folder()?.display().to_string())?;
     match role.name() {
-        "well" => drop(broker),
+        "well" => {
+            drop(broker);
+            role.history().note(format!("left: {:?}", marked(run_folder()?)))?;
+            Ok(())
+        }
         "exit" => std::process::exit(0),
         "panic" => panic!("as told"),
         // Its end comes from outside.
@@ -36,81 +57,81 @@ async fn as_a_child() {
 }
 
 /// Twenty runs: five ended by SIGKILL, one of each kind of broker among them.
-#[tokio::test]
-async fn twenty_runs_leave_nothing() {
+async fn twenty_runs_leave_nothing() -> Verdict {
     let kinds = [Kind::RabbitMq, Kind::Kafka, Kind::Sqs, Kind::ActiveMq, Kind::Redis];
     for kind in kinds {
-        if or_skip(available(kind)).unwrap().is_none() {
-            return;
-        }
+        available(kind)?;
     }
     let before = leftovers();
     for kind in kinds {
         for role in ["killed", "interrupted", "panic", "exit"] {
             // The heavy ones are killed, which is the hard case; a light one stands for all in the others.
             let kind = if role == "killed" { kind } else { Kind::Redis };
-            let run = one_run(role, kind).await.unwrap();
-            gone(&run).await.unwrap_or_else(|error| panic!("{kind}, {role}: {error}"));
+            let gone = async { gone(&one_run(role, kind).await?).await };
+            gone.await.map_err(|error: Error| error.within(format!("{kind}, {role}")))?;
         }
     }
     // The other cases of this program come and go meanwhile.
     let left = || leftovers().difference(&before).cloned().collect::<Vec<_>>();
     let nothing = || async { if left().is_empty() { Ok(()) } else { Err(Error::failed(format!("{:?}", left()))) } };
-    until("the end of everything new", Duration::from_secs(20), nothing).await.unwrap();
+    until("the end of everything new", Duration::from_secs(20), nothing).await?;
+    Ok(())
 }
 
-/// What a run that ends well took is given back at once, and not by the reaper.
-#[tokio::test]
-async fn a_dropped_broker_leaves_nothing() {
-    if or_skip(available(Kind::Redis)).unwrap().is_none() {
-        return;
-    }
-    let run = one_run("well", Kind::Redis).await.unwrap();
-    gone(&run).await.unwrap();
+/// What a broker took is given back when it is dropped, and not by the reaper: nothing of it runs while its process still does.
+async fn a_dropped_broker_leaves_nothing() -> Verdict {
+    available(Kind::Redis)?;
+    let (child, run) = up("well", Kind::Redis).await?;
+
+    assert!(child.ended(LIMIT).await?.success());
+
+    let left = |entry: &Event| matches!(entry, Event::Note(text) if text == "left: []");
+    assert!(child.history()?.iter().any(|entry| left(&entry.event)), "{:?}", child.history()?);
+    gone(&run).await?;
+    Ok(())
 }
 
 /// With its reaper killed too, a run's remains are swept by the next.
-#[tokio::test]
-async fn the_next_run_sweeps_what_nobody_reaped() {
-    if or_skip(available(Kind::Redis)).unwrap().is_none() {
-        return;
+async fn the_next_run_sweeps_what_nobody_reaped() -> Verdict {
+    available(Kind::Redis)?;
+    let (child, run) = up("killed", Kind::Redis).await?;
+    let reapers = reapers(&run);
+    assert!(!reapers.is_empty(), "nobody waits for the end of {}", run.display());
+    for pid in reapers {
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status()?.success());
     }
-    let child = up("killed", Kind::Redis).await.unwrap();
-    let run = run_of(&child).unwrap();
-    for pid in reapers(&run) {
-        assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
-    }
-    child.kill().unwrap();
+    child.kill()?;
     assert!(!marked(&run).is_empty(), "the server is gone without anybody to end it");
 
-    let next = one_run("exit", Kind::Redis).await.unwrap();
+    let next = one_run("exit", Kind::Redis).await?;
 
-    gone(&run).await.unwrap();
-    gone(&next).await.unwrap();
+    gone(&run).await?;
+    gone(&next).await?;
+    Ok(())
 }
 
 /// Where brokers are required, all of them are there: a suite that tests nothing must not look well.
-#[test]
-fn required_brokers_are_present() {
-    if brokers_are_required() {
-        for kind in Kind::ALL {
-            available(kind).unwrap();
-        }
+async fn every_broker_is_present() -> Verdict {
+    for kind in Kind::ALL {
+        available(kind)?;
     }
+    Ok(())
 }
 
-async fn up(role: &str, kind: Kind) -> Result<Child> {
-    let child = Child::start_test("as_a_child", role, &kind.name())?;
-    let is_up = |event: &Event| matches!(event, Event::Note(text) if text == "up");
-    child.reached("a broker", LIMIT, |entries| entries.iter().any(|entry| is_up(&entry.event))).await?;
-    Ok(child)
+/// A child with a broker, and its run's folder.
+async fn up(role: &str, kind: Kind) -> Result<(Child, PathBuf)> {
+    let child = Child::start(role, &kind.name())?;
+    child.reached("a broker", LIMIT, |entries| !entries.is_empty()).await?;
+    let run = match child.history()?.into_iter().next().map(|entry| entry.event) {
+        Some(Event::Note(path)) => PathBuf::from(path),
+        other => return Err(Error::failed(format!("a child began with {other:?} and not with its run's folder"))),
+    };
+    Ok((child, run))
 }
 
 /// Starts a child with a broker, has it end as its role says, and returns its run's folder.
 async fn one_run(role: &str, kind: Kind) -> Result<PathBuf> {
-    let child = up(role, kind).await?;
-    // One that ends by itself may already be gone with its folder.
-    let run = run_of(&child).unwrap_or_else(|| base().join(format!("run-{}-gone", child.id())));
+    let (child, run) = up(role, kind).await?;
     match role {
         "killed" => child.kill()?,
         "interrupted" => child.interrupt()?,
@@ -118,14 +139,6 @@ async fn one_run(role: &str, kind: Kind) -> Result<PathBuf> {
     }
     child.ended(LIMIT).await?;
     Ok(run)
-}
-
-fn run_of(child: &Child) -> Option<PathBuf> {
-    let prefix = format!("run-{}-", child.id());
-    let entries = fs::read_dir(base()).ok()?.flatten();
-    entries
-        .map(|entry| entry.path())
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
 }
 
 /// Waits until a run has no folder, no process, no port and no mount.

@@ -2,18 +2,34 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
+mod harness;
 
+use std::{process::ExitCode, time::Duration};
+
+use harness::{Verdict, case};
 use integration_tests::{
-    Kind,
-    child::{Child, Event, Outcome, Role, Tally},
-    or_skip,
+    Error, Kind, Result,
+    child::{Child, Entry, Event, Outcome, Role, Tally},
     raw::{self, fresh_name},
     shared,
 };
+use libtest_mimic::Trial;
 use serde::{Deserialize, Serialize};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    harness::main(cases, play)
+}
+
+fn cases() -> Vec<Trial> {
+    vec![
+        case("a_publisher_killed_at_random_leaves_a_true_history", a_publisher_killed_at_random_leaves_a_true_history),
+        case("a_paused_publisher_stands_still_and_goes_on", a_paused_publisher_stands_still_and_goes_on),
+        case("a_child_is_killed_at_a_chosen_point", a_child_is_killed_at_a_chosen_point),
+        case("a_child_that_fails_is_noticed", a_child_that_fails_is_noticed),
+    ]
+}
 
 #[derive(Serialize, Deserialize)]
 struct Scenario {
@@ -22,117 +38,111 @@ struct Scenario {
     messages: usize,
 }
 
-/// Not a test: what this program does when it is started as a child.
-#[tokio::test]
-async fn as_a_child() {
-    let Some(role) = Role::current().unwrap() else { return };
-    let Scenario { url, queue, messages } = role.scenario().unwrap();
-    let mut client = raw::connect(Kind::Redis, &url, None).await.unwrap();
+/// What this program does as a child.
+async fn play(role: Role) -> Verdict {
+    let Scenario { url, queue, messages } = role.scenario()?;
+    let mut client = raw::connect(Kind::Redis, &url, None).await?;
     let history = role.history();
     match role.name() {
         "publisher" => {
             for n in 0..messages {
                 let id = format!("{}-{n}", std::process::id());
-                history.intent(&id).unwrap();
+                history.intent(&id)?;
                 let outcome = match client.put(&queue, &id).await {
                     Ok(()) => Outcome::Confirmed,
                     Err(_) => Outcome::Unknown,
                 };
-                history.outcome(&id, outcome).unwrap();
+                history.outcome(&id, outcome)?;
             }
         }
         "consumer" => {
             for _ in 0..messages {
-                let id = client.take(&queue).await.unwrap();
-                history.receipt(id).unwrap();
+                let id = client.take(&queue).await?;
+                history.receipt(id)?;
             }
         }
-        other => panic!("nobody plays {other}"),
+        other => return Err(format!("nobody plays {other}").into()),
     }
+    Ok(())
 }
 
-async fn scenario(messages: usize) -> Option<Scenario> {
-    let broker = or_skip(shared(Kind::Redis).await).unwrap()?;
+/// More messages than any case waits for, in a queue of their own.
+async fn scenario() -> Result<Scenario> {
+    let broker = shared(Kind::Redis).await?;
     let queue = fresh_name("processes");
-    raw::connect(Kind::Redis, &broker.url(), None).await.unwrap().create(&queue).await.unwrap();
-    Some(Scenario { url: broker.url(), queue, messages })
-}
-
-fn child(role: &str, scenario: &Scenario) -> Child {
-    Child::start_test("as_a_child", role, scenario).unwrap()
+    raw::connect(Kind::Redis, &broker.url(), None).await?.create(&queue).await?;
+    Ok(Scenario { url: broker.url(), queue, messages: 1_000_000 })
 }
 
 /// Whatever it did before it was killed is in its history, and the broker has all that was confirmed.
-#[tokio::test]
-async fn a_publisher_killed_at_random_leaves_a_true_history() {
-    let Some(scenario) = scenario(1_000_000).await else { return };
-    let publisher = child("publisher", &scenario);
+async fn a_publisher_killed_at_random_leaves_a_true_history() -> Verdict {
+    let scenario = scenario().await?;
+    let publisher = Child::start("publisher", &scenario)?;
 
-    let chosen = publisher.kill_somewhere(20..200, LIMIT).await.unwrap();
+    let chosen = publisher.kill_somewhere(20..200, LIMIT).await?;
 
-    let mut entries = publisher.history().unwrap();
+    let mut entries = publisher.history()?;
     assert!(entries.len() >= chosen, "{} entries after a kill at {chosen}", entries.len());
     let sent = Tally::of(&entries);
     assert!(sent.unknown.len() <= 1, "one message at most was under way: {:?}", sent.unknown);
-    let consumer = child("consumer", &Scenario { messages: sent.confirmed, ..scenario });
-    assert!(consumer.ended(LIMIT).await.unwrap().success());
-    entries.extend(consumer.history().unwrap());
+    let consumer = Child::start("consumer", &Scenario { messages: sent.confirmed, ..scenario })?;
+    assert!(consumer.ended(LIMIT).await?.success());
+    entries.extend(consumer.history()?);
     let tally = Tally::of(&entries);
     assert!(tally.lost.is_empty() && tally.unexpected.is_empty() && tally.duplicated.is_empty(), "{tally:?}");
     assert_eq!(tally.received, sent.confirmed);
+    Ok(())
 }
 
 /// Stopped, it writes nothing; let go, it goes on.
-#[tokio::test]
-async fn a_paused_publisher_stands_still_and_goes_on() {
-    let Some(scenario) = scenario(1_000_000).await else { return };
-    let publisher = child("publisher", &scenario);
-    publisher.reached("ten entries", LIMIT, |entries| entries.len() >= 10).await.unwrap();
+async fn a_paused_publisher_stands_still_and_goes_on() -> Verdict {
+    let scenario = scenario().await?;
+    let publisher = Child::start("publisher", &scenario)?;
+    publisher.reached("ten entries", LIMIT, |entries| entries.len() >= 10).await?;
 
-    publisher.pause().unwrap();
-    let still = still(&publisher).await;
-    publisher.resume().unwrap();
+    publisher.pause()?;
+    let still = still(&publisher).await?;
+    publisher.resume()?;
 
-    publisher.reached("more entries", LIMIT, |entries| entries.len() > still + 10).await.unwrap();
-    publisher.kill().unwrap();
+    publisher.reached("more entries", LIMIT, |entries| entries.len() > still + 10).await?;
+    publisher.kill()?;
+    Ok(())
 }
 
 /// The number of entries, once it has not changed for a while in which hundreds are usual.
-async fn still(child: &Child) -> usize {
-    let mut before = child.history().unwrap().len();
+async fn still(child: &Child) -> Result<usize> {
+    let mut before = child.history()?.len();
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = child.history().unwrap().len();
+        let now = child.history()?.len();
         if now == before {
-            return now;
+            return Ok(now);
         }
         before = now;
     }
-    panic!("a paused process goes on writing");
+    Err(Error::failed("a paused process goes on writing"))
 }
 
 /// A chosen point is one in the history: here the third outcome.
-#[tokio::test]
-async fn a_child_is_killed_at_a_chosen_point() {
-    let Some(scenario) = scenario(1_000_000).await else { return };
-    let publisher = child("publisher", &scenario);
-    let outcomes = |entries: &[integration_tests::child::Entry]| {
-        entries.iter().filter(|entry| matches!(entry.event, Event::Outcome(..))).count()
-    };
+async fn a_child_is_killed_at_a_chosen_point() -> Verdict {
+    let scenario = scenario().await?;
+    let publisher = Child::start("publisher", &scenario)?;
+    let outcomes = |entries: &[Entry]| entries.iter().filter(|entry| matches!(entry.event, Event::Outcome(..))).count();
 
-    publisher.reached("three outcomes", LIMIT, |entries| outcomes(entries) >= 3).await.unwrap();
-    publisher.kill().unwrap();
+    publisher.reached("three outcomes", LIMIT, |entries| outcomes(entries) >= 3).await?;
+    publisher.kill()?;
 
-    assert!(outcomes(&publisher.history().unwrap()) >= 3);
+    assert!(outcomes(&publisher.history()?) >= 3);
+    Ok(())
 }
 
 /// A child that ends too early is an error at once, with what it said, and not a wait.
-#[tokio::test]
-async fn a_child_that_fails_is_noticed() {
+async fn a_child_that_fails_is_noticed() -> Verdict {
     let scenario = Scenario { url: "redis://127.0.0.1:1/".to_owned(), queue: "none".to_owned(), messages: 1 };
-    let consumer = child("consumer", &scenario);
+    let consumer = Child::start("consumer", &scenario)?;
 
     let error = consumer.reached("a receipt", LIMIT, |entries| !entries.is_empty()).await.unwrap_err();
 
     assert!(error.to_string().contains("could not connect"), "{error}");
+    Ok(())
 }

@@ -99,6 +99,24 @@ async fn a_cut_resets_what_is_open_and_lets_others_in() {
     assert_eq!((proxy.accepted(), proxy.open()), (2, 1));
 }
 
+/// However young a connection is: a cut that comes before its first byte concerns it too.
+#[tokio::test]
+async fn a_cut_reaches_what_was_only_just_accepted() {
+    let (address, _) = echo().await;
+    let proxy = Proxy::start(address).await.unwrap();
+    for nth in 1..=200 {
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        while proxy.accepted() < nth {
+            tokio::task::yield_now().await;
+        }
+
+        proxy.cut();
+
+        let ended = timeout(SURE, client.read_u8()).await;
+        ended.unwrap_or_else(|_| panic!("connection {nth} outlived a cut")).unwrap_err();
+    }
+}
+
 #[tokio::test]
 async fn a_black_hole_holds_bytes_and_ends_without_losing_any() {
     let (proxy, mut client) = proxied().await;

@@ -87,6 +87,20 @@ const WHOLE: &str = "a delivery has its parts until it is consumed";
 /// delivery.ack(); // use of moved value
 /// # }
 /// ```
+///
+/// ```compile_fail,E0382
+/// # fn retry_after_ack(delivery: messaging_core::Delivery) {
+/// delivery.ack();
+/// delivery.retry_after(std::time::Duration::from_secs(1)); // use of moved value
+/// # }
+/// ```
+///
+/// ```compile_fail,E0382
+/// # fn ack_after_drop(delivery: messaging_core::Delivery) {
+/// drop(delivery);
+/// delivery.ack(); // use of moved value
+/// # }
+/// ```
 #[must_use = "a delivery dropped unsettled is retried"]
 pub struct Delivery(Option<(Unsettled, Arc<dyn Settler>)>);
 

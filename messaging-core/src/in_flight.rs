@@ -107,7 +107,10 @@ impl InFlight {
 
     /// Ends all waiting, now and later.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::SeqCst);
+        if !self.0.closed.swap(true, Ordering::SeqCst) {
+            // Somebody waits for ever: nobody takes room past it, and whoever wants some learns that this is closed.
+            self.0.waiting.fetch_add(1, Ordering::SeqCst);
+        }
         self.0.freed.notify_waiters();
     }
 
@@ -276,11 +279,15 @@ mod tests {
     #[tokio::test]
     async fn closing_ends_the_wait() {
         let in_flight = InFlight::new(1, 1_000);
-        let _held = in_flight.room(1).await.unwrap();
+        let held = in_flight.room(1).await.unwrap();
         let waiting = in_flight.clone();
         let waiter = tokio::spawn(async move { waiting.room(1).await.map(drop) });
         tokio::task::yield_now().await;
         in_flight.close();
+        drop(held);
+        assert!(in_flight.try_room(1).is_none());
+        assert_eq!(in_flight.room(1).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(in_flight.room_for_many([1]).await.unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(waiter.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }
 

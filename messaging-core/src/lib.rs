@@ -59,7 +59,7 @@ pub use self::name::{
     BrokerName, Destination, JOINT, NAME_MAX, Namespace, QueueName, ReplyAddress, Source, SubscriptionName, TopicName,
     join,
 };
-pub use self::outcome::{Answers, Outcome, Tickets};
+pub use self::outcome::{Answers, Outcome, Tickets, TicketsOwner};
 pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherExt, Receipt};
 pub use self::scope::Scope;
 pub use self::settings::{Settings, parse_duration};

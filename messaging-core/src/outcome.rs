@@ -3,15 +3,18 @@
 //! The hot path hands a message over in a plain call. A broker that answers at once (memory) returns a ready outcome; one
 //! that answers over the network returns a ticket, a number in a slab that the adapter completes when the answer comes.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::{Error, Result, Room};
+use crate::{Error, ErrorKind, Result, Room};
 
 /// Where pending outcomes wait for their answers. [`Tickets`] is the implementation for adapters.
 pub trait Answers<T>: Send + Sync {
@@ -122,86 +125,151 @@ impl<T: fmt::Debug> fmt::Debug for Outcome<T> {
 ///
 /// The place of a message in flight ([`Room`]) lives here too, and is freed when the broker answers, not when the caller
 /// stops waiting: a dropped future neither unsends nor frees.
+///
+/// Time limits need no timer for each message: every ticket is stamped with the current era, a ticker of the adapter's calls
+/// [`advance`](Self::advance) and [`expire`](Self::expire). An era of a tenth of the time limit makes an answer late by a
+/// tenth at most.
+///
+/// Whoever answers tickets holds the [`TicketsOwner`]: when that task ends in whatever way, nobody is left waiting.
 pub struct Tickets<T> {
     slots: Mutex<Slots<T>>,
+    /// Told of every answer while somebody waits in `flushed`.
+    flushed: Notify,
 }
 
 struct Slots<T> {
     entries: Vec<Slot<T>>,
     free: Vec<u32>,
     open: usize,
+    era: u32,
+    /// How many tickets of each era are open, the oldest first; the last is that of the current era.
+    eras: VecDeque<usize>,
+    /// How many wait in `flushed`.
+    flushing: usize,
+    /// Nobody will answer any more.
+    abandoned: bool,
 }
 
 struct Slot<T> {
     generation: u32,
+    era: u32,
     stage: Stage<T>,
+}
+
+impl<T> Slot<T> {
+    fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. } | Stage::Forgotten { .. })
+    }
 }
 
 enum Stage<T> {
     Free,
-    Waiting { waker: Option<Waker>, _room: Room },
-    Forgotten { _room: Room },
+    Waiting { waker: Option<Waker>, room: Room },
+    Forgotten { room: Room },
     Answered(Result<T>),
+}
+
+/// What an answer lets go of; it acts outside the lock, because it may run foreign code.
+struct Answered<T> {
+    waker: Option<Waker>,
+    room: Room,
+    /// The result of a ticket that nobody waits for.
+    unwanted: Option<Result<T>>,
+}
+
+impl<T> Answered<T> {
+    #[inline]
+    fn act(self) {
+        drop((self.room, self.unwanted));
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+    }
 }
 
 impl<T> Tickets<T> {
     /// No tickets yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { slots: Mutex::new(Slots { entries: Vec::new(), free: Vec::new(), open: 0 }) })
+        Arc::new(Self { slots: Mutex::new(Slots::new()), flushed: Notify::new() })
+    }
+
+    /// No tickets yet, and who answers for them: once it is dropped, whatever is open or opened later fails.
+    #[must_use]
+    pub fn owned() -> TicketsOwner<T> {
+        TicketsOwner { tickets: Self::new() }
     }
 
     /// Opens a ticket that holds `room` until it is completed.
+    #[inline]
     pub fn open(&self, room: Room) -> u64 {
-        let mut slots = self.slots.lock();
-        slots.open += 1;
-        let stage = Stage::Waiting { waker: None, _room: room };
-        match slots.free.pop() {
-            Some(index) => {
-                let slot = &mut slots.entries[index as usize];
-                slot.stage = stage;
-                join(slot.generation, index)
-            }
-            None => {
-                let index = slots.entries.len();
-                slots.entries.push(Slot { generation: 0, stage });
-                // In-flight bounds keep the slab far below this.
-                join(0, u32::try_from(index).unwrap_or(u32::MAX))
-            }
-        }
+        self.slots.lock().open(room)
     }
 
     /// Completes a ticket and frees its room. A ticket completed before is left alone.
     pub fn complete(&self, ticket: u64, result: Result<T>) {
         let mut slots = self.slots.lock();
         let answered = slots.complete(ticket, result);
+        let flushing = slots.flushing > 0;
         drop(slots);
-        // The waker and the room act outside the lock: both may run foreign code.
-        if let Some((waker, room)) = answered {
-            drop(room);
-            if let Some(waker) = waker {
-                waker.wake();
+        // The waker, the room and a result that nobody wants act outside the lock: all may run foreign code.
+        if let Ok(answered) = answered {
+            answered.act();
+            if flushing {
+                self.flushed.notify_waiters();
             }
         }
     }
 
     /// Completes every open ticket with an error, as when the connection is lost.
-    pub fn fail_all(&self, mut error: impl FnMut() -> Error) {
+    pub fn fail_all(&self, error: impl FnMut() -> Error) {
+        self.fail_where(|_| true, error);
+    }
+
+    /// Begins a new era: tickets opened from now on are younger than all before.
+    pub fn advance(&self) {
         let mut slots = self.slots.lock();
-        let open: Vec<u64> = slots
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| matches!(slot.stage, Stage::Waiting { .. } | Stage::Forgotten { .. }))
-            .map(|(index, slot)| join(slot.generation, index as u32))
-            .collect();
-        let woken: Vec<_> = open.into_iter().filter_map(|ticket| slots.complete(ticket, Err(error()))).collect();
-        drop(slots);
-        for (waker, room) in woken {
-            drop(room);
-            if let Some(waker) = waker {
-                waker.wake();
+        slots.era = slots.era.wrapping_add(1);
+        slots.eras.push_back(0);
+        slots.forget_old_eras();
+    }
+
+    /// Completes with an error every open ticket that is older than so many eras: with 0 those of all eras but the current.
+    /// Returns how many there were.
+    pub fn expire(&self, older_than_eras: u32, error: impl FnMut() -> Error) -> usize {
+        if self.oldest_age_in_eras().is_none_or(|age| age <= older_than_eras) {
+            return 0;
+        }
+        self.fail_where(|age| age > older_than_eras, error)
+    }
+
+    /// How many eras ago the oldest open ticket was opened; 0 is the current era, none that no ticket is open.
+    #[must_use]
+    pub fn oldest_age_in_eras(&self) -> Option<u32> {
+        self.slots.lock().oldest_age()
+    }
+
+    /// Waits until all tickets that were opened before the call are answered; later ones are not waited for.
+    ///
+    /// The order of answers does not matter. Cancelling the future changes nothing.
+    pub async fn flushed(&self) {
+        let (mut before, _flushing) = {
+            let mut slots = self.slots.lock();
+            slots.flushing += 1;
+            (slots.open_where(|_| true), Flushing(self))
+        };
+        loop {
+            let mut answered = std::pin::pin!(self.flushed.notified());
+            answered.as_mut().enable();
+            {
+                // One open ticket is reason enough to wait on: each is looked at once when it is answered, not all each time.
+                let slots = self.slots.lock();
+                while before.pop_if(|ticket| !slots.is_open(*ticket)).is_some() {}
             }
+            if before.is_empty() {
+                return;
+            }
+            answered.await;
         }
     }
 
@@ -210,28 +278,178 @@ impl<T> Tickets<T> {
     pub fn unanswered(&self) -> usize {
         self.slots.lock().open
     }
+
+    fn fail_where(&self, matches: impl Fn(u32) -> bool, mut error: impl FnMut() -> Error) -> usize {
+        let doomed = self.slots.lock().open_where(matches);
+        let mut failed = 0;
+        for ticket in doomed {
+            // The error is made outside the lock: it may be anybody's code. One answered meanwhile is left alone.
+            let result = Err(error());
+            let answered = self.slots.lock().complete(ticket, result);
+            if let Ok(answered) = answered {
+                answered.act();
+                failed += 1;
+            }
+        }
+        self.flushed.notify_waiters();
+        failed
+    }
+}
+
+/// Counted among those that wait for a flush, until dropped.
+struct Flushing<'a, T>(&'a Tickets<T>);
+
+impl<T> Drop for Flushing<'_, T> {
+    fn drop(&mut self) {
+        self.0.slots.lock().flushing -= 1;
+    }
+}
+
+/// Whoever answers for [`Tickets`]: the task that owns the connection. When it ends, by whatever way, every open ticket fails
+/// with [`ErrorKind::Disconnected`] and an unknown outcome, and so does each that is opened later.
+pub struct TicketsOwner<T> {
+    tickets: Arc<Tickets<T>>,
+}
+
+impl<T> TicketsOwner<T> {
+    /// The tickets, to be shared with publishers.
+    #[must_use]
+    pub fn tickets(&self) -> &Arc<Tickets<T>> {
+        &self.tickets
+    }
+}
+
+impl<T> Deref for TicketsOwner<T> {
+    type Target = Tickets<T>;
+
+    fn deref(&self) -> &Tickets<T> {
+        &self.tickets
+    }
+}
+
+impl<T> Drop for TicketsOwner<T> {
+    fn drop(&mut self) {
+        self.tickets.slots.lock().abandoned = true;
+        self.tickets.fail_all(abandoned);
+    }
+}
+
+impl<T> fmt::Debug for TicketsOwner<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TicketsOwner").field(&self.tickets).finish()
+    }
+}
+
+#[cold]
+fn abandoned() -> Error {
+    Error::new(
+        ErrorKind::Disconnected,
+        "the connection ended before the broker answered: it may or may not have arrived",
+    )
 }
 
 impl<T> Slots<T> {
-    fn complete(&mut self, ticket: u64, result: Result<T>) -> Option<(Option<Waker>, Room)> {
-        let (generation, index) = part(ticket);
-        let slot = self.entries.get_mut(index as usize).filter(|slot| slot.generation == generation)?;
-        match std::mem::replace(&mut slot.stage, Stage::Free) {
-            Stage::Waiting { waker, _room } => {
-                slot.stage = Stage::Answered(result);
-                self.open -= 1;
-                Some((waker, _room))
+    fn new() -> Self {
+        let eras = VecDeque::from([0]);
+        Self { entries: Vec::new(), free: Vec::new(), open: 0, era: 0, eras, flushing: 0, abandoned: false }
+    }
+
+    #[inline]
+    fn open(&mut self, room: Room) -> u64 {
+        if self.abandoned {
+            return self.open_abandoned(room);
+        }
+        self.open += 1;
+        if let Some(count) = self.eras.back_mut() {
+            *count += 1;
+        }
+        self.place(Stage::Waiting { waker: None, room })
+    }
+
+    #[cold]
+    fn open_abandoned(&mut self, room: Room) -> u64 {
+        // Foreign code may run when the room comes free; nothing of it can reach these slots, which only the owner's end
+        // and its publishers know.
+        drop(room);
+        self.place(Stage::Answered(Err(abandoned())))
+    }
+
+    #[inline]
+    fn place(&mut self, stage: Stage<T>) -> u64 {
+        let era = self.era;
+        match self.free.pop() {
+            Some(index) => {
+                let slot = &mut self.entries[index as usize];
+                (slot.stage, slot.era) = (stage, era);
+                join(slot.generation, index)
             }
-            Stage::Forgotten { _room } => {
-                self.open -= 1;
+            None => {
+                let index = self.entries.len();
+                self.entries.push(Slot { generation: 0, era, stage });
+                // In-flight bounds keep the slab far below this.
+                join(0, u32::try_from(index).unwrap_or(u32::MAX))
+            }
+        }
+    }
+
+    /// Answers a ticket, or gives the result back that nobody wants.
+    fn complete(&mut self, ticket: u64, result: Result<T>) -> std::result::Result<Answered<T>, Result<T>> {
+        let (generation, index) = part(ticket);
+        let Some(slot) = self.entries.get_mut(index as usize).filter(|slot| slot.generation == generation) else {
+            return Err(result);
+        };
+        let era = slot.era;
+        let answered = match std::mem::replace(&mut slot.stage, Stage::Free) {
+            Stage::Waiting { waker, room } => {
+                slot.stage = Stage::Answered(result);
+                Answered { waker, room, unwanted: None }
+            }
+            Stage::Forgotten { room } => {
                 self.release(index);
-                Some((None, _room))
+                Answered { waker: None, room, unwanted: Some(result) }
             }
             other => {
                 slot.stage = other;
-                None
+                return Err(result);
+            }
+        };
+        self.open -= 1;
+        self.count_answered(era);
+        Ok(answered)
+    }
+
+    #[inline]
+    fn count_answered(&mut self, era: u32) {
+        let from_back = self.era.wrapping_sub(era) as usize;
+        let at = (self.eras.len() - 1).checked_sub(from_back);
+        if let Some(count) = at.and_then(|at| self.eras.get_mut(at)) {
+            *count -= 1;
+            if *count == 0 {
+                self.forget_old_eras();
             }
         }
+    }
+
+    fn forget_old_eras(&mut self) {
+        while self.eras.len() > 1 && self.eras.front() == Some(&0) {
+            self.eras.pop_front();
+        }
+    }
+
+    fn oldest_age(&self) -> Option<u32> {
+        // The first era has open tickets, or there is but one era.
+        (self.open > 0).then(|| self.eras.len() as u32 - 1)
+    }
+
+    fn open_where(&self, matches: impl Fn(u32) -> bool) -> Vec<u64> {
+        let slots = self.entries.iter().enumerate();
+        let open = slots.filter(|(_, slot)| slot.is_open() && matches(self.era.wrapping_sub(slot.era)));
+        open.map(|(index, slot)| join(slot.generation, index as u32)).collect()
+    }
+
+    fn is_open(&self, ticket: u64) -> bool {
+        let (generation, index) = part(ticket);
+        self.entries.get(index as usize).is_some_and(|slot| slot.generation == generation && slot.is_open())
     }
 
     fn release(&mut self, index: u32) {
@@ -275,8 +493,12 @@ impl<T: Send> Answers<T> for Tickets<T> {
             return;
         };
         match std::mem::replace(&mut slot.stage, Stage::Free) {
-            Stage::Waiting { _room, .. } => slot.stage = Stage::Forgotten { _room },
-            Stage::Answered(_) => slots.release(index),
+            Stage::Waiting { room, .. } => slot.stage = Stage::Forgotten { room },
+            Stage::Answered(result) => {
+                slots.release(index);
+                drop(slots);
+                drop(result);
+            }
             other => slot.stage = other,
         }
     }
@@ -299,7 +521,7 @@ fn part(ticket: u64) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorKind, InFlight};
+    use crate::{ErrorOutcome, InFlight};
 
     #[tokio::test]
     async fn a_ticket_is_answered_once_and_its_slot_is_used_again() {
@@ -337,5 +559,177 @@ mod tests {
             assert_eq!(outcome.await.unwrap_err().kind(), ErrorKind::Disconnected);
         }
         assert_eq!(tickets.unanswered(), 0);
+    }
+
+    fn open_one(tickets: &Arc<Tickets<u32>>) -> (u64, Outcome<u32>) {
+        let ticket = tickets.open(Room::none());
+        (ticket, Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket))
+    }
+
+    #[tokio::test]
+    async fn tickets_expire_by_their_era_and_no_sooner() {
+        let tickets = Tickets::new();
+        let late = || Error::new(ErrorKind::Timeout, "no answer");
+        assert_eq!((tickets.oldest_age_in_eras(), tickets.expire(0, late)), (None, 0));
+        let (_, old) = open_one(&tickets);
+        tickets.advance();
+        let (between, answered) = open_one(&tickets);
+        tickets.advance();
+        let (_, young) = open_one(&tickets);
+        assert_eq!(tickets.oldest_age_in_eras(), Some(2));
+        assert_eq!(tickets.expire(2, late), 0);
+        assert_eq!(tickets.expire(1, late), 1);
+        assert_eq!(old.await.unwrap_err().kind(), ErrorKind::Timeout);
+        assert_eq!(tickets.oldest_age_in_eras(), Some(1));
+        tickets.complete(between, Ok(1));
+        assert_eq!(answered.await.unwrap(), 1);
+        assert_eq!(tickets.oldest_age_in_eras(), Some(0));
+        assert_eq!(tickets.expire(0, late), 0, "those of the current era are never expired");
+        tickets.advance();
+        assert_eq!(tickets.expire(0, late), 1);
+        assert_eq!(young.await.unwrap_err().kind(), ErrorKind::Timeout);
+        // Many eras in which nothing happens leave nothing behind.
+        (0..10_000).for_each(|_| tickets.advance());
+        assert!(tickets.slots.lock().eras.len() <= 1);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_ticket_expires_too_and_frees_its_room() {
+        let in_flight = InFlight::new(1, 1_000);
+        let tickets = Tickets::<()>::new();
+        let ticket = tickets.open(in_flight.room(1).await.unwrap());
+        drop(Outcome::pending(tickets.clone(), ticket));
+        tickets.advance();
+        assert_eq!(tickets.expire(0, || Error::new(ErrorKind::Timeout, "no answer")), 1);
+        assert!(in_flight.try_room(1).is_some());
+        assert_eq!(tickets.unanswered(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flush_waits_for_what_was_sent_before_it_and_not_for_later() {
+        let tickets = Tickets::new();
+        tickets.flushed().await;
+        let (first, _first_outcome) = open_one(&tickets);
+        let (second, second_outcome) = open_one(&tickets);
+        let flush = tokio::spawn({
+            let tickets = Arc::clone(&tickets);
+            async move { tickets.flushed().await }
+        });
+        tokio::task::yield_now().await;
+        let (_later, _later_outcome) = open_one(&tickets);
+        tickets.complete(second, Ok(2));
+        drop(second_outcome);
+        tokio::task::yield_now().await;
+        assert!(!flush.is_finished());
+        tickets.complete(first, Ok(1));
+        tokio::time::timeout(std::time::Duration::from_secs(10), flush).await.unwrap().unwrap();
+        assert_eq!(tickets.unanswered(), 1);
+    }
+
+    #[tokio::test]
+    async fn when_the_owner_is_gone_nobody_waits() {
+        let owner = Tickets::<u32>::owned();
+        let tickets = Arc::clone(owner.tickets());
+        let (_, outcome) = open_one(&tickets);
+        let ended = tokio::spawn(async move {
+            let _owner = owner;
+            panic!("the connection's task dies");
+        });
+        assert!(ended.await.is_err());
+        for outcome in [outcome, open_one(&tickets).1] {
+            let error = outcome.await.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, ErrorOutcome::Unknown));
+        }
+        assert_eq!(tickets.unanswered(), 0);
+        tickets.flushed().await;
+    }
+
+    #[test]
+    fn errors_are_made_and_results_dropped_outside_the_lock() {
+        struct Looks(Arc<Tickets<Looks>>);
+        impl Drop for Looks {
+            fn drop(&mut self) {
+                assert!(self.0.unanswered() < 100, "this would not return under the lock");
+            }
+        }
+        let tickets = Tickets::<Looks>::new();
+        let open = || tickets.open(Room::none());
+        let (forgotten, answered, waiting) = (open(), open(), open());
+        tickets.forget(forgotten);
+        tickets.complete(forgotten, Ok(Looks(tickets.clone())));
+        tickets.complete(forgotten, Ok(Looks(tickets.clone())));
+        tickets.complete(answered, Ok(Looks(tickets.clone())));
+        tickets.forget(answered);
+        tickets.fail_all(|| Error::new(ErrorKind::Internal, format!("{} are open", tickets.unanswered())));
+        tickets.forget(waiting);
+        assert_eq!(tickets.slots.lock().free.len(), 3);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn many_threads_answer_forget_expire_and_flush_and_each_ticket_ends_once() {
+        const EACH: u32 = 2_000;
+        let in_flight = InFlight::new(64, 1_000_000);
+        let owner = Tickets::<u32>::owned();
+        let tickets = Arc::clone(owner.tickets());
+        let (sender, mut sent) = tokio::sync::mpsc::unbounded_channel::<(u64, u32)>();
+        let answering = tokio::spawn(async move {
+            let mut held = Vec::new();
+            let mut turn = 0_u32;
+            loop {
+                let next = tokio::time::timeout(std::time::Duration::from_millis(1), sent.recv()).await;
+                match next {
+                    Ok(None) => return,
+                    Ok(Some(next)) => held.push(next),
+                    Err(_) => {}
+                }
+                turn += 1;
+                // Out of order, some twice, some never.
+                if held.len() >= 5 || next.is_err() {
+                    for (ticket, number) in held.drain(..).rev().filter(|(_, number)| number % 17 != 0) {
+                        owner.complete(ticket, Ok(number));
+                        owner.complete(ticket, Ok(u32::MAX));
+                    }
+                }
+                if turn.is_multiple_of(50) || next.is_err() {
+                    owner.advance();
+                    owner.expire(1, || Error::new(ErrorKind::Timeout, "no answer"));
+                }
+            }
+        });
+        let publishing: Vec<_> = (0..4)
+            .map(|_| {
+                let (tickets, in_flight, sender) = (Arc::clone(&tickets), in_flight.clone(), sender.clone());
+                tokio::spawn(async move {
+                    for number in 0..EACH {
+                        let ticket = tickets.open(in_flight.room(1).await.unwrap());
+                        let outcome = Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket);
+                        sender.send((ticket, number)).unwrap();
+                        match number % 5 {
+                            0 => drop(outcome),
+                            1 => tickets.flushed().await,
+                            _ => match outcome.await {
+                                Ok(answer) => assert!(answer == number && number % 17 != 0),
+                                // One that waits to be answered may run out of time as well.
+                                Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout),
+                            },
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        let all = async {
+            for task in publishing {
+                task.await.unwrap();
+            }
+            tickets.flushed().await;
+            answering.await.unwrap();
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("somebody waits for ever");
+        assert_eq!(tickets.unanswered(), 0);
+        assert_eq!(tickets.oldest_age_in_eras(), None);
+        // Every room came free again.
+        let all: Vec<_> = (0..64).map_while(|_| in_flight.try_room(1)).collect();
+        assert_eq!(all.len(), 64);
     }
 }

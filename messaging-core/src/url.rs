@@ -15,6 +15,8 @@ pub struct BrokerUrl {
     scheme: String,
     user: Option<String>,
     password: Option<SecretString>,
+    /// The password as it stands in the address, percent-encoded.
+    encoded: Option<SecretString>,
     hosts: Vec<Host>,
     path: String,
     parameters: Vec<(String, String)>,
@@ -59,6 +61,12 @@ impl BrokerUrl {
         if first.fragment().is_some() {
             return Err(fault("it has a fragment (\"#…\"), which means nothing here; write %23 for a literal \"#\""));
         }
+        if tail.split('?').next().is_some_and(|path| path.contains('@')) {
+            // A password with a bare slash ends up in the path, and would be printed with it.
+            return Err(fault(
+                "it has an \"@\" after the host: write %2F for a \"/\" in the password, and %40 for an \"@\" in the path",
+            ));
+        }
         let mut hosts = host_of(&first).into_iter().collect::<Vec<_>>();
         for other in parsed {
             hosts.extend(host_of(&other?));
@@ -67,6 +75,7 @@ impl BrokerUrl {
             scheme: scheme.to_owned(),
             user: (!first.username().is_empty()).then(|| decode(first.username())),
             password: first.password().map(|password| SecretString::from(decode(password))),
+            encoded: first.password().filter(|password| !password.is_empty()).map(SecretString::from),
             hosts,
             path: decode(first.path().strip_prefix('/').unwrap_or(first.path())),
             parameters: first.query_pairs().into_owned().collect(),
@@ -115,6 +124,7 @@ impl BrokerUrl {
     pub fn with_login(mut self, user: impl Into<String>, password: SecretString) -> Self {
         self.user = Some(user.into());
         self.password = Some(password);
+        self.encoded = None;
         self
     }
 
@@ -122,7 +132,11 @@ impl BrokerUrl {
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         match &self.password {
-            Some(password) if !password.expose_secret().is_empty() => text.replace(password.expose_secret(), "***"),
+            Some(password) if !password.expose_secret().is_empty() => {
+                let text = text.replace(password.expose_secret(), "***");
+                // Also as it stands in the address.
+                self.encoded.as_ref().map_or(text.clone(), |encoded| text.replace(encoded.expose_secret(), "***"))
+            }
             _ => text.to_owned(),
         }
     }
@@ -178,7 +192,45 @@ impl fmt::Debug for BrokerUrl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "(amqp|memory|http|file)?(://)?.{0,60}") {
+            if let Ok(url) = BrokerUrl::parse(&text) {
+                let _ = (url.to_string(), url.redact(&text), url.parameters());
+            }
+        }
+
+        #[test]
+        fn a_password_is_never_shown(
+            password in "[A-Z][ -~é]{7,20}Z",
+            rest in "(host-1|h:5672,i|\\[::1\\]|h:x|h:99999|h#f|)(/v)?(\\?a=b)?",
+            encode in any::<bool>(),
+        ) {
+            let encoded = percent_encoding::utf8_percent_encode(&password, percent_encoding::NON_ALPHANUMERIC).to_string();
+            let written = if encode { encoded.as_str() } else { password.as_str() };
+            match BrokerUrl::parse(&format!("amqp://me:{written}@{rest}")) {
+                Ok(url) => {
+                    if encode {
+                        prop_assert_eq!(url.password().unwrap().expose_secret(), &password);
+                        let shown = url.redact(&format!("a {password} b {encoded} c"));
+                        prop_assert!(!shown.contains(&password) && !shown.contains(&encoded), "{}", shown);
+                    }
+                    for shown in [format!("{url}"), format!("{url:?}"), format!("{:?}", url.parameters())] {
+                        prop_assert!(!shown.contains(&password) && !shown.contains(&encoded), "{}", shown);
+                    }
+                }
+                Err(error) => {
+                    for shown in [error.to_string(), format!("{error:?}")] {
+                        prop_assert!(!shown.contains(&password) && !shown.contains(&encoded), "{}", shown);
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn several_hosts_a_path_and_parameters() {

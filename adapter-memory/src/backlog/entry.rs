@@ -44,6 +44,14 @@ pub(crate) struct Leased {
     pub(super) until: u64,
 }
 
+/// What a delivery is made of.
+pub(crate) struct Lent {
+    pub(crate) message: Message,
+    pub(crate) tag: u64,
+    pub(crate) attempt: u32,
+    pub(crate) redriven: u32,
+}
+
 /// Marks how long a lease lasts from its stamp on. No moment and no duration comes near: 2^63 ns are 292 years.
 const UNSTAMPED: u64 = 1 << 63;
 
@@ -86,6 +94,25 @@ impl Leases {
         std::mem::forget(free);
         self.unstamped.push(index);
         tag(slot.generation, index)
+    }
+
+    /// Lends the next entry, as [`grant`](Self::grant) does; all that may unwind happens before it is moved.
+    #[inline(always)]
+    pub(crate) fn lend(&mut self, consumer: u32, lasting: u64, next: impl FnOnce() -> Entry) -> Lent {
+        let index = self.free.pop().unwrap_or_else(|| self.add_slot());
+        self.unstamped.push(index);
+        let slot = &mut self.slots[index as usize];
+        let mut entry = next();
+        entry.attempts += 1;
+        let lent = Lent {
+            message: entry.message.clone(),
+            tag: tag(slot.generation, index),
+            attempt: entry.attempts,
+            redriven: u32::from(entry.redriven),
+        };
+        let free = slot.leased.replace(Leased { entry, consumer, until: lasting | UNSTAMPED });
+        std::mem::forget(free);
+        lent
     }
 
     #[cold]

@@ -25,6 +25,12 @@ impl Ready {
         self.len
     }
 
+    /// How many there are of the highest priority.
+    #[inline]
+    pub(crate) fn first_len(&self) -> usize {
+        if self.occupied == 0 { 0 } else { self.levels[self.occupied.ilog2() as usize].len() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

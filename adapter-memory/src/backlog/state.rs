@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use messaging_core::{DeadLetterReason, Depth};
 
 use super::effects::Effects;
-use super::entry::{Entry, Leased, Leases, Turn};
+use super::entry::{Entry, Leased, Leases, NEVER, Turn};
 use super::lanes::Lanes;
 use super::members::Member;
 use super::park::Parking;
@@ -39,6 +39,8 @@ pub(crate) struct State {
     /// Messages that are not settled, and the bytes of their payloads.
     open: usize,
     bytes: usize,
+    /// A message with a time to live was here.
+    has_expiring: bool,
     /// The topic will tell when it grows.
     pub(crate) waits_for_topic: bool,
     /// The queue or subscription was removed.
@@ -82,6 +84,7 @@ impl State {
     #[inline]
     pub(crate) fn add(&mut self, entry: Entry, due: u64, effects: &mut Effects) {
         self.open += 1;
+        self.has_expiring |= entry.expires != NEVER;
         self.bytes += entry.message.payload().len();
         if due == 0 {
             self.ready.push_back(entry);
@@ -94,6 +97,7 @@ impl State {
     /// Adds a message of the topic for the poll that is about to take it, which passes the baton on itself.
     pub(super) fn bring(&mut self, entry: Entry, due: u64, effects: &mut Effects) {
         self.open += 1;
+        self.has_expiring |= entry.expires != NEVER;
         self.bytes += entry.message.payload().len();
         if due == 0 { self.ready.push_back(entry) } else { self.delay(entry, due, effects) }
     }
@@ -120,6 +124,12 @@ impl State {
         if entry.turn == Turn::OWN {
             self.free_lane(entry);
         }
+    }
+
+    /// Whether all that is ready may be delivered as it stands: no key order is kept, and nothing expires.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.lanes.is_none() && !self.has_expiring
     }
 
     /// Whether a settlement of this consumer may let someone go on.

@@ -14,8 +14,12 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
         "A line that cannot be read stops nothing: it goes to the dead letter, raw, with its number.",
     );
     if report.orders.bad_lines == 0 {
-        picture::line("The input has none, so here are three spoilt copies of its first lines:");
         let spoilt = spoilt(lines);
+        if spoilt.is_empty() {
+            picture::line("The input has fewer than three lines, so there is nothing to spoil.");
+            return Ok(());
+        }
+        picture::line("The input has none, so here are three spoilt copies of its first lines:");
         let bad = spoil_the_queue(stage, &spoilt).await?;
         report.orders.bad_lines += bad;
         report.orders.dead_lettered += bad;
@@ -26,14 +30,15 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     show(stage).await
 }
 
-/// Three ways to be bad: cut off, of the wrong type, not even text.
+/// Three ways to be bad: cut off, of the wrong type, not even text. None if there are fewer than three lines to spoil.
 fn spoilt(lines: &[Line]) -> Vec<Line> {
-    let copy = |index: usize| lines.get(index).map_or_else(Vec::new, |line| line.bytes.clone());
-    let mut cut = copy(0);
+    let [first, second, third, ..] = lines else { return Vec::new() };
+    let mut cut = first.bytes.clone();
     cut.truncate(cut.len() * 2 / 3);
-    let wrong =
-        String::from_utf8_lossy(&copy(1)).replace("\"quantity\": ", "\"quantity\": \"many\", \"was\": ").into_bytes();
-    let mut binary = copy(2);
+    let wrong = String::from_utf8_lossy(&second.bytes)
+        .replace("\"quantity\": ", "\"quantity\": \"many\", \"was\": ")
+        .into_bytes();
+    let mut binary = third.bytes.clone();
     binary.extend([0xff, 0xfe, 0x00]);
     let spoilt = [cut, wrong, binary].into_iter().zip(1..);
     spoilt.map(|(bytes, number)| Line { number, bytes }).collect()
@@ -54,8 +59,8 @@ async fn spoil_the_queue(stage: &mut Stage, lines: &[Line]) -> Result<u64> {
 
 async fn show(stage: &mut Stage) -> Result<()> {
     let running = stage.app().start().await?;
-    let source = stage.queue("orders")?;
-    let letters = stage.broker(&running, "orders")?.admin().dead_letters(&source, 5).await?;
+    let source = running.source_of("orders")?;
+    let letters = running.broker_of("orders")?.admin().dead_letters(&source, 5).await?;
     for letter in &letters {
         let line = letter.message.headers().get("line").unwrap_or("?");
         let cause = letter.reason.errors.last().map_or("", String::as_str);

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use messaging::{
-    App, Durability, Feature, Headers, Listen, Result, RunningApp, Source, Start, SubscribeOptions, SubscriptionName,
-    Usage,
+    App, Feature, Headers, Listen, Result, RunningApp, Source, Start, SubscribeOptions, SubscriptionName, Usage, UsedAs,
 };
 
 use tokio::sync::watch;
@@ -59,14 +58,16 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let fulfilled = || counts[..MEMBERS.len()].iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum::<u64>();
     // The member that holds the slow order may hold its whole prefetch.
     stage.until("orders received by fulfilment", published.saturating_sub(PREFETCH as u64), fulfilled).await?;
-    picture::line(&format!(
-        "one order (line {}) takes long: delivery goes on, the committed position waits for it",
-        slow.line
-    ));
-    positions(stage, &members, &[FULFILMENT]).await?;
+    if !lines.is_empty() {
+        picture::line(&format!(
+            "one order (line {}) takes long: delivery goes on, the committed position waits for it",
+            slow.line
+        ));
+    }
+    positions(&members, &[FULFILMENT]).await?;
     slow.finish();
     stage.until("orders acknowledged by fulfilment", published, || members.ledger().total().acked).await?;
-    positions(stage, &members, &[FULFILMENT]).await?;
+    positions(&members, &[FULFILMENT]).await?;
 
     picture::line("\"ml\" joins now and starts at the earliest:");
     let start = if can_replay { Start::Earliest } else { Start::New };
@@ -74,7 +75,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let ml_count = &counts[MEMBERS.len()].1;
     let ml = counting(stage.app(), listen, ml_count, None).start().await?;
     stage.until("orders acknowledged by ml", published, || ml.ledger().total().acked).await?;
-    positions(stage, &ml, &[FULFILMENT, ML]).await?;
+    positions(&ml, &[FULFILMENT, ML]).await?;
     picture::bars(counts.iter().map(|(name, count)| (*name, count.load(Ordering::Relaxed), "orders".to_owned())));
     stage.close(members).await?;
     stage.close(ml).await?;
@@ -126,19 +127,16 @@ fn counting(app: App, listen: Listen, count: &Arc<AtomicU64>, slow: Option<&Arc<
 }
 
 fn can_replay(stage: &Stage, running: &RunningApp) -> Result<bool> {
-    let options = SubscribeOptions {
-        durability: Durability::Durable(SubscriptionName::parse(ML)?),
-        ..SubscribeOptions::ephemeral().with_start(Start::Earliest)
-    };
-    let topic = stage.topic("feed")?.into();
-    Ok(stage.broker(running, "feed")?.capabilities(&topic, Usage::Subscribe(&options)).supports(Feature::Replay))
+    let options = SubscribeOptions::durable(SubscriptionName::parse(ML)?).with_start(Start::Earliest);
+    let topic = stage.config.binding("feed", UsedAs::Topic)?.destination;
+    Ok(running.broker_of("feed")?.capabilities(&topic, Usage::Subscribe(&options)).supports(Feature::Replay))
 }
 
 /// Each group's own place in the log: what it gets next, and up to where everything is acknowledged.
-async fn positions(stage: &Stage, running: &RunningApp, groups: &[&str]) -> Result<()> {
-    let broker = stage.broker(running, "feed")?;
+async fn positions(running: &RunningApp, groups: &[&str]) -> Result<()> {
+    let broker = running.broker_of("feed")?;
     for group in groups {
-        let source: Source = stage.subscription("feed", group)?;
+        let source: Source = running.subscription_of("feed", group)?;
         match broker.admin().positions(&source).await {
             Ok(partitions) => {
                 let (current, committed, end) =

@@ -20,6 +20,7 @@ use crate::stage::Stage;
 /// What kept a scene from going on.
 pub(crate) async fn play(stage: &mut Stage, report: &mut Report, orders: Vec<Line>) -> Result<Faults> {
     let mut faults = Faults::new();
+    let orders = stage.that_fit("orders", orders, orders::message).await?;
     orders::play(stage, report, &orders, &mut faults).await?;
     if !stage.is_interrupted() {
         retries::play(stage, &orders, &mut faults).await?;

@@ -83,8 +83,8 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let tally = || running.ledger().total();
     stage.until("orders handled or dead-lettered", all, || workshop.done() + tally().dead_lettered).await?;
 
-    let source = stage.queue("repairs")?;
-    let broker = stage.broker(&running, "repairs")?;
+    let source = running.source_of("repairs")?;
+    let broker = running.broker_of("repairs")?;
     let dead = broker.admin().dead_letters(&source, ORDERS).await?;
     picture::line(&format!(
         "{} handled, {} retries, {} in the dead letter:",

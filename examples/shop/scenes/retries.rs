@@ -12,23 +12,24 @@ use crate::stage::Stage;
 
 pub(crate) async fn play(stage: &mut Stage, lines: &[Line], faults: &mut Faults) -> Result<()> {
     picture::line("");
-    picture::line("Now three orders of one customer, and the first fails once:");
     stage.clear(&["unkeyed", "keyed"], &[]).await?;
     let mut orders: Vec<Order> = super::readable(lines).take(3).collect();
     for (index, order) in orders.iter_mut().enumerate() {
         order.order = index as u64 + 1;
     }
     if orders.len() < 3 {
+        picture::line("(fewer than three readable orders: too few to show what a retry does to their sequence)");
         return Ok(());
     }
 
+    picture::line("Now three orders of one customer, and the first fails once:");
     let unkeyed = handled_in(stage, "unkeyed", KeepOrder::None, &orders).await?;
     let keyed = handled_in(stage, "keyed", KeepOrder::ByKey, &orders).await?;
-    picture::line(&format!("   without keys       {}   the retry lands behind the others", arrows(&unkeyed)));
-    picture::line(&format!("   key and hold       {}   the others of its key wait for it", arrows(&keyed)));
     if stage.is_interrupted() {
         return Ok(());
     }
+    picture::line(&format!("   without keys       {}   the retry lands behind the others", arrows(&unkeyed)));
+    picture::line(&format!("   key and hold       {}   the others of its key wait for it", arrows(&keyed)));
     if unkeyed != [2, 3, 1] {
         faults.push(format!("without keys the orders were handled as {unkeyed:?}, and 2, 3, 1 was expected"));
     }

@@ -1,6 +1,7 @@
 //! A publisher or consumer as a process of its own, to be killed and stopped at any point.
 //!
-//! A test program starts itself again with a *role*: the child finds it by [`Role::current`], plays the scenario it was given and
+//! A test program starts itself again with a *role*: its `main` finds it by [`Role::current`] (so it is one without libtest's
+//! `main`, whose tests would run again and count what a child does as one of them), plays the scenario it was given and
 //! writes every intent, outcome and receipt to its [`History`] before and after it acts. The parent kills or pauses it at a
 //! chosen or a random point of that history, and reads it afterwards.
 
@@ -46,24 +47,7 @@ impl Child {
     /// # Errors
     /// If the scenario is no JSON or the program cannot be started.
     pub fn start(role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_with(&[], role, scenario, &[])
-    }
-
-    /// Starts this test program again to run one test of its own in a role, for programs with libtest's `main`: that test asks
-    /// [`Role::current`], and passes at once where there is none.
-    ///
-    /// # Errors
-    /// If the scenario is no JSON or the program cannot be started.
-    pub fn start_test(test: &str, role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_test_by(&[], test, role, scenario)
-    }
-
-    /// Like [`Self::start_test`], by way of another program that is given this one with its arguments.
-    ///
-    /// # Errors
-    /// If the scenario is no JSON or the program cannot be started.
-    pub fn start_test_by(wrapper: &[&str], test: &str, role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_with(wrapper, role, scenario, &[test, "--exact", "--nocapture", "--test-threads=1"])
+        Self::start_by(&[], role, scenario)
     }
 
     /// Like [`Self::start`], by way of another program that is given this one with its arguments: `unshare`, `prlimit`, `env`.
@@ -71,10 +55,6 @@ impl Child {
     /// # Errors
     /// If the scenario is no JSON or the program cannot be started.
     pub fn start_by(wrapper: &[&str], role: &str, scenario: &impl Serialize) -> Result<Self> {
-        Self::start_with(wrapper, role, scenario, &[])
-    }
-
-    fn start_with(wrapper: &[&str], role: &str, scenario: &impl Serialize, arguments: &[&str]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("child-{role}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = Folder::create(&name)?;
@@ -91,7 +71,7 @@ impl Child {
         };
         // A backtrace would push what went wrong out of the last lines that an error shows.
         command.env("RUST_BACKTRACE", "0");
-        command.args(arguments).env(ROLE, role).env(SCENARIO, scenario).env(HISTORY, folder.path().join("history"));
+        command.env(ROLE, role).env(SCENARIO, scenario).env(HISTORY, folder.path().join("history"));
         let process = Process::start(&name, command, &folder.path().join("output"))?;
         Ok(Self { process: Mutex::new(process), folder })
     }

@@ -65,10 +65,13 @@ user {} on >{} ~* &* -@all +@connection +@read
 cluster-port {}
 cluster-node-timeout 2000
 cluster-announce-ip 127.0.0.1
+cluster-announce-port {}
 cluster-allow-replica-migration no
 repl-diskless-sync-delay 0
 ",
-                bus.port()
+                bus.port(),
+                // Where a cluster sends its clients: past the proxy, no fault of the proxy would concern them.
+                site.port(Door::Proxied)?,
             ));
         }
         site.write("server.conf", &text).map(drop)

@@ -34,6 +34,9 @@ use crate::{
     run::{self, Claim},
 };
 
+/// Before the next connection is accepted, after one could not be.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
@@ -62,7 +65,6 @@ pub enum Direction {
 struct State {
     requests: Fault,
     answers: Fault,
-    refusing: bool,
     /// Grows with every cut: a connection that began before the latest is reset.
     cuts: u64,
 }
@@ -121,7 +123,7 @@ impl Proxy {
 
     /// How many connections were accepted so far.
     pub fn accepted(&self) -> u64 {
-        self.counts.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Acquire)
     }
 
     /// How many connections are open now.
@@ -161,7 +163,6 @@ impl Proxy {
     ///
     /// Returns when the port is closed.
     pub async fn refuse(&self) {
-        self.state.send_modify(|state| state.refusing = true);
         let listener = self.lock().take();
         if let Some(task) = listener {
             task.abort();
@@ -176,8 +177,8 @@ impl Proxy {
     /// # Errors
     /// If the port cannot be opened again.
     pub async fn heal(&self) -> Result<()> {
-        let refused = self.state.borrow().refusing;
         self.state.send_modify(|state| *state = State { cuts: state.cuts, ..State::default() });
+        let refused = self.lock().is_none();
         if refused { self.listen().await } else { Ok(()) }
     }
 
@@ -221,32 +222,38 @@ impl fmt::Debug for Proxy {
 
 async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sender<State>, counts: Arc<Counts>) {
     loop {
-        // What fails here is the connection (reset before it was accepted), not the listener.
-        let Ok((client, _)) = listener.accept().await else { continue };
-        counts.accepted.fetch_add(1, Ordering::Relaxed);
+        // What fails here is the connection (reset before it was accepted), not the listener; or this process has no file left.
+        let Ok((client, _)) = listener.accept().await else {
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        };
         let connection = Connection::open(state.subscribe(), Arc::clone(&counts));
+        // Counted once it can be cut: whoever has seen the count may rely on that.
+        counts.accepted.fetch_add(1, Ordering::Release);
         run::spawn(connection.carry(client, upstream));
     }
 }
 
 struct Connection {
     state: watch::Receiver<State>,
+    /// How many cuts there had been when it was accepted: one that comes before its task first runs concerns it too.
+    born: u64,
     counts: Arc<Counts>,
 }
 
 impl Connection {
     fn open(state: watch::Receiver<State>, counts: Arc<Counts>) -> Self {
         counts.open.fetch_add(1, Ordering::Relaxed);
-        Self { state, counts }
+        let born = state.borrow().cuts;
+        Self { state, born, counts }
     }
 
     async fn carry(self, client: TcpStream, upstream: SocketAddr) {
-        let born = self.state.borrow().cuts;
         let mut state = self.state.clone();
         let forward = pump::forward(client, upstream, self.state.clone());
         tokio::select! {
             // Dropping the forwarder resets both sides.
-            _ = state.wait_for(|state| state.cuts > born) => {}
+            _ = state.wait_for(|state| state.cuts > self.born) => {}
             () = forward => {}
         }
     }

@@ -12,6 +12,8 @@ use super::{Location, RawClient};
 use crate::{Error, Result};
 
 const LOOK: Duration = Duration::from_millis(10);
+/// For ever, to a client that wants a number.
+const LONG: Duration = Duration::from_secs(3600);
 const GROUP: &str = "raw";
 
 /// Several hosts in the URL mean a cluster.
@@ -28,7 +30,9 @@ impl Client {
     pub(super) async fn connect(at: &Location) -> Result<Self> {
         let nodes = at.each_url();
         if nodes.len() > 1 {
-            let client = ClusterClientBuilder::new(nodes).build().map_err(cannot("begin"))?;
+            // As below: who waits sets the limits.
+            let patient = ClusterClientBuilder::new(nodes).connection_timeout(LONG).response_timeout(LONG);
+            let client = patient.build().map_err(cannot("begin"))?;
             let connection = client.get_async_connection().await.map_err(cannot("connect to the cluster"))?;
             return Ok(Self { connection: Connection::Many(connection) });
         }

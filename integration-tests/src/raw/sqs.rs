@@ -1,5 +1,7 @@
 //! SQS by `aws-sdk-sqs`: a standard queue, long polls of a second.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use aws_sdk_sqs::{
     config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
@@ -13,6 +15,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Client {
     sqs: aws_sdk_sqs::Client,
+    /// The queues' URLs, each asked for once: a send is then one call, so that what happens to it happens to the message.
+    urls: HashMap<String, String>,
 }
 
 impl Client {
@@ -32,12 +36,17 @@ impl Client {
             let http = http.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https();
             config = config.http_client(http);
         }
-        Ok(Self { sqs: aws_sdk_sqs::Client::from_conf(config.build()) })
+        Ok(Self { sqs: aws_sdk_sqs::Client::from_conf(config.build()), urls: HashMap::new() })
     }
 
-    async fn url(&self, name: &str) -> Result<String> {
+    async fn url(&mut self, name: &str) -> Result<String> {
+        if let Some(url) = self.urls.get(name) {
+            return Ok(url.clone());
+        }
         let found = self.sqs.get_queue_url().queue_name(name).send().await.map_err(cannot("find a queue"))?;
-        found.queue_url.ok_or_else(|| Error::failed("sqs found a queue without a url"))
+        let url = found.queue_url.ok_or_else(|| Error::failed("sqs found a queue without a url"))?;
+        self.urls.insert(name.to_owned(), url.clone());
+        Ok(url)
     }
 }
 
@@ -69,6 +78,7 @@ impl RawClient for Client {
 
     async fn remove(&mut self, name: &str) -> Result<()> {
         let queue = self.url(name).await?;
+        self.urls.remove(name);
         self.sqs.delete_queue().queue_url(queue).send().await.map(drop).map_err(cannot("delete a queue"))
     }
 }

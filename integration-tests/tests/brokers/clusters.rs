@@ -1,4 +1,4 @@
-//! Clusters: a leader that moves.
+//! Clusters: a leader that moves, and proxies that clients do not get past.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use integration_tests::{
 };
 
 use crate::{
-    Verdict,
-    site::{SURE, expect, in_time},
+    harness::Verdict,
+    site::{SURE, expect, hangs, in_time},
 };
 
 const MOVE: Duration = Duration::from_secs(45);
@@ -42,5 +42,30 @@ pub(crate) async fn leader_moved(kind: Kind) -> Verdict {
     expect(in_time(client.take(&queue)).await? == "before", "what was confirmed is lost with its leader")?;
     expect(in_time(client.take(&queue)).await? == "after", "the new leader takes nothing")?;
     cluster.node(first).start().await?;
+    Ok(())
+}
+
+/// A client that comes by the proxies stays behind them, wherever the cluster sends it: in a black hole nothing is answered,
+/// and after it what was held arrives.
+pub(crate) async fn behind_proxies(kind: Kind) -> Verdict {
+    let cluster = Cluster::start(kind).await?;
+    let proxies = || cluster.nodes().map(|node| node.proxy());
+    let queue = fresh_name("proxied");
+    let mut client = in_time(raw::connect(kind, &cluster.proxied_url(), None)).await?;
+    in_time(client.create(&queue)).await?;
+    in_time(client.put(&queue, "before")).await?;
+
+    proxies().for_each(|proxy| proxy.black_hole());
+    let mut put = Box::pin(client.put(&queue, "held"));
+    let silent = hangs(&mut put).await;
+    for proxy in proxies() {
+        proxy.heal().await?;
+    }
+    expect(silent, "an answer came past the proxies")?;
+    in_time(put).await?;
+
+    let mut direct = in_time(raw::connect(kind, &cluster.url(), None)).await?;
+    expect(in_time(direct.take(&queue)).await? == "before", "another message came out than went in")?;
+    expect(in_time(direct.take(&queue)).await? == "held", "what the black hole held is lost")?;
     Ok(())
 }

@@ -12,13 +12,13 @@ use std::{
 };
 
 use integration_tests::{
-    Error, Kind, Result, available, brokers_are_required,
-    child::{Child, Role},
-    until,
+    Error, Kind, Result, Way, available,
+    child::{Child, Event, Role},
+    own_by, run_folder, until,
 };
 use libtest_mimic::Trial;
 
-use crate::Verdict;
+use crate::harness::{Verdict, unlimited};
 
 /// Those that the container way knows.
 pub(crate) const KINDS: &[Kind] = &[Kind::RabbitMq, Kind::Redis, Kind::Valkey];
@@ -28,44 +28,47 @@ const ENGINE: Duration = Duration::from_secs(60);
 
 const RABBITMQ: &str = r#"CMD ["/bin/sh", "-c", "echo 'loopback_users = none' >/etc/rabbitmq/rabbitmq.conf; export RUNNING_UNDER_SYSTEMD=1; exec /usr/lib/rabbitmq/bin/rabbitmq-server"]"#;
 
+/// The role of the child that starts an engine and runs the cases.
+pub(crate) const HOST: &str = "host";
+
 /// The case, as the suite sees it: ignored with the reason where there is no engine to start.
 pub(crate) fn trial() -> Trial {
-    let missing = missing().filter(|_| !brokers_are_required());
-    let reason = missing.as_ref().map(|reason| format!(" (ignored: {reason})")).unwrap_or_default();
-    let body = || crate::unlimited(inside_a_host());
-    Trial::test(format!("containers::every_fault{reason}"), body).with_ignored_flag(missing.is_some())
+    unlimited("containers::every_fault", inside_a_host).with_kind(Way::Container.to_string())
 }
 
-fn missing() -> Option<String> {
-    if let Some(error) = KINDS.iter().find_map(|kind| available(*kind).err()) {
-        return Some(error.to_string());
+fn present() -> Result<()> {
+    for kind in KINDS {
+        available(*kind)?;
     }
     let present = |program: &str| {
         ["/usr/sbin", "/usr/bin", "/usr/local/bin"].iter().any(|at| Path::new(at).join(program).exists())
     };
-    let lacking = ["dockerd", "docker", "iptables", "ip"].into_iter().find(|program| !present(program))?;
-    Some(format!("{lacking} is missing: run integration-tests/install.sh --containers"))
+    match ["dockerd", "docker", "iptables", "ip"].into_iter().find(|program| !present(program)) {
+        Some(lacking) => {
+            Err(Error::missing(format!("{lacking} is missing: run integration-tests/install.sh --containers")))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn inside_a_host() -> Verdict {
-    if let Some(missing) = missing() {
-        return Err(missing.into());
-    }
+    present()?;
     // Short, because a socket's path has at most 107 characters.
-    let folder = integration_tests::run_folder()?.join("engine-host");
+    let folder = run_folder()?.join("engine-host");
     fs::create_dir_all(&folder)?;
     let temporary = format!("TMPDIR={}", folder.display());
     let docker = format!("DOCKER_HOST=unix://{}/docker.sock", folder.display());
     let host = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let settings = ["env", &temporary, &docker, "MESSAGING_BROKER_WAY=container"];
-    let child = Child::start_by(&[host.as_slice(), &settings].concat(), "host", &folder)?;
+    let child = Child::start_by(&[host.as_slice(), &settings].concat(), HOST, &folder)?;
 
     let status = child.ended(LIMIT).await?;
 
     let output = fs::read_to_string(child.output_file())?;
     // Its cases are shown as they are, so that nobody takes one line for one case.
-    for line in output.lines().filter(|line| line.starts_with("test ") && line.contains("::")) {
-        eprintln!("in a container: {line}");
+    let shown = ["test [container]", "broker ", "test result:"];
+    for line in output.lines().filter(|line| shown.iter().any(|start| line.starts_with(start))) {
+        eprintln!("in containers: {line}");
     }
     fs::remove_dir_all(&folder)?;
     if status.success() {
@@ -73,6 +76,42 @@ async fn inside_a_host() -> Verdict {
     } else {
         Err(format!("the cases in containers ended with {status}:\n{output}").into())
     }
+}
+
+/// What this program does as the child of the case below: it starts a container, says where its run is, and waits for its end.
+pub(crate) async fn abandoned(role: Role) -> Verdict {
+    let _broker = own_by(Kind::Redis, Way::Container).await?;
+    role.history().note(run_folder()?.display().to_string())?;
+    std::future::pending().await
+}
+
+/// A run that is killed with a container leaves none: its reaper has the engine remove it.
+pub(crate) async fn killed_run_leaves_no_container() -> Verdict {
+    let child = Child::start("abandoned", &())?;
+    child.reached("a container", ENGINE, |entries| !entries.is_empty()).await?;
+    let Some(Event::Note(folder)) = child.history()?.into_iter().next().map(|entry| entry.event) else {
+        return Err("the child did not say where its run is".into());
+    };
+    let id = folder.rsplit("run-").next().unwrap_or_default();
+    let label = format!("label=messaging-broker-run={id}");
+    if containers(&label)?.is_empty() {
+        return Err(format!("no container has the {label}").into());
+    }
+
+    child.kill()?;
+
+    until("the end of the container", ENGINE, || async {
+        let left = containers(&label)?;
+        if left.is_empty() { Ok(()) } else { Err(Error::failed(format!("{left} is there"))) }
+    })
+    .await?;
+    Ok(())
+}
+
+fn containers(filter: &str) -> Result<String> {
+    let output = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", filter]).output();
+    let output = output.map_err(|error| Error::caused("cannot run docker", error))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Starts the engine and makes the images; for the child in its own host.

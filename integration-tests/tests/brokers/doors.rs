@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use integration_tests::{Door, Kind, Result, proxy::TlsFront, tls::certificates};
+use integration_tests::{
+    Door, Kind, Proxy, Result,
+    proxy::TlsFront,
+    tls::{Identity, certificates},
+};
 
 use crate::{
-    Verdict,
+    harness::Verdict,
     site::{Site, expect, in_time},
 };
 
@@ -26,27 +30,46 @@ pub(crate) async fn encrypted(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// A certificate that ran out, or is for somebody else, is refused by the client. The front with the good one shows that it is
-/// the certificate that is refused, and not the front.
+/// A certificate that ran out, or is for somebody else, is refused by the client: no handshake is ended. The front with the good
+/// one shows that it is the certificate that is refused, and not the front.
 pub(crate) async fn wrong_certificates(site: &Site) -> Verdict {
     let queue = site.queue().await?;
     let tls = certificates()?;
-    let plain = site.broker.address(Door::Plain)?;
-    let url = site.broker.url_at(Door::Tls, None)?;
-    let behind = site.broker.address(Door::Tls)?.to_string();
-    let at = |front: &TlsFront| url.replace(&behind, &front.address().to_string());
 
-    let good = TlsFront::start(&tls.server, plain).await?;
+    let good = Front::of(site, &tls.server).await?;
+    let accepted = put(site, &good.url, Some(&tls.authority), &queue).await;
     // Kafka sends its client on from here, to a door that is not encrypted.
     if site.kind != Kind::Kafka {
-        put(site, &at(&good), Some(&tls.authority), &queue).await?;
+        accepted?;
     }
+    expect(good.handshakes() > 0, "the good certificate was refused")?;
     for identity in [&tls.expired, &tls.another_name] {
-        let front = TlsFront::start(identity, plain).await?;
-        let refused = put(site, &at(&front), Some(&tls.authority), &queue).await.is_err();
-        expect(refused, format!("the certificate {} was accepted", identity.name()))?;
+        let front = Front::of(site, identity).await?;
+        let refused = put(site, &front.url, Some(&tls.authority), &queue).await.is_err();
+        expect(refused && front.handshakes() == 0, format!("the certificate {} was accepted", identity.name()))?;
     }
     Ok(())
+}
+
+/// A certificate in front of a server. Only a client that accepted it gets as far as the proxy between.
+struct Front {
+    url: String,
+    between: Proxy,
+    _tls: TlsFront,
+}
+
+impl Front {
+    async fn of(site: &Site, identity: &Identity) -> Result<Self> {
+        let between = Proxy::start(site.broker.address(Door::Plain)?).await?;
+        let tls = TlsFront::start(identity, between.address()).await?;
+        let behind = site.broker.address(Door::Tls)?.to_string();
+        let url = site.broker.url_at(Door::Tls, None)?.replace(&behind, &tls.address().to_string());
+        Ok(Self { url, between, _tls: tls })
+    }
+
+    fn handshakes(&self) -> u64 {
+        self.between.accepted()
+    }
 }
 
 /// The right password opens, a wrong one does not, and a user who may not publish is told so.

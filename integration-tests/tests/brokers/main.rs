@@ -1,7 +1,7 @@
 //! Every fault on every broker, its effect seen by the raw client.
 //!
 //! One server of each kind is started for all cases that may break it; they take turns, and each leaves it whole. Run with
-//! `MESSAGING_REQUIRE_BROKERS=1`, a server that this machine lacks is a failure; else its cases are ignored, and doctor says why.
+//! `MESSAGING_REQUIRE_BROKERS=1`, a server that this machine lacks is a failure; else its cases are ignored with the reason.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,19 +14,18 @@ mod clusters;
 mod containers;
 mod doors;
 mod faults;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod notifications;
 mod site;
 
-use std::{future::Future, pin::Pin, process::ExitCode, time::Duration};
+use std::{future::Future, pin::Pin, process::ExitCode};
 
-use integration_tests::{Kind, available, brokers_are_required, child::Role};
-use libtest_mimic::{Arguments, Failed, Trial};
+use harness::{Verdict, block_on, case};
+use integration_tests::{Kind, Way, child::Role};
+use libtest_mimic::{Arguments, Trial};
 use site::Site;
 
-/// No case takes a third of this; one that hangs must not hang the run.
-const LIMIT: Duration = Duration::from_secs(150);
-
-type Verdict = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 type Case = fn(&Site) -> Pin<Box<dyn Future<Output = Verdict> + Send + '_>>;
 
 /// A case for each kind of broker for which the fault means something.
@@ -66,65 +65,44 @@ const ROWS: &[Row] = &[
     row!(notifications::topic_reaches_queues, &[Kind::Sqs]),
 ];
 
-const CLUSTERS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis];
+const CLUSTERS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valkey];
 
 fn main() -> ExitCode {
     match Role::current() {
-        Ok(Some(role)) => run_in_role(&role),
-        Ok(None) => run_all(),
-        Err(error) => panic!("{error}"),
+        Ok(Some(role)) if role.name() == containers::HOST => inside_a_host(&role),
+        _ => harness::main(cases, containers::abandoned),
     }
 }
 
 /// The fault cases once more, on containers.
-fn run_in_role(role: &Role) -> ExitCode {
-    let engine = run(containers::start(role));
-    if let Err(failed) = engine {
-        let trial = Trial::test("containers::engine", || Err(failed));
-        return libtest_mimic::run(&Arguments::default(), vec![trial]).exit_code();
+fn inside_a_host(role: &Role) -> ExitCode {
+    let arguments = Arguments { test_threads: Some(3), ..Arguments::default() };
+    if let Err(error) = block_on(containers::start(role)) {
+        return harness::run(&arguments, vec![case("containers::engine", || async { Err(error) })]);
     }
     let rows = ROWS.iter().filter(|row| row.kinds.len() == ALL.len());
-    let cases = rows.flat_map(|row| containers::KINDS.iter().map(|kind| trial(*kind, row)));
-    let arguments = Arguments { test_threads: Some(3), ..Arguments::default() };
-    libtest_mimic::run(&arguments, cases.collect()).exit_code()
+    let mut cases: Vec<_> = rows.flat_map(|row| containers::KINDS.iter().map(|kind| on_site(*kind, row))).collect();
+    let killed = case("killed_run_leaves_no_container", containers::killed_run_leaves_no_container);
+    cases.push(killed.with_kind(Way::Container.to_string()));
+    harness::run(&arguments, cases)
 }
 
-fn run_all() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // Servers share two cores with what they are tested against: more at once only makes each slower.
-    arguments.test_threads = arguments.test_threads.or(Some(3));
-    let cases = ROWS.iter().flat_map(|row| row.kinds.iter().map(|kind| trial(*kind, row)));
-    let clusters = CLUSTERS.iter().map(|kind| {
+fn cases() -> Vec<Trial> {
+    let sites = ROWS.iter().flat_map(|row| row.kinds.iter().map(|kind| on_site(*kind, row)));
+    let clusters = CLUSTERS.iter().flat_map(|kind| {
         let kind = *kind;
-        gated(kind, "leader_moved", move || run(clusters::leader_moved(kind)))
+        let moved = case(format!("{kind}::leader_moved"), move || clusters::leader_moved(kind));
+        let behind = case(format!("{kind}::cluster_behind_proxies"), move || clusters::behind_proxies(kind));
+        [moved, behind].map(|case| case.with_kind(Way::Native.to_string()))
     });
-    let containers = std::iter::once(containers::trial());
-    libtest_mimic::run(&arguments, cases.chain(clusters).chain(containers).collect()).exit_code()
+    sites.chain(clusters).chain([containers::trial()]).collect()
 }
 
-fn trial(kind: Kind, row: &'static Row) -> Trial {
-    gated(kind, row.name, move || {
-        run(async move {
-            let site = Site::of(kind).await?;
-            (row.case)(&site).await.map_err(|error| site.explain(error))
-        })
-    })
-}
-
-/// A trial that is ignored, visibly, where the server is missing and need not be there.
-fn gated(kind: Kind, name: &str, body: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    let missing = available(kind).err().filter(|_| !brokers_are_required());
-    let reason = missing.as_ref().map(|error| format!(" (ignored: {error})")).unwrap_or_default();
-    Trial::test(format!("{kind}::{name}{reason}"), body).with_ignored_flag(missing.is_some())
-}
-
-fn run(case: impl Future<Output = Verdict>) -> Result<(), Failed> {
-    let late = |_| format!("still at it after {LIMIT:?}").into();
-    unlimited(async { tokio::time::timeout(LIMIT, case).await.unwrap_or_else(|elapsed| Err(late(elapsed))) })
-}
-
-/// For what has its own limit.
-fn unlimited(case: impl Future<Output = Verdict>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(case).map_err(|error| Failed::from(error.to_string()))
+/// A case that names the way its broker comes.
+fn on_site(kind: Kind, row: &'static Row) -> Trial {
+    let body = move || async move {
+        let site = Site::of(kind).await?;
+        (row.case)(&site).await.map_err(|error| site.explain(error))
+    };
+    case(format!("{kind}::{}", row.name), body).with_kind(site::way().to_string())
 }

@@ -3,7 +3,7 @@
 use aws_sdk_sns::config::{BehaviorVersion, Credentials, Region};
 
 use crate::{
-    Verdict,
+    harness::Verdict,
     site::{Site, expect, in_time},
 };
 

@@ -85,7 +85,7 @@ impl Site {
 }
 
 /// Natively, unless this program is inside of a container engine's host.
-fn way() -> Way {
+pub(crate) fn way() -> Way {
     if std::env::var("MESSAGING_BROKER_WAY").is_ok_and(|way| way == "container") { Way::Container } else { Way::Native }
 }
 

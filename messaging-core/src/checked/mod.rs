@@ -94,11 +94,7 @@ impl Broker for Checked {
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         let scope = self.scope(destination);
         let capabilities = self.inner.capabilities(destination, Usage::Publish(&options));
-        let needs = match destination {
-            Destination::Queue(_) => Requirements::none().with(Feature::Queue),
-            Destination::Topic(_) => Requirements::none().with(Feature::Topic),
-            Destination::Reply(_) => Requirements::none().with(Feature::RequestReply),
-        };
+        let needs = Requirements::none().with(publisher::feature_of(destination));
         check_publish(&options)
             .and_then(|()| needs.and(&Requirements::of_publish(&options)).check(&capabilities))
             .map_err(|error| scope.explain(error))?;
@@ -109,7 +105,8 @@ impl Broker for Checked {
     async fn requester(&self) -> Result<Arc<dyn Requester>> {
         let scope = self.scope("request/reply");
         self.check(Feature::RequestReply, &scope)?;
-        self.inner.requester().await.map_err(|error| scope.explain(error))
+        let inner = self.inner.requester().await.map_err(|error| scope.explain(error))?;
+        Ok(Arc::new(publisher::CheckedRequester::new(inner, self.inner.clone())))
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {

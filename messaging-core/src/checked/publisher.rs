@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::capabilities::within;
 use crate::{
     Broker, Capabilities, Delivery, Destination, Error, ErrorKind, Feature, InFlight, Message, Outcome, PublishOptions,
-    Publisher, Receipt, Result, Room, Scope, Transaction, Usage,
+    Publisher, QueueName, Receipt, Requester, Result, Room, Scope, Transaction, Usage,
 };
 
 /// A publisher that refuses what was not declared before the adapter sees it.
@@ -140,6 +140,52 @@ fn too_large(what: &str, given: usize, limit: usize, unit: &str) -> Error {
     )
 }
 
+/// What a broker must be able to do to be published to.
+pub(super) fn feature_of(destination: &Destination) -> Feature {
+    match destination {
+        Destination::Queue(_) => Feature::Queue,
+        Destination::Topic(_) => Feature::Topic,
+        Destination::Reply(_) => Feature::RequestReply,
+    }
+}
+
+/// A requester whose requests are checked like published messages.
+pub(super) struct CheckedRequester {
+    inner: Arc<dyn Requester>,
+    broker: Arc<dyn Broker>,
+}
+
+impl CheckedRequester {
+    pub(super) fn new(inner: Arc<dyn Requester>, broker: Arc<dyn Broker>) -> Self {
+        Self { inner, broker }
+    }
+}
+
+impl fmt::Debug for CheckedRequester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.inner, f)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Requester for CheckedRequester {
+    async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message> {
+        let destination = Destination::Queue(to.clone());
+        let scope = Scope::new(self.broker.name().clone(), self.broker.driver(), &destination);
+        let capabilities = self.broker.capabilities(&destination, Usage::Publish(&PublishOptions::default()));
+        capabilities
+            .check(Feature::Queue)
+            .and_then(|()| check_message(&request, &capabilities))
+            .map_err(|error| scope.explain(error))?;
+        self.inner.request(to, request, timeout).await.map_err(|error| scope.explain(error))
+    }
+
+    fn late_replies(&self) -> u64 {
+        self.inner.late_replies()
+    }
+}
+
 /// A transaction whose messages are checked like published ones.
 pub(super) struct CheckedTransaction {
     inner: Box<dyn Transaction>,
@@ -164,7 +210,9 @@ impl fmt::Debug for CheckedTransaction {
 impl Transaction for CheckedTransaction {
     fn send(&mut self, to: &Destination, message: Message) -> Result<()> {
         let capabilities = self.broker.capabilities(to, Usage::Publish(&PublishOptions::default()));
-        check_message(&message, &capabilities)
+        capabilities
+            .check(feature_of(to))
+            .and_then(|()| check_message(&message, &capabilities))
             .and_then(|()| self.inner.send(to, message))
             .map_err(|error| self.scope.explain(error))
     }

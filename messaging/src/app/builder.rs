@@ -92,8 +92,8 @@ impl App {
         self
     }
 
-    /// Uses a broker that is open already instead of connecting to the one that the configuration calls `name`, or in
-    /// addition to those of the configuration. It is closed with the others.
+    /// Uses a broker that is open already instead of connecting to the one that the configuration calls `name`; a name that
+    /// the configuration does not have is refused at the start. It is closed with the others.
     pub fn broker(mut self, name: impl Into<String>, broker: Arc<dyn Broker>) -> Self {
         self.brokers.insert(name.into(), broker);
         self
@@ -192,6 +192,7 @@ impl App {
                 format!("[listeners.{id}] is in the configuration, and no listener with this id is mounted{hint}"),
             );
         }
+        refuse_ambiguous(&planned, &mut faults);
         faults.into_result()?;
         Ok((opens, planned))
     }
@@ -236,6 +237,25 @@ impl App {
                 report = &mut shutdown => return report,
                 () = signals.next() => hurry.now(),
             }
+        }
+    }
+}
+
+/// Without bindings a name stands for itself, and so could be a queue here and a topic there: whoever publishes to it would
+/// reach one of the two.
+fn refuse_ambiguous(planned: &Planned, faults: &mut Faults) {
+    let mut names = BTreeMap::<&str, &Plan>::new();
+    for (plan, listener) in planned {
+        let name = listener.listen.binding.as_str();
+        let first = *names.entry(name).or_insert(plan);
+        if first.destination != plan.destination {
+            faults.add(
+                ErrorKind::Config,
+                format!(
+                    "{name:?} is {} to listener {:?} and {} to listener {:?}, and a publisher to it could mean either: give one of the two another name",
+                    first.destination, first.id, plan.destination, plan.id
+                ),
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{AckMode, DeadLetterPolicy, Retry};
 ///
 /// ```
 /// use std::time::Duration;
-/// use messaging::{Listen, Retry};
+/// use messaging::{DeadLetterPolicy, Listen, Retry};
 ///
 /// let orders = Listen::queue("orders")
 ///     .id("handle-order")
@@ -21,7 +21,7 @@ use super::{AckMode, DeadLetterPolicy, Retry};
 ///     .retry(Retry::default().attempts(3))
 ///     .timeout(Duration::from_secs(10));
 /// let weather = Listen::topic("weather").subscription("dashboard");
-/// let ticker = Listen::topic("stocks").ephemeral().filter("stock.*");
+/// let ticker = Listen::topic("stocks").ephemeral().filter("stock.*").dead_letter(DeadLetterPolicy::Discard);
 /// # let _ = (orders, weather, ticker);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ use super::{AckMode, DeadLetterPolicy, Retry};
 pub struct Listen {
     pub(crate) binding: String,
     pub(crate) source: ListenSource,
+    /// What the calls say that cannot all hold; told at the start.
+    pub(crate) contradiction: Option<&'static str>,
     pub(crate) id: Option<String>,
     pub(crate) concurrency: Option<usize>,
     pub(crate) prefetch: Option<usize>,
@@ -42,6 +44,10 @@ pub struct Listen {
     pub(crate) timeout: Option<Duration>,
     pub(crate) requires: Requirements,
 }
+
+const QUEUE_WITH_SUBSCRIPTION: &str = "a queue has no subscriptions: say Listen::topic(\"…\") for a topic; a queue's listener becomes a member of a subscription by the configuration alone";
+const NAMED_AND_EPHEMERAL: &str =
+    "a subscription that has a name is durable: say either .subscription(\"…\") or .ephemeral()";
 
 /// What kind of source the code asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +77,7 @@ impl Listen {
         Self {
             binding,
             source,
+            contradiction: None,
             id: None,
             concurrency: None,
             prefetch: None,
@@ -89,14 +96,22 @@ impl Listen {
     /// Names the durable subscription of the topic: it is made if it is not there, messages wait for it while nobody
     /// listens, and all listeners that name it share them.
     pub fn subscription(mut self, name: impl Into<String>) -> Self {
-        self.source = ListenSource::Subscription(Some(name.into()));
+        match self.source {
+            ListenSource::Queue => self.contradiction = Some(QUEUE_WITH_SUBSCRIPTION),
+            ListenSource::Ephemeral => self.contradiction = Some(NAMED_AND_EPHEMERAL),
+            ListenSource::Subscription(_) => self.source = ListenSource::Subscription(Some(name.into())),
+        }
         self
     }
 
     /// Listens to the topic only while this is running: nothing waits, and nothing comes again after a failure of the
     /// process or its connection.
     pub fn ephemeral(mut self) -> Self {
-        self.source = ListenSource::Ephemeral;
+        match self.source {
+            ListenSource::Queue => self.contradiction = Some(QUEUE_WITH_SUBSCRIPTION),
+            ListenSource::Subscription(Some(_)) => self.contradiction = Some(NAMED_AND_EPHEMERAL),
+            _ => self.source = ListenSource::Ephemeral,
+        }
         self
     }
 

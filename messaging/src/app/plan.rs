@@ -145,12 +145,15 @@ struct Resolve<'a> {
 impl Resolve<'_> {
     fn plan(mut self, listener: &Listener, config: &Config, states: &States) -> Option<Plan> {
         self.check_id();
+        if let Some(contradiction) = self.listen.contradiction {
+            self.fault(contradiction.to_owned());
+        }
         for state in listener.needs.missing_states(states) {
             self.fault(format!(
                 "its handler asks for State<{state}>, and the app has none: give it one with App::state"
             ));
         }
-        let ack = self.ack(listener.needs.has_settle());
+        let ack = self.ack(listener.needs.settles());
         let concurrency = self.overrides.concurrency.or(self.listen.concurrency).unwrap_or(1);
         let prefetch_chosen = self.overrides.prefetch.or(self.listen.prefetch);
         let consume = self.consume(concurrency, prefetch_chosen, listener);
@@ -180,8 +183,9 @@ impl Resolve<'_> {
     }
 
     fn check_id(&mut self) {
-        // An id is one name, or several joined as in `weather--dashboard`.
-        if !self.id.split("--").all(|part| QueueName::parse(part).is_ok()) {
+        // One that follows from other names is as valid as they are. An id is one name, or several joined as in
+        // `weather--dashboard`.
+        if self.listen.id.is_some() && !self.id.split("--").all(|part| QueueName::parse(part).is_ok()) {
             self.faults.add(
                 ErrorKind::InvalidName,
                 format!(
@@ -192,15 +196,18 @@ impl Resolve<'_> {
         }
     }
 
-    fn ack(&mut self, has_settle: bool) -> AckMode {
+    fn ack(&mut self, settles: usize) -> AckMode {
         let ack = self.overrides.ack.unwrap_or(self.listen.ack);
-        match (ack, has_settle) {
-            (AckMode::Manual, false) => self.fault(
+        match (ack, settles) {
+            (AckMode::Manual, 0) => self.fault(
                 "ack = manual leaves settling to its handler, which does not take `Settle`: add that argument, or use ack = on_success".to_owned(),
             ),
-            (AckMode::OnSuccess, true) => self.fault(
+            (AckMode::OnSuccess, 1..) => self.fault(
                 "its handler takes `Settle`, and ack = on_success settles for it: remove that argument, or use ack = manual".to_owned(),
             ),
+            (AckMode::Manual, 2..) => self.fault(format!(
+                "its handler takes `Settle` {settles} times, and a delivery is settled once: keep one of those arguments"
+            )),
             _ => {}
         }
         ack

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::config::{Config, UsedAs};
+use crate::config::{Binding, Config, UsedAs};
 use crate::extract::{DeliveryContext, FromDelivery, Rejection};
 
 /// The publishers of an application, by the names of their bindings. Cheap to clone; also an extractor.
@@ -66,6 +66,11 @@ impl Publishers {
         self.0.opened.get().ok_or_else(|| not_started(binding))?.target(binding)
     }
 
+    /// Where a binding leads.
+    pub(crate) fn bound(&self, binding: &str) -> Result<(Arc<dyn Broker>, Binding)> {
+        self.0.opened.get().ok_or_else(|| not_started(binding))?.bound(binding)
+    }
+
     /// The publisher to a binding's destination.
     ///
     /// # Errors
@@ -104,13 +109,18 @@ impl Publishers {
 
 impl Opened {
     fn target(&self, name: &str) -> Result<(Arc<dyn Broker>, Destination, PublishOptions)> {
+        let (broker, binding) = self.bound(name)?;
+        Ok((broker, binding.destination, self.config.publisher(name)))
+    }
+
+    fn bound(&self, name: &str) -> Result<(Arc<dyn Broker>, Binding)> {
         let used_as = if self.topics.contains(name) { UsedAs::Topic } else { UsedAs::Publish };
         let binding = self.config.binding(name, used_as)?;
         let broker = self.brokers.get(&binding.broker).ok_or_else(|| {
             let broker = binding.broker.as_str();
             Error::new(ErrorKind::NotFound, format!("binding {name:?} is on broker {broker:?}, which was not opened"))
         })?;
-        Ok((broker.clone(), binding.destination, self.config.publisher(name)))
+        Ok((broker.clone(), binding))
     }
 }
 

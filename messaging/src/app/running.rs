@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging_core::suggest::hint;
-use messaging_core::{Broker, BrokerName, Control, Error, ErrorKind, Flow, Publisher, Result};
+use messaging_core::{
+    Broker, BrokerName, Control, Destination, Error, ErrorKind, Flow, Publisher, Result, Source, SubscriptionName,
+};
 use tokio::task::JoinHandle;
 
 use super::ShutdownReport;
@@ -21,7 +23,9 @@ use super::worker::Remains;
 
 /// An application that has started: its listeners run in tasks of their own.
 ///
-/// Dropped without [`shutdown`](Self::shutdown) it stops at once, and what was being handled goes back to the brokers.
+/// Dropped without [`shutdown`](Self::shutdown) it stops its listeners at once, and what was being handled goes back to the
+/// brokers. The brokers and publishers that someone else still holds stay open. `let _ = app.start().await?` drops it on the
+/// spot: give it a name.
 #[must_use = "an app that is dropped stops at once; keep it, and call `shutdown` in the end"]
 pub struct RunningApp {
     listeners: Vec<RunningListener>,
@@ -86,6 +90,48 @@ impl RunningApp {
         }
     }
 
+    /// The broker that a binding leads to: which one that is, is the configuration's business.
+    ///
+    /// # Errors
+    /// As for [`Publishers::to`].
+    pub fn broker_of(&self, binding: &str) -> Result<Arc<dyn Broker>> {
+        self.publishers.bound(binding).map(|(broker, _)| broker)
+    }
+
+    /// The source that a binding stands for, to ask [`Broker::admin`] about its depth and dead letters: a queue, or the
+    /// durable subscription that the configuration names.
+    ///
+    /// # Errors
+    /// As for [`Publishers::to`]; [`ErrorKind::Config`] for a topic whose subscription only the code names: see
+    /// [`subscription_of`](Self::subscription_of).
+    pub fn source_of(&self, binding: &str) -> Result<Source> {
+        let (_, bound) = self.publishers.bound(binding)?;
+        match (bound.destination, bound.subscription) {
+            (Destination::Queue(queue), _) => Ok(Source::Queue(queue)),
+            (Destination::Topic(topic), Some(name)) => Ok(Source::Subscription(topic, name)),
+            (other, _) => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "binding {binding:?} is {other}, and messages wait at its subscriptions: name one with subscription_of(…)"
+                ),
+            )),
+        }
+    }
+
+    /// A durable subscription of the topic that a binding stands for.
+    ///
+    /// # Errors
+    /// As for [`Publishers::to`]; [`ErrorKind::InvalidName`]; [`ErrorKind::Config`] if the binding is a queue.
+    pub fn subscription_of(&self, binding: &str, name: &str) -> Result<Source> {
+        let (_, bound) = self.publishers.bound(binding)?;
+        match bound.destination {
+            Destination::Topic(topic) => Ok(Source::Subscription(topic, SubscriptionName::parse(name)?)),
+            other => {
+                Err(Error::new(ErrorKind::Config, format!("binding {binding:?} is {other}: it has no subscriptions")))
+            }
+        }
+    }
+
     /// The publisher to a binding's destination, opened at the first call.
     ///
     /// # Errors
@@ -132,6 +178,10 @@ impl RunningApp {
 
 impl Drop for RunningApp {
     fn drop(&mut self) {
+        // A shutdown has taken them.
+        if !self.listeners.is_empty() {
+            tracing::warn!("the running app was dropped without a shutdown: its listeners stop at once");
+        }
         for listener in &self.listeners {
             listener.control.set_flow(Flow::Stopped);
         }

@@ -61,10 +61,10 @@ impl Bound {
             }
         };
         let (with_queue, with_topic) = (table.has("queue"), table.has("topic"));
-        let queue = table.parsed("queue", "queue name", |text| QueueName::parse(text));
-        let topic = table.parsed("topic", "topic name", |text| TopicName::parse(text));
+        let queue = table.name("queue", "queue name", |text| QueueName::parse(text));
+        let topic = table.name("topic", "topic name", |text| TopicName::parse(text));
         let with_subscription = table.has("subscription");
-        let subscription = table.parsed("subscription", "subscription name", |text| SubscriptionName::parse(text));
+        let subscription = table.name("subscription", "subscription name", |text| SubscriptionName::parse(text));
         let native = table.text("native").map(|(_, text)| text.value);
         let order = table.word("order_by", &ORDERS).unwrap_or_default();
         let settings = DestinationSettings { native, order, driver: table.settings("options") };

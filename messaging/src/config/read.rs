@@ -15,7 +15,7 @@ use super::table::{Table, Zero};
 
 /// Reads everything. Only to be used if the reader has no faults afterwards.
 pub(super) fn read(mut root: Table<'_>) -> Parts {
-    let namespace = root.parsed("namespace", "namespace", |text| Namespace::parse(text));
+    let namespace = root.name("namespace", "namespace", |text| Namespace::parse(text));
     let (names, mut brokers) = read_brokers(&mut root, namespace.as_ref());
     let bindings = read_bindings(&mut root, names);
     for broker in &mut brokers {

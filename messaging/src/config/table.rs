@@ -112,6 +112,17 @@ impl<'r> Table<'r> {
         self.checked(&place, &text, what, parse(&text.value))
     }
 
+    /// A name. The rule is told even where the value is not shown.
+    pub(super) fn name<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, Error>,
+    ) -> Option<T> {
+        let what = format!("{what} of lower-case letters and digits, joined by single \".\" or \"-\"");
+        self.parsed(key, &what, parse)
+    }
+
     fn checked<T>(&self, place: &str, text: &Text, what: &str, result: Result<T, Error>) -> Option<T> {
         match result {
             Ok(parsed) => return Some(parsed),

@@ -200,7 +200,7 @@ impl Rejection {
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     states: Vec<(TypeId, &'static str)>,
-    settle: bool,
+    settles: usize,
     requires: Requirements,
 }
 
@@ -216,11 +216,11 @@ impl Needs {
     }
 
     pub(crate) fn settle(&mut self) {
-        self.settle = true;
+        self.settles += 1;
     }
 
-    pub(crate) fn has_settle(&self) -> bool {
-        self.settle
+    pub(crate) fn settles(&self) -> usize {
+        self.settles
     }
 
     pub(crate) fn requires(&self) -> &Requirements {

@@ -177,3 +177,34 @@ async fn the_default_app_needs_no_configuration() {
     let running = App::with_config(Config::memory()).listen(Listen::queue("a"), nothing).start().await.unwrap();
     assert!(running.shutdown().await.unwrap().is_complete());
 }
+
+#[tokio::test]
+async fn a_source_that_contradicts_itself() {
+    says(&fails(Listen::queue("a").subscription("b")).await, &["listener \"a\"", "no subscriptions", "Listen::topic"]);
+    says(&fails(Listen::queue("a").ephemeral()).await, &["listener \"a\"", "no subscriptions", "Listen::topic"]);
+    let discard = DeadLetterPolicy::Discard;
+    says(
+        &fails(Listen::topic("a").subscription("b").ephemeral().dead_letter(discard)).await,
+        &["either", ".ephemeral()"],
+    );
+    says(
+        &fails(Listen::topic("a").ephemeral().subscription("b").dead_letter(discard)).await,
+        &["either", ".ephemeral()"],
+    );
+}
+
+#[tokio::test]
+async fn one_name_for_a_queue_and_a_topic() {
+    let app = App::new().listen(Listen::queue("a"), nothing).listen(Listen::topic("a").subscription("b"), nothing);
+    says(
+        &start_fails(app).await,
+        &["queue \"a\" to listener \"a\"", "topic \"a\" to listener \"a--b\"", "another name"],
+    );
+}
+
+#[tokio::test]
+async fn settle_asked_for_twice() {
+    async fn twice(_: Settle, _: Settle) {}
+    let app = App::new().listen(Listen::queue("a").ack(AckMode::Manual), twice);
+    says(&start_fails(app).await, &["takes `Settle` 2 times", "keep one"]);
+}
