@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::intercept::around;
 use crate::perturb::Perturb;
+use crate::tally::Tally;
 use crate::verdict::{Stop, Verdict};
 use crate::{Case, Harness, Kind, Place, Stage, refuse};
 
@@ -43,10 +44,6 @@ struct Inner {
     tally: Tally,
 }
 
-/// What a case really did.
-#[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<Counts>);
-
 /// The places of a case, one after the other; a failure names the one that was under way.
 #[derive(Debug)]
 pub struct Places {
@@ -61,45 +58,6 @@ impl Iterator for Places {
         let place = self.places.next()?;
         self.tally.now_at(place.kind());
         Some(place)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// The kind of place that is under way.
-    place: Mutex<Option<Kind>>,
-    operations: AtomicU64,
-    proved: AtomicU64,
-    refused: Mutex<Vec<String>>,
-}
-
-impl Tally {
-    /// Counts operations: publishes confirmed, deliveries received, settlements made, questions answered.
-    pub fn did(&self, count: usize) {
-        self.0.operations.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// How many there were.
-    #[must_use]
-    pub fn operations(&self) -> u64 {
-        self.0.operations.load(Ordering::Relaxed)
-    }
-
-    fn now_at(&self, kind: Kind) {
-        *self.0.place.lock() = Some(kind);
-    }
-
-    /// Where the case was when it ended, in words.
-    pub(crate) fn place(&self) -> String {
-        self.0.place.lock().map_or_else(String::new, |kind| format!(" (on a {})", kind.name()))
-    }
-
-    pub(crate) fn proved(&self) -> u64 {
-        self.0.proved.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn refused(&self) -> Vec<String> {
-        self.0.refused.lock().clone()
     }
 }
 
@@ -171,7 +129,7 @@ impl Bench {
 
     /// Notes that the declared branch ran.
     pub fn note_proved(&self) {
-        self.0.tally.0.proved.fetch_add(1, Ordering::Relaxed);
+        self.0.tally.note_proved();
     }
 
     /// Opens another handle on the same broker.
@@ -262,7 +220,7 @@ impl Bench {
             }
             Some(missing) => {
                 refuse::refused(self, kind, missing).await?;
-                self.0.tally.0.refused.lock().push(format!("{missing} on a {}", kind.name()));
+                self.0.tally.note_refused(format!("{missing} on a {}", kind.name()));
                 Ok(false)
             }
         }

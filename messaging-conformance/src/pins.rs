@@ -6,7 +6,7 @@ use std::sync::Arc;
 use messaging_core::{Capabilities, Feature, Support};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Tally;
+use crate::tally::Tally;
 use crate::verdict::Verdict;
 use crate::{Bench, Harness, Kind, all_cases};
 

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Tally;
+use crate::tally::Tally;
 use crate::verdict::{Stop, Verdict};
 use crate::{Bench, Case, Harness};
 

@@ -19,6 +19,7 @@ mutants! {
     swallows_a_second_redrive, D8_dead_again_after_a_redrive, |_| Arc::new(OneRedrive(AtomicUsize::new(0)));
     depth_forgets_the_delayed, I1_depth_agrees, |_| Arc::new(ForgetsDelayed);
     depth_counts_the_unsettled_as_ready, I1_depth_agrees, |_| Arc::new(AllReady);
+    lag_forgets_the_unsettled, I1_lag_agrees, |_| Arc::new(LagsByReady);
     browsing_counts_as_a_delivery, I2_browsing_changes_nothing, |_| Arc::new(Disturbs(AtomicUsize::new(0)));
     commits_what_was_only_read, I4_current_and_committed, |_| Arc::new(CommitsRead);
     commits_past_a_gap, R6_committed_is_the_lowest_open, |_| Arc::new(CommitsRead);
@@ -92,6 +93,16 @@ impl Intercept for AllReady {
     async fn depth(&self, admin: &dyn Admin, source: &Source) -> Result<Depth> {
         let depth = admin.depth(source).await?;
         Ok(Depth { ready: depth.ready + depth.unsettled.unwrap_or(0), unsettled: Some(0), ..depth })
+    }
+}
+
+#[derive(Debug)]
+struct LagsByReady;
+
+#[async_trait]
+impl Intercept for LagsByReady {
+    async fn lag(&self, admin: &dyn Admin, source: &Source) -> Result<u64> {
+        Ok(admin.depth(source).await?.ready)
     }
 }
 

@@ -19,6 +19,10 @@ mutants! {
         truth.limits.prefetch = 10;
         truth
     });
+    takes_more_headers_than_its_limit, H8_reserved_header_names, |_| declares(|mut truth| {
+        truth.limits.headers = 30;
+        truth
+    });
     delays_longer_than_its_limit, T2_beyond_the_maximum_is_refused, |_| declares(|mut truth| {
         truth.limits.publish_delay = Duration::from_secs(1);
         truth

@@ -1,0 +1,138 @@
+//! A broker that passes everything on, with places to step in.
+//!
+//! The mutants that prove the suite are built on it, and so is the perturbation of schedules. It shows nothing of itself to
+//! a case: deliveries keep their tags, settlements take effect at the call, a transaction gets the deliveries it knows.
+
+mod admin;
+mod broker;
+mod consumer;
+mod publisher;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use messaging_core::{
+    Admin, Broker, Browsed, Capabilities, ConsumeOptions, Consumer, Control, DeadLetter, Deliveries, Delivery, Depth,
+    Destination, DrainReport, Event, Flow, Health, Message, Outcome, PublishOptions, Publisher, QueueName, Receipt,
+    Redrive, Requester, Result, Room, Settlement, Settler, Source, SourcePosition, SubscribeOptions, SubscriptionName,
+    TopicName, Transaction, Unsettled, Usage,
+};
+use tokio::time::Instant;
+
+pub use self::broker::around;
+
+/// What a consumer has behind it.
+#[derive(Debug)]
+pub struct Stream {
+    /// The adapter's deliveries.
+    pub source: Box<dyn Deliveries>,
+    /// Deliveries that whoever steps in keeps back.
+    pub kept: Vec<Delivery>,
+    /// How many deliveries were handed out and not settled.
+    pub held: Arc<AtomicUsize>,
+}
+
+/// Places to step in. Each passes on unless it is overridden.
+#[async_trait]
+#[allow(missing_docs, reason = "each is the method of the same name of the contract's traits")]
+pub trait Intercept: Send + Sync + fmt::Debug + 'static {
+    fn capabilities(&self, truth: Capabilities, to: &Destination, usage: Usage<'_>) -> Capabilities {
+        let _ = (to, usage);
+        truth
+    }
+    async fn publisher(
+        &self,
+        inner: &Arc<dyn Broker>,
+        to: &Destination,
+        options: PublishOptions,
+    ) -> Result<Arc<dyn Publisher>> {
+        inner.publisher(to, options).await
+    }
+    async fn consume(&self, inner: &Arc<dyn Broker>, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
+        inner.consume(queue, options).await
+    }
+    async fn subscribe(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topic: &TopicName,
+        options: SubscribeOptions,
+    ) -> Result<Consumer> {
+        inner.subscribe(topic, options).await
+    }
+    async fn requester(&self, inner: &Arc<dyn Broker>) -> Result<Arc<dyn Requester>> {
+        inner.requester().await
+    }
+    async fn begin(&self, inner: &Arc<dyn Broker>) -> Result<Box<dyn Transaction>> {
+        inner.begin().await
+    }
+    fn health(&self, inner: &Arc<dyn Broker>) -> Health {
+        inner.health()
+    }
+    async fn close(&self, inner: &Arc<dyn Broker>, by: Instant) -> DrainReport {
+        inner.close(by).await
+    }
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
+        to.send(message, room)
+    }
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+        to.send_many(messages, room)
+    }
+    fn poll(
+        &self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
+        from.source.poll_next_many(cx, max, out)
+    }
+    fn stop_waiting(&self, from: &mut Stream) {
+        from.source.stop_waiting();
+    }
+    fn poll_event(&self, from: &mut Stream, cx: &mut Context<'_>) -> Poll<Event> {
+        from.source.poll_event(cx)
+    }
+    fn dropped(&self, from: Stream) {
+        drop(from);
+    }
+    fn received(&self, delivery: Unsettled) -> Unsettled {
+        delivery
+    }
+    fn settle(&self, by: Arc<dyn Settler>, delivery: Unsettled, how: Settlement) -> Outcome {
+        by.settle(delivery, how)
+    }
+    fn extend(&self, by: &Arc<dyn Settler>, tag: u64, time: Duration) -> Outcome {
+        by.extend(tag, time)
+    }
+    fn set_flow(&self, control: &Arc<dyn Control>, flow: Flow) {
+        control.set_flow(flow);
+    }
+    async fn drain(&self, from: &mut Stream, by: Instant) -> DrainReport {
+        from.source.drain(by).await
+    }
+    async fn depth(&self, admin: &dyn Admin, source: &Source) -> Result<Depth> {
+        admin.depth(source).await
+    }
+    async fn lag(&self, admin: &dyn Admin, source: &Source) -> Result<u64> {
+        admin.lag(source).await
+    }
+    async fn positions(&self, admin: &dyn Admin, source: &Source) -> Result<Vec<SourcePosition>> {
+        admin.positions(source).await
+    }
+    async fn browse(&self, admin: &dyn Admin, source: &Source, max: usize) -> Result<Vec<Browsed>> {
+        admin.browse(source, max).await
+    }
+    async fn dead_letters(&self, admin: &dyn Admin, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
+        admin.dead_letters(source, max).await
+    }
+    async fn redrive(&self, inner: &Arc<dyn Broker>, source: &Source, which: Redrive) -> Result<u64> {
+        inner.admin().redrive(source, which).await
+    }
+    async fn unsubscribe(&self, admin: &dyn Admin, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
+        admin.unsubscribe(topic, name).await
+    }
+}
