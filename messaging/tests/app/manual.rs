@@ -153,5 +153,5 @@ async fn a_shutdown_waits_for_what_is_held_and_takes_it_back_at_the_deadline() {
     later.await.unwrap();
     assert_eq!((report.total.settled, report.total.abandoned), (1, 2));
     let late = taken(&held).remove(0).ack().await.unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::StaleDelivery);
+    assert_eq!(late.kind(), ErrorKind::Closed);
 }
