@@ -1,125 +1,16 @@
-//! An outcome: what a send or a settlement came to, at once or later, without a boxed future.
-//!
-//! The hot path hands a message over in a plain call. A broker that answers at once (memory) returns a ready outcome; one
-//! that answers over the network returns a ticket, a number in a slab that the adapter completes when the answer comes.
+//! Tickets: the pending outcomes of one publisher or consumer.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Error, ErrorKind, Result, Room};
-
-/// Where pending outcomes wait for their answers. [`Tickets`] is the implementation for adapters.
-pub trait Answers<T>: Send + Sync {
-    /// Takes the answer of a ticket, or registers who to wake.
-    fn poll_answer(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<T>>;
-
-    /// Says that nobody waits any more. What was sent stays sent.
-    fn forget(&self, ticket: u64);
-}
-
-/// What a call came to. Awaiting it gives the result; dropping it changes nothing about what was sent.
-pub struct Outcome<T = ()>(State<T>);
-
-enum State<T> {
-    Ready(Result<T>),
-    Pending { answers: Arc<dyn Answers<T>>, ticket: u64 },
-    Taken,
-}
-
-impl<T> Outcome<T> {
-    /// An outcome that is known already.
-    #[inline]
-    #[must_use]
-    pub fn ready(result: Result<T>) -> Self {
-        Self(State::Ready(result))
-    }
-
-    /// An outcome that comes later under a ticket.
-    #[must_use]
-    pub fn pending(answers: Arc<dyn Answers<T>>, ticket: u64) -> Self {
-        Self(State::Pending { answers, ticket })
-    }
-
-    /// Whether the result is there without waiting.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        matches!(self.0, State::Ready(_))
-    }
-
-    /// The result, if it is there without waiting.
-    ///
-    /// # Errors
-    /// Gives the outcome back if it is still pending.
-    #[inline]
-    pub fn try_take(mut self) -> std::result::Result<Result<T>, Self> {
-        match std::mem::replace(&mut self.0, State::Taken) {
-            State::Ready(result) => Ok(result),
-            other => {
-                self.0 = other;
-                Err(self)
-            }
-        }
-    }
-
-    /// Changes an error that is known already, to add where it happened.
-    #[must_use]
-    pub fn map_ready_err(mut self, change: impl FnOnce(Error) -> Error) -> Self {
-        if matches!(self.0, State::Ready(Err(_)))
-            && let State::Ready(Err(error)) = std::mem::replace(&mut self.0, State::Taken)
-        {
-            self.0 = State::Ready(Err(change(error)));
-        }
-        self
-    }
-}
-
-impl<T: Unpin> Future for Outcome<T> {
-    type Output = Result<T>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        match &self.0 {
-            State::Ready(_) => {}
-            State::Pending { answers, ticket } => {
-                let Poll::Ready(result) = answers.poll_answer(*ticket, cx) else { return Poll::Pending };
-                self.0 = State::Taken;
-                return Poll::Ready(result);
-            }
-            State::Taken => return Poll::Pending,
-        }
-        match std::mem::replace(&mut self.0, State::Taken) {
-            State::Ready(result) => Poll::Ready(result),
-            _ => Poll::Pending,
-        }
-    }
-}
-
-impl<T> Drop for Outcome<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if let State::Pending { answers, ticket } = &self.0 {
-            answers.forget(*ticket);
-        }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Outcome<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            State::Ready(result) => f.debug_tuple("Ready").field(result).finish(),
-            State::Pending { ticket, .. } => f.debug_tuple("Pending").field(ticket).finish(),
-            State::Taken => f.write_str("Taken"),
-        }
-    }
-}
+use super::Answers;
+use super::slots::{Slots, Stage, abandoned, part};
+use crate::{Error, Result, Room};
 
 /// The pending outcomes of one publisher or consumer: a slab, so that waiting for an answer allocates nothing.
 ///
@@ -135,56 +26,6 @@ pub struct Tickets<T> {
     slots: Mutex<Slots<T>>,
     /// Told of every answer while somebody waits in `flushed`.
     flushed: Notify,
-}
-
-struct Slots<T> {
-    entries: Vec<Slot<T>>,
-    free: Vec<u32>,
-    open: usize,
-    era: u32,
-    /// How many tickets of each era are open, the oldest first; the last is that of the current era.
-    eras: VecDeque<usize>,
-    /// How many wait in `flushed`.
-    flushing: usize,
-    /// Nobody will answer any more.
-    abandoned: bool,
-}
-
-struct Slot<T> {
-    generation: u32,
-    era: u32,
-    stage: Stage<T>,
-}
-
-impl<T> Slot<T> {
-    fn is_open(&self) -> bool {
-        matches!(self.stage, Stage::Waiting { .. } | Stage::Forgotten { .. })
-    }
-}
-
-enum Stage<T> {
-    Free,
-    Waiting { waker: Option<Waker>, room: Room },
-    Forgotten { room: Room },
-    Answered(Result<T>),
-}
-
-/// What an answer lets go of; it acts outside the lock, because it may run foreign code.
-struct Answered<T> {
-    waker: Option<Waker>,
-    room: Room,
-    /// The result of a ticket that nobody waits for.
-    unwanted: Option<Result<T>>,
-}
-
-impl<T> Answered<T> {
-    #[inline]
-    fn act(self) {
-        drop((self.room, self.unwanted));
-        if let Some(waker) = self.waker {
-            waker.wake();
-        }
-    }
 }
 
 impl<T> Tickets<T> {
@@ -340,126 +181,6 @@ impl<T> fmt::Debug for TicketsOwner<T> {
     }
 }
 
-#[cold]
-fn abandoned() -> Error {
-    Error::new(
-        ErrorKind::Disconnected,
-        "the connection ended before the broker answered: it may or may not have arrived",
-    )
-}
-
-impl<T> Slots<T> {
-    fn new() -> Self {
-        let eras = VecDeque::from([0]);
-        Self { entries: Vec::new(), free: Vec::new(), open: 0, era: 0, eras, flushing: 0, abandoned: false }
-    }
-
-    #[inline]
-    fn open(&mut self, room: Room) -> u64 {
-        if self.abandoned {
-            return self.open_abandoned(room);
-        }
-        self.open += 1;
-        if let Some(count) = self.eras.back_mut() {
-            *count += 1;
-        }
-        self.place(Stage::Waiting { waker: None, room })
-    }
-
-    #[cold]
-    fn open_abandoned(&mut self, room: Room) -> u64 {
-        // Foreign code may run when the room comes free; nothing of it can reach these slots, which only the owner's end
-        // and its publishers know.
-        drop(room);
-        self.place(Stage::Answered(Err(abandoned())))
-    }
-
-    #[inline]
-    fn place(&mut self, stage: Stage<T>) -> u64 {
-        let era = self.era;
-        match self.free.pop() {
-            Some(index) => {
-                let slot = &mut self.entries[index as usize];
-                (slot.stage, slot.era) = (stage, era);
-                join(slot.generation, index)
-            }
-            None => {
-                let index = self.entries.len();
-                self.entries.push(Slot { generation: 0, era, stage });
-                // In-flight bounds keep the slab far below this.
-                join(0, u32::try_from(index).unwrap_or(u32::MAX))
-            }
-        }
-    }
-
-    /// Answers a ticket, or gives the result back that nobody wants.
-    fn complete(&mut self, ticket: u64, result: Result<T>) -> std::result::Result<Answered<T>, Result<T>> {
-        let (generation, index) = part(ticket);
-        let Some(slot) = self.entries.get_mut(index as usize).filter(|slot| slot.generation == generation) else {
-            return Err(result);
-        };
-        let era = slot.era;
-        let answered = match std::mem::replace(&mut slot.stage, Stage::Free) {
-            Stage::Waiting { waker, room } => {
-                slot.stage = Stage::Answered(result);
-                Answered { waker, room, unwanted: None }
-            }
-            Stage::Forgotten { room } => {
-                self.release(index);
-                Answered { waker: None, room, unwanted: Some(result) }
-            }
-            other => {
-                slot.stage = other;
-                return Err(result);
-            }
-        };
-        self.open -= 1;
-        self.count_answered(era);
-        Ok(answered)
-    }
-
-    #[inline]
-    fn count_answered(&mut self, era: u32) {
-        let from_back = self.era.wrapping_sub(era) as usize;
-        let at = (self.eras.len() - 1).checked_sub(from_back);
-        if let Some(count) = at.and_then(|at| self.eras.get_mut(at)) {
-            *count -= 1;
-            if *count == 0 {
-                self.forget_old_eras();
-            }
-        }
-    }
-
-    fn forget_old_eras(&mut self) {
-        while self.eras.len() > 1 && self.eras.front() == Some(&0) {
-            self.eras.pop_front();
-        }
-    }
-
-    fn oldest_age(&self) -> Option<u32> {
-        // The first era has open tickets, or there is but one era.
-        (self.open > 0).then(|| self.eras.len() as u32 - 1)
-    }
-
-    fn open_where(&self, matches: impl Fn(u32) -> bool) -> Vec<u64> {
-        let slots = self.entries.iter().enumerate();
-        let open = slots.filter(|(_, slot)| slot.is_open() && matches(self.era.wrapping_sub(slot.era)));
-        open.map(|(index, slot)| join(slot.generation, index as u32)).collect()
-    }
-
-    fn is_open(&self, ticket: u64) -> bool {
-        let (generation, index) = part(ticket);
-        self.entries.get(index as usize).is_some_and(|slot| slot.generation == generation && slot.is_open())
-    }
-
-    fn release(&mut self, index: u32) {
-        let slot = &mut self.entries[index as usize];
-        slot.stage = Stage::Free;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
-    }
-}
-
 impl<T: Send> Answers<T> for Tickets<T> {
     fn poll_answer(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let (generation, index) = part(ticket);
@@ -510,18 +231,10 @@ impl<T> fmt::Debug for Tickets<T> {
     }
 }
 
-fn join(generation: u32, index: u32) -> u64 {
-    u64::from(generation) << 32 | u64::from(index)
-}
-
-fn part(ticket: u64) -> (u32, u32) {
-    ((ticket >> 32) as u32, ticket as u32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorOutcome, InFlight};
+    use crate::{ErrorKind, ErrorOutcome, InFlight, Outcome};
 
     #[tokio::test]
     async fn a_ticket_is_answered_once_and_its_slot_is_used_again() {
