@@ -147,7 +147,7 @@ impl<T> Drop for Flushing<'_, T> {
 }
 
 /// Whoever answers for [`Tickets`]: the task that owns the connection. When it ends, by whatever way, every open ticket fails
-/// with [`ErrorKind::Disconnected`] and an unknown outcome, and so does each that is opened later.
+/// with [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) and an unknown outcome, and so does each that is opened later.
 pub struct TicketsOwner<T> {
     tickets: Arc<Tickets<T>>,
 }
