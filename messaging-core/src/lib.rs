@@ -26,6 +26,7 @@ mod in_flight;
 mod message;
 mod name;
 mod outcome;
+mod parsed_text;
 mod publisher;
 mod scope;
 mod settings;

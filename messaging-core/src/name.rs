@@ -4,11 +4,11 @@
 //! cannot occur in a name and therefore joins them: `namespace--topic--subscription--dead` is never ambiguous.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::parsed_text::parsed_text;
 use crate::{Error, ErrorKind, Result};
 
 /// The longest logical name, in characters.
@@ -74,42 +74,11 @@ macro_rules! name {
             }
         }
 
-        impl FromStr for $type {
-            type Err = Error;
-            fn from_str(text: &str) -> Result<Self> {
-                Self::parse(text)
-            }
-        }
-
-        impl TryFrom<&str> for $type {
-            type Error = Error;
-            fn try_from(text: &str) -> Result<Self> {
-                Self::parse(text)
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self> {
-                Self::parse(text)
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(name: $type) -> Self {
-                name.0.into()
-            }
-        }
+        parsed_text!($type);
 
         impl AsRef<str> for $type {
             fn as_ref(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
             }
         }
 

@@ -1,11 +1,9 @@
 //! Subjects and the filters over them: `eu.created`, `eu.*`, `#`.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::parsed_text::parsed_text;
 use crate::{Error, ErrorKind, Result};
 
 /// The longest subject or filter, in bytes: AMQP 0-9-1 routing keys are short strings of at most 255 bytes.
@@ -141,41 +139,8 @@ fn check(what: &str, text: &str, allowed: impl Fn(&str) -> bool) -> Result<()> {
     ))
 }
 
-macro_rules! text_type {
-    ($type:ident) => {
-        impl FromStr for $type {
-            type Err = Error;
-            fn from_str(text: &str) -> Result<Self> {
-                Self::parse(text)
-            }
-        }
-        impl TryFrom<&str> for $type {
-            type Error = Error;
-            fn try_from(text: &str) -> Result<Self> {
-                Self::parse(text)
-            }
-        }
-        impl TryFrom<String> for $type {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self> {
-                Self::parse(text)
-            }
-        }
-        impl From<$type> for String {
-            fn from(value: $type) -> Self {
-                value.0.into()
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-text_type!(Subject);
-text_type!(SubjectFilter);
+parsed_text!(Subject);
+parsed_text!(SubjectFilter);
 
 #[cfg(test)]
 mod tests {
