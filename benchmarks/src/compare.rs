@@ -15,6 +15,8 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) setting: String,
     pub(crate) flavour: Flavour,
+    /// How many messages the warm-up begins with: fewer than fill a turn.
+    pub(crate) begin: u64,
     pub(crate) ours: Turn,
     /// References with the ratio that ours is to reach, where there is a goal.
     pub(crate) references: Vec<(&'static str, Option<f64>, Turn)>,
@@ -26,7 +28,7 @@ impl Case {
         let turns: Vec<&Turn> =
             std::iter::once(&self.ours).chain(self.references.iter().map(|(_, _, turn)| turn)).collect();
         // Finding out how many messages a turn moves is the warm-up too.
-        let messages: Vec<u64> = turns.iter().map(|turn| fitting(turn, options.seconds)).collect();
+        let messages: Vec<u64> = turns.iter().map(|turn| fitting(turn, self.begin, options.seconds)).collect();
         let mut nanos: Vec<Vec<f64>> = vec![Vec::new(); turns.len()];
         for round in 0..options.pairs {
             // Nobody always goes first.
@@ -58,12 +60,12 @@ impl Case {
 }
 
 /// How many messages fill the time of a turn.
-fn fitting(turn: &Turn, seconds: f64) -> u64 {
-    let mut messages = 2_000;
+fn fitting(turn: &Turn, begin: u64, seconds: f64) -> u64 {
+    let mut messages = begin;
     loop {
         let took = turn(messages).as_secs_f64();
         if took >= seconds / 4.0 {
-            return ((messages as f64 * seconds / took) as u64).max(1_000);
+            return ((messages as f64 * seconds / took) as u64).max(begin / 2);
         }
         messages *= 4;
     }
