@@ -11,6 +11,8 @@ mod allocations;
 mod brokers;
 mod compare;
 mod flavour;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod order;
 mod plot;
@@ -41,6 +43,9 @@ enum Command {
     /// RabbitMQ beside lapin.
     #[cfg(feature = "rabbitmq")]
     Rabbitmq(BrokerOptions),
+    /// Kafka beside rdkafka, and its own measuring tools.
+    #[cfg(feature = "kafka")]
+    Kafka(BrokerOptions),
     /// Moves N messages once and prints nothing but the time: for callgrind.
     Work {
         /// How many messages.
@@ -121,6 +126,11 @@ fn main() -> std::io::Result<()> {
         Command::Rabbitmq(options) => {
             let options = options.settled();
             print(&rabbitmq::measure(&options), &options.options)
+        }
+        #[cfg(feature = "kafka")]
+        Command::Kafka(options) => {
+            let options = options.settled();
+            print(&kafka::measure(&options), &options.options)
         }
         Command::Work { messages, way } => {
             println!("{messages} messages in {:?}", work::work(messages, way));

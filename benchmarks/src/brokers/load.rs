@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use messaging::{Json, Message};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::order::Order;
 
@@ -21,8 +23,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Letters drawn at random, always the same: something that compresses about as well as text.
     pub(crate) fn of(size: usize) -> Self {
-        Self { payload: Bytes::from(vec![7; size]) }
+        let mut random = SmallRng::seed_from_u64(size as u64);
+        Self { payload: (0..size).map(|_| random.random_range(b'A'..=b'Z')).collect() }
     }
 
     /// An order as JSON, about as large as usual.
