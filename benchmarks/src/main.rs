@@ -20,6 +20,8 @@ mod plot;
 mod rabbitmq;
 mod report;
 mod stats;
+#[cfg(any(test, feature = "rabbitmq", feature = "kafka"))]
+mod stopwatch;
 mod work;
 
 use std::path::PathBuf;

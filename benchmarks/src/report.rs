@@ -41,7 +41,17 @@ pub(crate) struct Comparison {
     pub(crate) ratio: Estimate,
     pub(crate) ours_nanos: f64,
     pub(crate) reference_nanos: f64,
+    /// Where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) processor: Option<Processor>,
     pub(crate) goal: Option<f64>,
+}
+
+/// What a message took of the processors, in this process.
+#[derive(Serialize)]
+pub(crate) struct Processor {
+    pub(crate) ours_nanos: f64,
+    pub(crate) reference_nanos: f64,
 }
 
 /// How long messages take from the publish call to the handler's start, ours beside the raw client's.
@@ -116,7 +126,8 @@ impl fmt::Display for Report {
     }
 }
 
-const COMPARISON: [&str; 9] = ["what", "", "runtime", ">ours", "beside", ">", ">ratio", "95 %", "goal"];
+const COMPARISON: [&str; 11] =
+    ["what", "", "runtime", ">ours", "beside", ">", ">ratio", "95 %", ">cpu", ">beside", "goal"];
 const LATENCY: [&str; 10] =
     ["latency", ">p50", ">p99", ">p99.9", ">raw p50", ">p99", ">p99.9", ">p99 ratio", "95 %", "goal"];
 
@@ -130,12 +141,18 @@ fn aligned<const N: usize>(
     if lines.is_empty() {
         return Ok(());
     }
+    // A column without any value is left out, and its head with it.
+    let is_used = |column: usize| lines.iter().any(|line| !line[column].is_empty());
+    let used: [bool; N] = std::array::from_fn(is_used);
     lines.insert(0, heads.map(|head| head.trim_start_matches('>').to_owned()));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     for line in &lines {
         let mut text = String::new();
-        for ((cell, width), head) in line.iter().zip(widths).zip(heads) {
+        for (((cell, width), head), used) in line.iter().zip(widths).zip(heads).zip(used) {
+            if !used {
+                continue;
+            }
             if head.starts_with('>') {
                 text.push_str(&format!("{cell:>width$}  "));
             } else {
@@ -159,8 +176,9 @@ impl fmt::Display for Environment {
 }
 
 impl Comparison {
-    fn cells(&self) -> [String; 9] {
-        let Self { name, setting, flavour, reference, ratio, ours_nanos, reference_nanos, goal } = self;
+    fn cells(&self) -> [String; 11] {
+        let Self { name, setting, flavour, reference, ratio, ours_nanos, reference_nanos, processor, goal } = self;
+        let processor = |part: fn(&Processor) -> f64| processor.as_ref().map(part).map(duration).unwrap_or_default();
         [
             (*name).to_owned(),
             setting.clone(),
@@ -170,6 +188,8 @@ impl Comparison {
             duration(*reference_nanos),
             format!("{:.2}", ratio.median),
             format!("{:.2} to {:.2}", ratio.low, ratio.high),
+            processor(|both| both.ours_nanos),
+            processor(|both| both.reference_nanos),
             goal.map(|goal| format!("{goal} {}", verdict(ratio.meets(goal)))).unwrap_or_default(),
         ]
     }

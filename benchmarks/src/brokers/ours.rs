@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use messaging::{
@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::load::{self, Load};
 use crate::order::Order;
+use crate::stopwatch::Stopwatch;
 
 /// How long a consumer or an application may take to end; not part of any time.
 const END: Duration = Duration::from_secs(20);
@@ -24,7 +25,10 @@ const END: Duration = Duration::from_secs(20);
 pub(crate) enum From {
     Queue(String),
     /// A durable subscription that begins with the topic's first message.
-    Topic { topic: String, subscription: String },
+    Topic {
+        topic: String,
+        subscription: String,
+    },
 }
 
 impl From {
@@ -66,12 +70,12 @@ pub(crate) async fn publisher(broker: &dyn Broker, to: &Destination, window: usi
 
 /// Publishes with up to `window` messages in flight and sees each confirmed, in order.
 pub(crate) async fn publish(publisher: &dyn Publisher, load: &Load, messages: u64, window: usize) -> Duration {
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     if window == 1 {
         for _ in 0..messages {
             publisher.publish(load.message()).await.unwrap();
         }
-        return begun.elapsed();
+        return begun.stop();
     }
     let mut sent = VecDeque::with_capacity(window);
     for _ in 0..messages {
@@ -87,7 +91,7 @@ pub(crate) async fn publish(publisher: &dyn Publisher, load: &Load, messages: u6
     for outcome in sent {
         outcome.await.unwrap();
     }
-    begun.elapsed()
+    begun.stop()
 }
 
 /// How an application takes and acknowledges.
@@ -109,20 +113,20 @@ pub(crate) async fn consume(mut consumer: Consumer, messages: u64, taking: Takin
             Taking::Many(most) => {
                 let most = most.min(usize::try_from(left).unwrap_or(most));
                 let taken = consumer.next_many_into(most, &mut batch).await.unwrap();
-                begun.get_or_insert_with(Instant::now);
+                begun.get_or_insert_with(Stopwatch::start);
                 let acked = Delivery::ack_all(batch.drain(..)).await.unwrap();
                 assert_eq!((acked.acked, acked.stale), (taken as u64, 0));
                 left -= taken as u64;
             }
             Taking::One => {
                 let delivery = consumer.next().await.unwrap().unwrap();
-                begun.get_or_insert_with(Instant::now);
+                begun.get_or_insert_with(Stopwatch::start);
                 delivery.ack().await.unwrap();
                 left -= 1;
             }
         }
     }
-    let took = begun.unwrap().elapsed();
+    let took = begun.unwrap().stop();
     let _report = consumer.close(END).await;
     took
 }
@@ -189,8 +193,8 @@ pub(crate) fn ticks() -> tokio::time::Interval {
 pub(crate) struct Progress {
     left: AtomicU64,
     seen: AtomicU64,
-    begun: OnceLock<Instant>,
-    ended: OnceLock<Instant>,
+    begun: OnceLock<Stopwatch>,
+    ended: OnceLock<Stopwatch>,
     done: Notify,
 }
 
@@ -207,18 +211,18 @@ impl Progress {
 
     /// One worker handles, so that plain loads and stores do.
     pub(crate) fn handled(&self, seen: u64) {
-        self.begun.get_or_init(Instant::now);
+        self.begun.get_or_init(Stopwatch::start);
         self.seen.store(self.seen.load(Ordering::Relaxed).wrapping_add(seen), Ordering::Relaxed);
         // More than so many come where messages are left over from a turn before, or come twice.
         let left = self.left.load(Ordering::Relaxed).wrapping_sub(1);
         self.left.store(left, Ordering::Relaxed);
         if left == 0 {
-            self.ended.get_or_init(Instant::now);
+            self.ended.get_or_init(Stopwatch::start);
             self.done.notify_one();
         }
     }
 
     fn took(&self) -> Duration {
-        *self.ended.get().unwrap() - *self.begun.get().unwrap()
+        self.ended.get().unwrap().since(*self.begun.get().unwrap())
     }
 }

@@ -107,7 +107,13 @@ fn built(_number: u64) -> Message {
 }
 
 fn encoded(number: u64) -> Message {
-    Json(&Order::numbered(number)).into_message().unwrap().header("tenant", "acme").header("region", "eu-west").build().unwrap()
+    Json(&Order::numbered(number))
+        .into_message()
+        .unwrap()
+        .header("tenant", "acme")
+        .header("region", "eu-west")
+        .build()
+        .unwrap()
 }
 
 fn bytes_by_channel(flavour: Flavour, messages: u64) -> Duration {

@@ -129,9 +129,9 @@ fn listen(sides: &Arc<Sides>, queue: Type) -> Case {
         Box::new(move |messages| {
             sides.fill(&queue.queue(), &load, messages);
             let broker = sides.connect();
-            sides.site.run(async move {
-                ours::listen(broker.await, &From::Queue(queue.queue()), messages, PREFETCH).await
-            })
+            sides
+                .site
+                .run(async move { ours::listen(broker.await, &From::Queue(queue.queue()), messages, PREFETCH).await })
         })
     };
     let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED), Box::new(raw))];

@@ -62,8 +62,7 @@ pub(crate) fn measure(options: &BrokerOptions) -> Report {
     let mut amounts = Vec::new();
     // First, while the process holds nothing.
     if options.wants("resident") && !sides.null {
-        let (messages, drain) =
-            if options.quick { (10_000, Duration::from_secs(1)) } else { (1_000_000, DRAIN) };
+        let (messages, drain) = if options.quick { (10_000, Duration::from_secs(1)) } else { (1_000_000, DRAIN) };
         let queue = Type::Quorum.queue();
         amounts = resident::measure(&sides.site, || sides.connect(), &queue, messages, drain);
         sides.empty(&queue);

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -16,14 +16,13 @@ use lapin::options::{
     QueueDeclareOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, PublisherConfirm,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, PublisherConfirm};
 
 use super::PREFETCH;
 use crate::brokers::load::{self, HEADERS, Load};
 use crate::brokers::ours;
 use crate::order::Order;
+use crate::stopwatch::Stopwatch;
 
 /// So many publishes are written together: 16 to 64 make no difference, 1 costs a third.
 pub(super) const JOINED: usize = 32;
@@ -56,7 +55,7 @@ impl Raw {
     /// Publishes with up to `window` messages in flight and sees each confirmed, in order.
     pub(crate) async fn publish(&self, queue: &str, load: &Load, messages: u64, window: usize) -> Duration {
         let channel = self.confirming().await;
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let joined = JOINED.min(window);
         let mut sent = VecDeque::with_capacity(window + JOINED);
         let mut left = messages;
@@ -72,7 +71,7 @@ impl Raw {
         while !sent.is_empty() {
             confirm(sent.pop_front()).await;
         }
-        let took = begun.elapsed();
+        let took = begun.stop();
         channel.close(200, "done".into()).await.unwrap();
         took
     }
@@ -80,7 +79,7 @@ impl Raw {
     /// Publishes without asking for confirms.
     pub(crate) async fn publish_floor(&self, queue: &str, load: &Load, messages: u64) -> Duration {
         let channel = self.publishing.create_channel().await.unwrap();
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let mut left = messages;
         while left > 0 {
             let now = left.min(JOINED as u64);
@@ -91,7 +90,7 @@ impl Raw {
         }
         // The answer comes after all before it was read.
         channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
-        let took = begun.elapsed();
+        let took = begun.stop();
         channel.close(200, "done".into()).await.unwrap();
         took
     }
@@ -127,14 +126,14 @@ impl Raw {
         let mut begun = None;
         for number in 1..=messages {
             let delivery = consumer.next().await.unwrap().unwrap();
-            begun.get_or_insert_with(Instant::now);
+            begun.get_or_insert_with(Stopwatch::start);
             handle(&delivery);
             if number % ACKED == 0 || number == messages {
                 let all_before = BasicAckOptions { multiple: true };
                 channel.basic_ack(delivery.delivery_tag, all_before).await.unwrap();
             }
         }
-        let took = begun.unwrap().elapsed();
+        let took = begun.unwrap().stop();
         channel.close(200, "done".into()).await.unwrap();
         took
     }
@@ -145,9 +144,9 @@ impl Raw {
         let mut begun = None;
         for _ in 0..messages {
             black_box(consumer.next().await.unwrap().unwrap());
-            begun.get_or_insert_with(Instant::now);
+            begun.get_or_insert_with(Stopwatch::start);
         }
-        let took = begun.unwrap().elapsed();
+        let took = begun.unwrap().stop();
         channel.close(200, "done".into()).await.unwrap();
         took
     }
@@ -194,8 +193,7 @@ impl Raw {
         let channel = self.consuming.create_channel().await.unwrap();
         channel.basic_qos(PREFETCH as u16, BasicQosOptions::default()).await.unwrap();
         let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
-        let consumer =
-            channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
+        let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
         (channel, consumer)
     }
 }

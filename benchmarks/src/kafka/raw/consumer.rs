@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::sync::mpsc as thread;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::Message;
@@ -16,6 +16,7 @@ use super::window::Window;
 use crate::brokers::load;
 use crate::kafka::PREFETCH;
 use crate::order::Order;
+use crate::stopwatch::Stopwatch;
 
 /// So many messages are handed over together, at most.
 pub(crate) const BATCH: usize = 512;
@@ -111,14 +112,14 @@ async fn take(reader: &mut Reader, messages: u64, mut handle: impl FnMut(Bytes))
     let mut begun = None;
     while left > 0 {
         let batch = reader.next().await;
-        begun.get_or_insert_with(Instant::now);
+        begun.get_or_insert_with(Stopwatch::start);
         for message in &batch.messages {
             handle(batch.memory.slice(message.payload.clone()));
         }
         reader.ack(&batch);
         left = left.saturating_sub(batch.messages.len() as u64);
     }
-    begun.unwrap().elapsed()
+    begun.unwrap().stop()
 }
 
 /// Polls and counts so many messages, and keeps nothing; the time begins with the first of them.
@@ -130,11 +131,11 @@ pub(crate) fn floor(servers: &str, topic: &str, group: &str, messages: u64) -> D
     while left > 0 {
         if let Some(message) = consumer.poll(POLL) {
             black_box(message.unwrap().payload());
-            begun.get_or_insert_with(Instant::now);
+            begun.get_or_insert_with(Stopwatch::start);
             left -= 1;
         }
     }
-    begun.unwrap().elapsed()
+    begun.unwrap().stop()
 }
 
 fn group_consumer(servers: &str, group: &str) -> BaseConsumer {
@@ -143,7 +144,8 @@ fn group_consumer(servers: &str, group: &str) -> BaseConsumer {
     config.set("enable.auto.commit", "true").set("auto.commit.interval.ms", "500");
     config.set("enable.auto.offset.store", "false").set("enable.partition.eof", "false");
     config.set("fetch.wait.max.ms", "100").set("isolation.level", "read_committed");
-    config.set("queued.min.messages", "10000").set("queued.max.messages.kbytes", "32768");
+    // A full queue is looked at again soon: the default is a second, in which the queue runs dry.
+    config.set("queued.min.messages", "100000").set("fetch.queue.backoff.ms", "5");
     config.create().unwrap()
 }
 

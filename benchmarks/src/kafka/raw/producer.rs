@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::ClientContext;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::brokers::load::{self, HEADERS, Load};
 use crate::brokers::ours;
+use crate::stopwatch::Stopwatch;
 
 /// How long a message may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ impl Sender {
         // The topic's metadata is there, as it is after ours has opened a publisher.
         self.send(topic, &load.payload, u64::MAX);
         self.reports.at_most(0).await;
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let mut room = window;
         for number in 0..messages {
             if room == 0 {
@@ -49,20 +50,20 @@ impl Sender {
             room -= 1;
         }
         self.reports.at_most(0).await;
-        begun.elapsed()
+        begun.stop()
     }
 
     /// Publishes without looking at any delivery report.
     pub(crate) async fn publish_floor(&self, topic: &str, load: &Load, messages: u64) -> Duration {
         self.send(topic, &load.payload, u64::MAX);
         self.reports.at_most(0).await;
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         for number in 0..messages {
             self.send(topic, &load.payload, number);
         }
         let producer = self.producer.clone();
         tokio::task::spawn_blocking(move || producer.flush(LIMIT)).await.unwrap().unwrap();
-        begun.elapsed()
+        begun.stop()
     }
 
     /// Publishes messages that say when they were made, at a steady pace.
