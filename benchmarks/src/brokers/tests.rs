@@ -41,6 +41,13 @@ async fn what_is_published_is_consumed_in_each_way_and_from_each_source() {
     }
 }
 
+#[test]
+fn a_load_is_as_large_as_it_says() {
+    let sizes = [100, 1_024, 16 * 1_024].map(|size| Load::of(size).size());
+    assert_eq!(sizes, ["100 B", "1 KiB", "16 KiB"]);
+    assert_eq!(Load::of(300).payload.len(), 300);
+}
+
 #[tokio::test]
 async fn one_in_flight_is_one_in_flight() {
     let server = MemoryServer::private();
