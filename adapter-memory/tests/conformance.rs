@@ -42,7 +42,7 @@ impl Harness for Memory {
         None
     }
 
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
+    async fn begin(&self, _needs: &[Power]) -> Result<Arc<dyn Stage>> {
         Ok(Arc::new(MemoryStage(MemoryServer::private())))
     }
 }

@@ -136,8 +136,9 @@ pub trait Harness: Send + Sync + 'static {
     /// environment has `MESSAGING_REQUIRE_BROKERS=1`.
     fn absent(&self) -> Option<String>;
 
-    /// Prepares for one case, on the runtime of that case.
-    async fn begin(&self) -> Result<Arc<dyn Stage>>;
+    /// Prepares for one case that needs these powers, on the runtime of that case. It may take its time, as for starting a
+    /// server or waiting until another case is done with it: the limit of the case begins when this returns.
+    async fn begin(&self, needs: &[Power]) -> Result<Arc<dyn Stage>>;
 }
 
 /// The broker during one case.

@@ -295,12 +295,7 @@ async fn a_killer_is_counted(at: &Bench) -> Verdict {
         let Destination::Queue(queue) = place.destination() else { continue };
         place.publish(["killer"]).await?;
         for _ in 0..3 {
-            let mut child = Child::start(at, Role::Die, queue)?;
-            at.eventually("the child dies of the message", || {
-                let over = child.is_over();
-                async move { Ok(over) }
-            })
-            .await?;
+            Child::start(at, Role::Die, queue)?.has_died(at).await?;
         }
         let mut tap = place.consumer(1).await?;
         let survivor = tap.next().await?;

@@ -263,17 +263,13 @@ async fn consumers_killed(at: &Bench) -> Verdict {
         let Destination::Queue(queue) = place.destination() else { continue };
         let recorder = Recorder::new(1);
         let publisher = place.publisher().await?;
-        for round in 0..10 {
+        for _ in 0..10 {
             let mut child = Child::start(at, Role::Hold, queue)?;
             for _ in 0..20 {
                 publish_marked(at, &recorder, &publisher, None).await?;
             }
             let enough = usize::try_from(at.random(10)).unwrap_or(0) + 1;
-            at.eventually(&format!("child {round} holds {enough}"), || {
-                let held = child.lines().len();
-                async move { Ok(held >= enough) }
-            })
-            .await?;
+            child.has_told(at, enough).await?;
             child.kill();
         }
         let tap = place.consumer(32).await?;

@@ -45,9 +45,9 @@ async fn ok_means_accepted(at: &Bench) -> Verdict {
     for place in at.places().await? {
         let Destination::Queue(queue) = place.destination() else { continue };
         let mut child = Child::start(at, Role::Publish, queue)?;
-        at.eventually("the child has published", || async { Ok(child.lines().len() >= 20) }).await?;
+        child.has_told(at, 20).await?;
         child.kill();
-        let confirmed = child.lines();
+        let confirmed = child.texts();
 
         let mut tap = place.consumer(64).await?;
         let mut missing: std::collections::BTreeSet<String> = confirmed.into_iter().collect();

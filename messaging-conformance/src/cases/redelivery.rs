@@ -87,7 +87,7 @@ async fn a_killed_consumer_hands_over(at: &Bench) -> Verdict {
         let Destination::Queue(queue) = place.destination() else { continue };
         let mut child = Child::start(at, Role::Hold, queue)?;
         place.publish_numbers(5).await?;
-        at.eventually("the child holds all", || async { Ok(child.lines().len() >= 5) }).await?;
+        child.has_told(at, 5).await?;
         let mut heir = place.consumer(5).await?;
         child.kill();
         let begun = Instant::now();

@@ -98,7 +98,7 @@ impl Harness for Mutated {
         None
     }
 
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
+    async fn begin(&self, _needs: &[Power]) -> Result<Arc<dyn Stage>> {
         let shared = Arc::new(Shared {
             server: MemoryServer::private(),
             failing: AtomicU32::new(0),
