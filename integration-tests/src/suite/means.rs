@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Foreign;
-use crate::{Door, Error, Kind, Result, proxy::Proxy, suite::servers::Server};
+use crate::{Error, Kind, Result, proxy::Proxy, suite::servers::Server};
 
 /// The raw client of one stage, connected straight to the server when it is first needed.
 ///
@@ -50,12 +50,12 @@ pub(super) fn of(kind: Kind, server: &Server) -> Result<Box<dyn Means>> {
     match kind {
         #[cfg(feature = "rabbitmq")]
         Kind::RabbitMq => {
-            Ok(Box::new(super::rabbitmq::RabbitMeans::new(server.url(), server.address(Door::Management).ok())))
+            Ok(Box::new(super::rabbitmq::RabbitMeans::new(server.url(), server.address(crate::Door::Management).ok())))
         }
         #[cfg(feature = "kafka")]
         Kind::Kafka => Ok(Box::new(super::kafka::KafkaMeans::new(&server.url())?)),
         _ => {
-            let _ = (server, Door::Plain);
+            let _ = server;
             Err(Error::unsupported(format!(
                 "the harness has no means for {kind} yet, or they are left out of this build"
             )))

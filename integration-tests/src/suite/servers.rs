@@ -1,9 +1,6 @@
 //! The servers of one test program: one for all cases, and another for those that break it, in turns.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use messaging_conformance::Power;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
@@ -52,7 +49,8 @@ impl Server {
     }
 
     /// The address of a door, of one node.
-    pub(super) fn address(&self, door: Door) -> Result<SocketAddr> {
+    #[cfg(feature = "rabbitmq")]
+    pub(super) fn address(&self, door: crate::Door) -> Result<std::net::SocketAddr> {
         match self {
             Self::One(broker) => broker.address(door),
             Self::Nodes(cluster) => cluster.node(0).address(door),
