@@ -6,7 +6,7 @@ use messaging_conformance::Power;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
 use super::means;
-use crate::{Broker, Cluster, Door, Error, Kind, Result, Way, available, environment, obtain, own_by, shared};
+use crate::{Broker, Cluster, Error, Kind, Result, Way, available, environment, obtain, own_by, shared};
 
 /// The servers, each started when a case first needs it.
 #[derive(Debug)]
