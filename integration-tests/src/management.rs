@@ -43,6 +43,15 @@ pub(crate) async fn version(at: SocketAddr) -> Result<String> {
     version.map(str::to_owned).ok_or_else(|| Error::failed("rabbitmq's management does not say its version"))
 }
 
+/// The arguments that a queue was declared with; none if there is no such queue.
+#[cfg(all(feature = "conformance", feature = "rabbitmq"))]
+pub(crate) async fn arguments(at: SocketAddr, queue: &str) -> Result<Option<serde_json::Map<String, Value>>> {
+    let all = ask(at, "/api/queues/%2f?columns=name,arguments&disable_stats=true").await?;
+    let named = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(queue);
+    let found = all.as_array().into_iter().flatten().find(named);
+    Ok(found.map(|queue| queue.get("arguments").and_then(Value::as_object).cloned().unwrap_or_default()))
+}
+
 async fn ask(at: SocketAddr, path: &str) -> Result<Value> {
     let cannot = |error: std::io::Error| Error::caused(format!("rabbitmq's management at {at} does not answer"), error);
     let mut stream = TcpStream::connect(at).await.map_err(cannot)?;

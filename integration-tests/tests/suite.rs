@@ -51,6 +51,7 @@ fn of(kind: Kind) -> Vec<Trial> {
         a_foreign_message_goes_and_comes,
         a_queue_is_removed,
         sweeping_takes_the_stages_own_and_no_more,
+        a_dead_letter_refuses_while_it_is_told_to,
         a_killed_server_comes_back,
         a_cluster_loses_its_leader,
         a_child_is_led_to_the_same_place,
@@ -179,6 +180,43 @@ async fn sweeping_takes_the_stages_own_and_no_more(site: Site) -> Verdict {
     others.put(&full(&theirs), "kept").await?;
     assert_eq!(others.take(&full(&theirs)).await?, "kept");
     finish([theirs]).await
+}
+
+async fn a_dead_letter_refuses_while_it_is_told_to(site: Site) -> Verdict {
+    let stage = site.stage(&[Power::FailDeadLetters]).await?;
+    let dead = format!("{}--dead", full(&stage));
+    let mut client = site.client(&stage).await?;
+    if site.kind == Kind::RabbitMq {
+        declare_quorum(&stage, &dead).await?;
+    } else {
+        client.create(&dead).await?;
+    }
+    for _ in 0..5 {
+        stage.fail_dead_letters(&Source::Queue(queue()), true).await?;
+        assert!(client.put(&dead, "refused").await.is_err(), "a dead letter was taken that has to be refused");
+        stage.fail_dead_letters(&Source::Queue(queue()), false).await?;
+        client.put(&dead, "taken").await?;
+        assert_eq!(timeout(SURE, client.take(&dead)).await??, "taken");
+    }
+    finish([stage]).await
+}
+
+/// The raw client makes classic queues, and adapters make others.
+async fn declare_quorum(stage: &Arc<dyn Stage>, queue: &str) -> Result<(), lapin::Error> {
+    use lapin::{
+        Connection, ConnectionProperties,
+        options::QueueDeclareOptions,
+        types::{AMQPValue, FieldTable},
+    };
+
+    let url = variable(stage, "MESSAGING_CONFORMANCE_URL");
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), options, arguments).await?;
+    connection.close(200, "done".into()).await
 }
 
 async fn a_killed_server_comes_back(site: Site) -> Verdict {

@@ -183,9 +183,9 @@ pub trait Stage: Send + Sync {
         Err(missing(Power::LoseAnswers))
     }
 
-    /// [`Power::FailDeadLetters`]: the next so many of a source.
-    async fn fail_dead_letters(&self, source: &Source, count: u32) -> Result<()> {
-        let _ = (source, count);
+    /// [`Power::FailDeadLetters`]: those of a source, from now on until told otherwise.
+    async fn fail_dead_letters(&self, source: &Source, failing: bool) -> Result<()> {
+        let _ = (source, failing);
         Err(missing(Power::FailDeadLetters))
     }
 

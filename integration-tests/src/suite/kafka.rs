@@ -1,11 +1,15 @@
 //! What the harness does at Kafka, by `rdkafka`, and by two requests of its protocol that `rdkafka` has no call for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
@@ -20,6 +24,8 @@ use super::{
 };
 use crate::{Error, Result, native::install, proxy::Proxy, raw::Location, raw::kafka_groups, run};
 
+/// How large a record of a topic may be.
+const LARGEST: &str = "max.message.bytes";
 const ASKING: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A member that was killed stays in its group until its session ends, and its group cannot be removed before.
@@ -85,6 +91,19 @@ impl KafkaMeans {
         .await
     }
 
+    /// What is set of a topic itself.
+    async fn overrides(&self, topic: &str) -> Result<HashMap<String, String>> {
+        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await;
+        let mut set = HashMap::new();
+        for resource in described.map_err(cannot("describe a topic"))? {
+            let resource =
+                resource.map_err(|code| Error::caused("kafka did not describe a topic", KafkaError::AdminOp(code)))?;
+            let own = resource.entries.into_iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+            set.extend(own.filter_map(|entry| Some((entry.name, entry.value?))));
+        }
+        Ok(set)
+    }
+
     async fn delete_topics(&self, topics: &[&str]) -> Result<()> {
         if topics.is_empty() {
             return Ok(());
@@ -118,6 +137,24 @@ impl Means for KafkaMeans {
         self.delete_topics(&[queue]).await
     }
 
+    async fn set_refusing(&self, queue: &str, refusing: bool) -> Result<()> {
+        // Every record is larger than this; the other settings have to be said again, or they are lost.
+        let mut set = self.overrides(queue).await?;
+        set.remove(LARGEST);
+        if refusing {
+            set.insert(LARGEST.to_owned(), "1".to_owned());
+        }
+        let config = AlterConfig {
+            specifier: ResourceSpecifier::Topic(queue),
+            entries: set.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        };
+        let altered = self.admin.alter_configs([&config], &AdminOptions::new()).await;
+        match altered.map_err(cannot("alter a topic"))?.into_iter().find_map(Result::err) {
+            Some((_, code)) => Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code))),
+            None => Ok(()),
+        }
+    }
+
     async fn publish(&self, to: &Place, message: &Foreign) -> Result<()> {
         let (Place::Queue(topic) | Place::Topic(topic)) = to;
         let mut config = config(&self.hosts);
@@ -139,17 +176,17 @@ impl Means for KafkaMeans {
     }
 
     async fn take(&self, queue: &str) -> Result<Foreign> {
-        let group = queue.to_owned();
+        let topic = queue.to_owned();
         let partitions =
             match &*self.topics(queue).await?.into_iter().filter(|(name, _)| name == queue).collect::<Vec<_>>() {
                 [(_, partitions)] => *partitions,
                 _ => return Err(Error::failed(format!("kafka has no topic {queue}"))),
             };
         let mut config = config(&self.hosts);
-        // The queue's group says where the next message is; nothing is committed to it.
-        config.set("group.id", &group).set("enable.auto.commit", "false");
+        // A consumer has to have a group; nothing is committed to this one.
+        config.set("group.id", "raw").set("enable.auto.commit", "false");
         let consumer: BaseConsumer = config.create().map_err(cannot("begin to consume"))?;
-        let taking = tokio::task::spawn_blocking(move || take_next(&consumer, &group, partitions));
+        let taking = tokio::task::spawn_blocking(move || take_last(&consumer, &topic, partitions));
         taking.await.map_err(|error| Error::caused("reading from kafka was given up", error))?
     }
 
@@ -186,33 +223,33 @@ impl Means for KafkaMeans {
     async fn close(&self) {}
 }
 
-/// Reads the first record after what the group has committed.
-fn take_next(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Foreign> {
+/// Reads the last record of every partition, and gives the youngest: what a group has read is its own affair.
+fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Foreign> {
     let mut places = TopicPartitionList::new();
     for partition in 0..partitions {
-        places.add_partition(topic, partition);
+        let ends = consumer.fetch_watermarks(topic, partition, ASKING).map_err(cannot("ask for the end of a topic"))?;
+        if ends.1 > ends.0 {
+            let last = Offset::Offset(ends.1 - 1);
+            places.add_partition_offset(topic, partition, last).map_err(cannot("choose a partition"))?;
+        }
     }
-    let committed = consumer.committed_offsets(places, ASKING).map_err(cannot("ask for offsets"))?;
-    let mut places = TopicPartitionList::new();
-    for element in committed.elements() {
-        let from = match element.offset() {
-            Offset::Offset(at) => Offset::Offset(at),
-            _ => Offset::Beginning,
-        };
-        places.add_partition_offset(topic, element.partition(), from).map_err(cannot("choose a partition"))?;
-    }
-    drop(committed);
+    let wanted = places.count();
     consumer.assign(&places).map_err(cannot("take a partition"))?;
+    // A list that lives would keep the consumer from ending.
     drop(places);
-    let end = std::time::Instant::now() + PATIENCE;
-    while std::time::Instant::now() < end {
+    let end = Instant::now() + PATIENCE;
+    let mut found: BTreeMap<i32, OwnedMessage> = BTreeMap::new();
+    while found.len() < wanted && Instant::now() < end {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => return Ok(seen(&message.detach())),
+            Some(Ok(message)) => drop(found.insert(message.partition(), message.detach())),
             Some(Err(error)) => return Err(cannot("consume")(error)),
             None => {}
         }
     }
-    Err(Error::new(crate::ErrorKind::TimedOut, format!("no message came from {topic} within {PATIENCE:?}")))
+    let youngest = found.values().max_by_key(|message| message.timestamp().to_millis());
+    youngest.map(seen).ok_or_else(|| {
+        Error::new(crate::ErrorKind::TimedOut, format!("no message came from {topic} within {PATIENCE:?}"))
+    })
 }
 
 fn seen(message: &OwnedMessage) -> Foreign {

@@ -16,10 +16,13 @@ pub(super) trait Means: Send + Sync {
     /// Deletes a queue, whoever uses it.
     async fn remove_queue(&self, queue: &str) -> Result<()>;
 
+    /// Makes a queue refuse whatever is published to it, or ends that; what it holds may be lost.
+    async fn set_refusing(&self, queue: &str, refusing: bool) -> Result<()>;
+
     /// Publishes, and returns when the server has it.
     async fn publish(&self, to: &Place, message: &Foreign) -> Result<()>;
 
-    /// Takes the next message of a queue that has one.
+    /// Takes a message of a queue, the only one that was not consumed; of a log, the youngest.
     async fn take(&self, queue: &str) -> Result<Foreign>;
 
     /// A state from which [`Self::has_stored`] counts, taken before the answers of `proxy` are held back.

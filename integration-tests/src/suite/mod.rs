@@ -79,6 +79,7 @@ pub(crate) struct Setup {
     pub(crate) unpack: fn(Foreign) -> RawMessage,
     pub(crate) unreadable: Option<Foreign>,
     runs: Vec<Running>,
+    without: Vec<Power>,
 }
 
 impl RealBroker {
@@ -96,6 +97,7 @@ impl RealBroker {
             unpack: Foreign::plain,
             unreadable: None,
             runs: vec![Running { flavour: Flavour::MultiThread, seed: None, limit: LIMIT }],
+            without: Vec::new(),
         };
         Self { setup: Arc::new(setup), servers: Servers::new(kind), powers: OnceLock::new() }
     }
@@ -131,6 +133,13 @@ impl RealBroker {
     #[must_use]
     pub fn authority(self, key: &'static str) -> Self {
         self.with(|setup| setup.authority = Some(key))
+    }
+
+    /// Does without a power where it would prove nothing, such as the loss of a leader for a queue that has no copies; its cases
+    /// are ignored then.
+    #[must_use]
+    pub fn without(self, power: Power) -> Self {
+        self.with(|setup| setup.without.push(power))
     }
 
     /// How to read what the adapter's wire format made of a message; by default headers are headers and the id is the native
@@ -211,7 +220,10 @@ impl Harness for RealBroker {
     }
 
     fn powers(&self) -> &[Power] {
-        self.powers.get_or_init(|| self.servers.powers())
+        self.powers.get_or_init(|| {
+            let powers = self.servers.powers().into_iter();
+            powers.filter(|power| !self.setup.without.contains(power)).collect()
+        })
     }
 
     fn pinned(&self) -> &str {

@@ -1,6 +1,6 @@
 //! What the harness does at RabbitMQ, by `lapin` and the management interface.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
 use lapin::{
@@ -28,11 +28,15 @@ pub(super) struct RabbitMeans {
     url: String,
     management: Option<SocketAddr>,
     connection: Mutex<Option<Connection>>,
+    /// Queues that others stand in for, with the arguments they were declared with; none for one that was not there.
+    replaced: Mutex<HashMap<String, Option<Arguments>>>,
 }
+
+type Arguments = serde_json::Map<String, serde_json::Value>;
 
 impl RabbitMeans {
     pub(super) fn new(url: String, management: Option<SocketAddr>) -> Self {
-        Self { url, management, connection: Mutex::new(None) }
+        Self { url, management, connection: Mutex::new(None), replaced: Mutex::default() }
     }
 
     /// A channel for one thing: one that fails is closed by the server.
@@ -83,6 +87,37 @@ impl Means for RabbitMeans {
         let channel = self.channel().await?;
         let removed = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         removed.map_err(cannot("delete a queue"))?;
+        end(&channel).await;
+        Ok(())
+    }
+
+    async fn set_refusing(&self, queue: &str, refusing: bool) -> Result<()> {
+        let Some(management) = self.management else {
+            return Err(Error::unsupported(
+                "how a queue was declared is known by rabbitmq's management interface only",
+            ));
+        };
+        let channel = self.channel().await?;
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let mut replaced = self.replaced.lock().await;
+        // A quorum queue takes a message before it knows that it is full, so a classic one stands in for it.
+        let arguments = if refusing {
+            if !replaced.contains_key(queue) {
+                replaced.insert(queue.to_owned(), management::arguments(management, queue).await?);
+            }
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-max-length".into(), AMQPValue::LongInt(0));
+            arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+            Some(arguments)
+        } else {
+            replaced.remove(queue).flatten().map(|arguments| table(&arguments))
+        };
+        let removed = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
+        removed.map_err(cannot("delete a queue"))?;
+        if let Some(arguments) = arguments {
+            let declared = channel.queue_declare(queue.into(), options, arguments).await;
+            declared.map_err(cannot("declare a queue"))?;
+        }
         end(&channel).await;
         Ok(())
     }
@@ -165,6 +200,19 @@ impl Means for RabbitMeans {
 async fn end(channel: &Channel) {
     // Its work is done; the connection's end would close it too.
     let _ = channel.close(200, "done".into()).await;
+}
+
+fn table(arguments: &Arguments) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        let value = match value {
+            serde_json::Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            serde_json::Value::Bool(yes) => AMQPValue::Boolean(*yes),
+            other => AMQPValue::LongLongInt(other.as_i64().unwrap_or_default()),
+        };
+        table.insert(name.as_str().into(), value);
+    }
+    table
 }
 
 fn properties(message: &Foreign) -> BasicProperties {

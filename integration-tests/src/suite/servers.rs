@@ -107,7 +107,7 @@ impl Servers {
             powers.extend([Power::Cut, Power::Line, Power::SlowLine, Power::LoseAnswers]);
         }
         if native {
-            powers.push(Power::LeaderLoss);
+            powers.extend([Power::LeaderLoss, Power::FailDeadLetters]);
         }
         powers
     }

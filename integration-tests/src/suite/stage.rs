@@ -224,6 +224,11 @@ impl Stage for RealStage {
         Ok(())
     }
 
+    async fn fail_dead_letters(&self, source: &Source, failing: bool) -> messaging_core::Result<()> {
+        let dead = source.dead_letter_name(Some(&self.namespace));
+        self.ground()?.means.set_refusing(&dead, failing).await.map_err(trouble)
+    }
+
     async fn consumers(&self, source: &Source) -> messaging_core::Result<usize> {
         self.ground()?.means.consumers(&source.full_name(Some(&self.namespace))).await.map_err(trouble)
     }

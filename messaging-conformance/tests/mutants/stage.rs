@@ -168,7 +168,8 @@ impl Stage for MutatedStage {
         Ok(())
     }
 
-    async fn fail_dead_letters(&self, source: &Source, count: u32) -> Result<()> {
+    async fn fail_dead_letters(&self, source: &Source, failing: bool) -> Result<()> {
+        let count = if failing { u32::MAX } else { 0 };
         self.shared.failing.store(count, Ordering::Release);
         self.shared.server.fail_dead_letters(source, count)
     }
