@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use messaging::{
     App, Broker, ConsumeOptions, Consumer, Delivery, Destination, Json, Listen, PublishOptions, Publisher,
-    PublisherExt, QueueName, Start, SubscribeOptions, SubscriptionName, TopicName,
+    PublisherExt, QueueName, Retry, Start, SubscribeOptions, SubscriptionName, TopicName,
 };
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -60,6 +60,8 @@ impl From {
             }
         }
         .prefetch(prefetch)
+        // More attempts need a broker that counts them, which a classic queue does not.
+        .retry(Retry::default().attempts(2))
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use integration_tests::Kind;
-use messaging::{Broker, BrokerUrl, ConnectOptions, drivers};
+use messaging::{Broker, BrokerUrl, ConnectOptions};
 use tokio::runtime::Runtime;
 
 use crate::flavour::Flavour;
@@ -36,7 +36,7 @@ impl Site {
 
     /// Opens a broker of ours there, by the drivers of this build.
     pub(crate) async fn open(options: ConnectOptions) -> Arc<dyn Broker> {
-        drivers().connect(options).await.unwrap()
+        messaging::Registry::new().with(adapter_rabbitmq::DRIVER).unwrap().connect(options).await.unwrap()
     }
 
     pub(crate) fn options(&self) -> ConnectOptions {
