@@ -99,6 +99,8 @@ pub(crate) fn is_passing(code: Code) -> bool {
             | Code::OffsetNotAvailable
             | Code::FencedLeaderEpoch
             | Code::UnknownLeaderEpoch
+            | Code::ReplicaNotAvailable
+            | Code::KafkaStorageError
             | Code::RebalanceInProgress
     )
 }

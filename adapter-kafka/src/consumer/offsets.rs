@@ -1,6 +1,7 @@
 //! Offsets: where a group begins, what it has committed, and how it commits. Every list is made for one call and dropped.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Error, ErrorKind, Result, Start};
@@ -10,10 +11,13 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::group::Place;
 use super::metadata::{Ending, Metadata};
-use crate::error::from_kafka;
+use crate::error::{code_of, from_kafka, is_passing};
 
 /// How long one question to the broker may take on the polling thread.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
+
+/// Before a question is asked again that had no leader to answer it.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Where one partition goes on.
 #[derive(Debug)]
@@ -93,9 +97,15 @@ pub(crate) fn commit<C: ConsumerContext>(
 
 /// The offsets of the oldest message and after the newest.
 pub(crate) fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, place: &Place) -> Result<(i64, i64)> {
-    consumer
-        .fetch_watermarks(&place.0, place.1, ASK)
-        .map_err(|error| from_kafka("the ends of a partition cannot be read", &error))
+    let begun = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(&place.0, place.1, ASK) {
+            Ok(ends) => return Ok(ends),
+            // A partition that was just made, or whose leader has just changed.
+            Err(error) if code_of(&error).is_some_and(is_passing) && begun.elapsed() < ASK => thread::sleep(AGAIN),
+            Err(error) => return Err(from_kafka("the ends of a partition cannot be read", &error)),
+        }
+    }
 }
 
 /// Where a partition begins by `start`.

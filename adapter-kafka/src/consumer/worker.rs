@@ -305,7 +305,7 @@ impl Worker {
             self.is_cut = true;
             self.intake.tell(Event::Disconnected);
         }
-        for result in commits {
+        for result in commits { eprintln!("DEBUG callback {result:?}");
             self.committing = None;
             self.note_commit(result.map_err(|error| from_kafka("offsets cannot be committed", &error)));
         }
@@ -452,7 +452,7 @@ impl Worker {
             return self.answer_flushes(|| Ok(()));
         }
         match offsets::commit(&self.client, &changes, CommitMode::Async) {
-            Ok(()) => self.committing = Some(Instant::now()),
+            Ok(()) => { eprintln!("DEBUG sent {changes:?}"); self.committing = Some(Instant::now()) }
             Err(error) => self.note_commit(Err(error)),
         }
     }
@@ -465,7 +465,7 @@ impl Worker {
                 }
             }
             Err(error) => {
-                tracing::debug!(target: "messaging::kafka", %error, "a commit failed");
+                tracing::debug!(target: "messaging::kafka", %error, "a commit failed"); eprintln!("DEBUG commit failed {error}");
                 self.held.values().for_each(|held| held.partition.commit_again());
                 if error.kind() == ErrorKind::StaleDelivery {
                     let text = error.text().to_owned();
