@@ -8,6 +8,8 @@ use std::ptr;
 
 use rdkafka::bindings;
 use rdkafka::message::BorrowedMessage;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
 /// Whether librdkafka knows that a message it failed to deliver never reached a log.
@@ -41,6 +43,26 @@ pub(crate) fn each_header(message: &BorrowedMessage<'_>, mut each: impl FnMut(&[
         // SAFETY: a value that is not null has `size` bytes, kept as long as the list.
         let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) });
         each(name, value);
+    }
+}
+
+/// Sends a commit whose answer comes as an event of the consumer's own queue, so that nobody has to wait for it.
+///
+/// `rdkafka`'s asynchronous commit tells nobody how it went.
+pub(crate) fn commit_with_answer(client: *mut RDKafka, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
+    // SAFETY: the caller's client is alive; the queue that comes back is counted until it is destroyed below.
+    let queue = unsafe { bindings::rd_kafka_queue_get_consumer(client) };
+    if queue.is_null() {
+        return Err(RDKafkaErrorCode::State);
+    }
+    // SAFETY: client, list and queue are alive; the list is copied before the call returns, and without a callback the answer
+    // becomes an event that needs no opaque.
+    let sent = unsafe { bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut()) };
+    // SAFETY: counted above, given back here once; a commit under way counts the queue itself.
+    unsafe { bindings::rd_kafka_queue_destroy(queue) };
+    match RDKafkaErrorCode::from(sent) {
+        RDKafkaErrorCode::NoError => Ok(()),
+        code => Err(code),
     }
 }
 

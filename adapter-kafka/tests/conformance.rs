@@ -1,48 +1,29 @@
-//! The conformance suite on a real Kafka.
+//! The conformance suite on a real Kafka: one node, and three where a leader is lost.
 
-#![allow(clippy::unwrap_used, reason = "a test program")]
+use std::process::ExitCode;
 
-use std::sync::Arc;
+use integration_tests::Kind;
+use integration_tests::suite::{Foreign, RealBroker};
+use messaging_conformance::RawMessage;
 
-use async_trait::async_trait;
-use integration_tests::{Broker as _, Kind};
-use messaging_conformance::{About, Harness, Power, Reality, Stage, conformance};
-use messaging_core::{Broker, BrokerUrl, ConnectOptions, Destination, Registry, Result};
+/// Three copies where there are three nodes.
+const COPIES: u64 = 3;
 
-struct Kafka;
-struct KafkaStage(String);
+/// What cannot be tried, each with why. A change of this list is a diff.
+const IGNORED: &[(&str, &str)] = &[];
 
-#[async_trait]
-impl Harness for Kafka {
-    fn about(&self) -> About {
-        About { driver: "kafka", option: "", version: "4.3.0".to_owned(), reality: Reality::Real }
-    }
-    fn powers(&self) -> &[Power] {
-        &[]
-    }
-    fn pinned(&self) -> &str {
-        ""
-    }
-    fn absent(&self) -> Option<String> {
-        None
-    }
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
-        let broker = integration_tests::shared(Kind::Kafka).await.unwrap();
-        Ok(Arc::new(KafkaStage(broker.url())))
-    }
+fn main() -> ExitCode {
+    RealBroker::new(Kind::Kafka, adapter_kafka::DRIVER)
+        .cluster_setting("replication", COPIES)
+        .authority("ca_file")
+        .pinned(include_str!("conformance/capabilities.txt"))
+        .unpack(unpack)
+        .main(IGNORED)
 }
 
-#[async_trait]
-impl Stage for KafkaStage {
-    fn options(&self) -> ConnectOptions {
-        ConnectOptions::new(BrokerUrl::parse(&self.0).unwrap())
-    }
-    async fn connect(&self, options: ConnectOptions) -> Result<Arc<dyn Broker>> {
-        Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await
-    }
-    async fn sweep(&self, _made: &[Destination]) -> Result<usize> {
-        Ok(0)
-    }
+/// As `docs/wire-format.md` says: the application's headers are Kafka's, beside those of the adapter's own.
+fn unpack(message: Foreign) -> RawMessage {
+    let mut raw = message.plain();
+    raw.headers.retain(|(name, _)| !name.starts_with("ce_") && !name.starts_with("messaging-"));
+    raw
 }
-
-conformance!(Kafka);

@@ -11,7 +11,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::group::Place;
 use super::metadata::{Ending, Metadata};
-use crate::error::{code_of, from_kafka, is_passing};
+use crate::error::{code_of, from_code, from_kafka, is_passing};
+use crate::raw;
 
 /// How long one question to the broker may take on the polling thread.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
@@ -77,22 +78,29 @@ pub(crate) fn commit_now<C: ConsumerContext>(
     if offsets.is_empty() {
         return Ok(());
     }
-    commit(consumer, offsets, CommitMode::Sync)
+    let list = with_metadata(offsets)?;
+    consumer.commit(&list, CommitMode::Sync).map_err(|error| from_kafka(NOT_COMMITTED, &error))
 }
 
-/// Commits, and goes on.
-pub(crate) fn commit<C: ConsumerContext>(
+/// Sends a commit, and goes on; how it went comes as an event.
+pub(crate) fn commit_soon<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     offsets: &[(Place, i64, Metadata)],
-    mode: CommitMode,
 ) -> Result<()> {
+    let list = with_metadata(offsets)?;
+    raw::commit_with_answer(consumer.client().native_ptr(), &list).map_err(|code| from_code(NOT_COMMITTED, code))
+}
+
+pub(crate) const NOT_COMMITTED: &str = "offsets cannot be committed";
+
+fn with_metadata(offsets: &[(Place, i64, Metadata)]) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
     for ((topic, partition), offset, metadata) in offsets {
         let mut one = list.add_partition(topic, *partition);
         one.set_offset(Offset::Offset(*offset)).map_err(|error| from_kafka("an offset cannot be used", &error))?;
         one.set_metadata(metadata.write());
     }
-    consumer.commit(&list, mode).map_err(|error| from_kafka("offsets cannot be committed", &error))
+    Ok(list)
 }
 
 /// The offsets of the oldest message and after the newest.

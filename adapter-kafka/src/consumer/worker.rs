@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{ErrorKind, Event, Flow, Result};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
@@ -305,9 +305,9 @@ impl Worker {
             self.is_cut = true;
             self.intake.tell(Event::Disconnected);
         }
-        for result in commits { eprintln!("DEBUG callback {result:?}");
+        for result in commits {
             self.committing = None;
-            self.note_commit(result.map_err(|error| from_kafka("offsets cannot be committed", &error)));
+            self.note_commit(result.map_err(|error| from_kafka(offsets::NOT_COMMITTED, &error)));
         }
         for event in group {
             match event {
@@ -451,8 +451,8 @@ impl Worker {
         if changes.is_empty() {
             return self.answer_flushes(|| Ok(()));
         }
-        match offsets::commit(&self.client, &changes, CommitMode::Async) {
-            Ok(()) => { eprintln!("DEBUG sent {changes:?}"); self.committing = Some(Instant::now()) }
+        match offsets::commit_soon(&self.client, &changes) {
+            Ok(()) => self.committing = Some(Instant::now()),
             Err(error) => self.note_commit(Err(error)),
         }
     }
@@ -465,7 +465,7 @@ impl Worker {
                 }
             }
             Err(error) => {
-                tracing::debug!(target: "messaging::kafka", %error, "a commit failed"); eprintln!("DEBUG commit failed {error}");
+                tracing::debug!(target: "messaging::kafka", %error, "a commit failed");
                 self.held.values().for_each(|held| held.partition.commit_again());
                 if error.kind() == ErrorKind::StaleDelivery {
                     let text = error.text().to_owned();
