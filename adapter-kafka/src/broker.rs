@@ -151,7 +151,7 @@ impl KafkaBroker {
         // It warms up while topics are looked after.
         let sender = self.connection().sender(options.timeout)?;
         let target = self.target(destination).await?;
-        sender.warm().await;
+        sender.warm(vec![target.topic.clone()]).await;
         let connection = Arc::clone(self.connection());
         let publisher = KafkaPublisher::new(self.scope(destination), target, connection, sender, options);
         let mut publishers = self.0.publishers.lock();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use messaging_core::{BrokerUrl, DestinationSettings, Error, ErrorKind, Order, Result, Settings};
-use rdkafka::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use secrecy::{ExposeSecret, SecretString};
 
 /// How members of a group share its partitions.
@@ -222,6 +222,8 @@ impl ConnectionOptions {
     /// What every client of this connection has in common.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
+        // Lost connections are told by warnings, see `consumer::group`; they are logged at the level of debugging.
+        client.set_log_level(RDKafkaLogLevel::Warning);
         client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
         // A leader that is stopped answers nothing; the default waits a minute for it.
         client.set("socket.timeout.ms", "3000").set("socket.connection.setup.timeout.ms", "5000");

@@ -75,6 +75,7 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
             (ErrorKind::Config, ": nothing was made")
         }
         Code::InvalidTopic => (ErrorKind::InvalidName, ""),
+        Code::BadMessage | Code::Underflow => (ErrorKind::Protocol, ": check whether kafka listens at this port"),
         Code::UnsupportedVersion | Code::UnsupportedFeature | Code::UnsupportedForMessageFormat => {
             (ErrorKind::Unsupported, ": this broker is too old for it")
         }

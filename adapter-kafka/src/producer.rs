@@ -12,7 +12,7 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, producer::PurgeConfig};
 
-use crate::connection::Detached;
+use crate::connection::{ASK, Detached, blocking};
 use crate::error::{from_delivery, from_kafka};
 use crate::raw;
 
@@ -87,8 +87,18 @@ impl Sender {
         }))
     }
 
-    /// Waits until the producer can confirm at once, so that a short time limit is not spent on that.
-    pub(crate) async fn warm(&self) {
+    /// Waits until the producer can confirm at once, so that a short time limit is not spent on that: it has its id, and knows the
+    /// leaders of the topics. A topic that is not there is found out by the first message.
+    pub(crate) async fn warm(self: &Arc<Self>, topics: Vec<String>) {
+        let sender = Arc::clone(self);
+        let ask = move || {
+            let Some(producer) = sender.producer.get() else { return };
+            for topic in topics {
+                // What it says is kept by the client.
+                let _ = producer.client().fetch_metadata(Some(&topic), ASK);
+            }
+        };
+        let _ = blocking("asking for leaders", ASK, ask).await;
         if let Some(left) = WARM_UP.checked_sub(self.made.elapsed()) {
             tokio::time::sleep(left).await;
         }

@@ -71,7 +71,8 @@ impl KafkaPublisher {
             return Vec::new();
         }
         let now = SystemTime::now();
-        let later = |by: Duration| to_millis(now.checked_add(by).unwrap_or(now)).to_string();
+        // Milliseconds are cut off, and nothing may be early.
+        let later = |by: Duration| (to_millis(now.checked_add(by).unwrap_or(now)) + 1).to_string();
         let delay = message.delay().filter(|delay| !delay.is_zero());
         let due = delay.map(|delay| (wire::DUE, later(delay)));
         let expires = message.ttl().map(|ttl| (wire::EXPIRES, later(ttl)));

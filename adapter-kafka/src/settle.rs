@@ -102,7 +102,8 @@ impl Partition {
 
     /// Makes a copy in the group's retry topic, then settles the original.
     fn retry_later(self: Arc<Self>, delivery: Unsettled, after: Duration) -> Outcome {
-        let due = to_millis(SystemTime::now() + after);
+        // Milliseconds are cut off, and nothing may be early.
+        let due = to_millis(SystemTime::now() + after) + 1;
         let mut extra = vec![(wire::ATTEMPTS, delivery.attempt.to_string()), (wire::DUE, due.to_string())];
         if delivery.redriven > 0 {
             extra.push((wire::REDRIVEN, delivery.redriven.to_string()));

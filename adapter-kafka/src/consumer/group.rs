@@ -17,7 +17,7 @@ use rdkafka::types::RDKafkaRespErr;
 use crate::error::code_of;
 
 /// A partition by name and number. Never a `TopicPartitionList`: one that is kept makes the client's drop hang.
-pub(super) type Place = (String, i32);
+pub(crate) type Place = (String, i32);
 
 #[derive(Debug)]
 pub(super) enum GroupEvent {
@@ -65,6 +65,10 @@ impl ClientContext for Ear {
     }
 
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // An idle or fetching client raises no error event for a lost connection, but says so in its log.
+        if matches!(facility, "FAIL" | "REQTMOUT") {
+            self.heard.lock().is_cut = true;
+        }
         tracing::debug!(target: "messaging::kafka", facility, message);
     }
 }

@@ -104,7 +104,7 @@ pub(crate) struct Intake {
     pub(super) orders: Mutex<Orders>,
     pub(super) bell: Mutex<Option<Bell>>,
     pub(super) thread: OnceLock<Thread>,
-    pub(super) progress: watch::Sender<Progress>,
+    pub(crate) progress: watch::Sender<Progress>,
     /// The positions of the partitions that this member has.
     pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
 }
@@ -472,7 +472,9 @@ impl Intake {
 impl State {
     fn admit(&mut self, item: Item, is_ordered: bool) {
         self.bytes += item.message.size();
-        if is_ordered && let Some(key) = item.message.key() {
+        // One that was retried still holds its key up, and is the next of it.
+        let is_next = is_ordered && item.partition.ring.lock().holds_key(item.offset);
+        if is_ordered && !is_next && let Some(key) = item.message.key() {
             if let Some(lane) = self.lanes.get_mut(key) {
                 lane.push_back(item);
                 self.behind += 1;

@@ -2,7 +2,7 @@
 //!
 //! Kafka keeps up to 4,096 bytes of text with a committed offset. A member writes there how often the lowest open offsets were
 //! tried, so that attempts survive it. One that dies at once may not come to write anything: that its last commit does not say
-//! "clean" is enough for the next member to hand the first messages out one by one, each noted before it goes. So a message that
+//! "clean" is enough for the next member to note the first messages before they go. So a message that
 //! kills its process every time is counted from the second death on, and reaches its limit.
 
 use std::collections::BTreeMap;

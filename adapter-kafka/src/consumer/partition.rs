@@ -104,6 +104,10 @@ impl Ring {
         self.keys.insert(offset, key);
     }
 
+    pub(super) fn holds_key(&self, offset: i64) -> bool {
+        self.keys.contains_key(&offset)
+    }
+
     pub(super) fn release_key(&mut self, offset: i64) -> Option<Box<str>> {
         self.keys.remove(&offset)
     }
@@ -212,10 +216,10 @@ impl Partition {
         Some((ring.base, self.metadata(&ring, ending)))
     }
 
-    /// What is to be committed with an offset marked as handed out that is about to be.
-    pub(super) fn commit_with(&self, offset: i64, attempts: u32) -> (i64, Metadata) {
+    /// What is to be committed with offsets marked as handed out that are about to be.
+    pub(super) fn commit_with(&self, tried: impl Iterator<Item = (i64, u32)>) -> (i64, Metadata) {
         let mut ring = self.ring.lock();
-        ring.tried.insert(offset, attempts);
+        ring.tried.extend(tried);
         (ring.base, self.metadata(&ring, Ending::Unknown))
     }
 
@@ -270,7 +274,7 @@ impl Partition {
     }
 }
 
-/// How many messages from the committed offset on are handed out one by one after a member died.
+/// How many messages from the committed offset on are noted before they are handed out, after a member died.
 const SUSPECTS: i64 = 100;
 
 impl fmt::Debug for Partition {

@@ -45,7 +45,7 @@ pub(super) struct Held {
     is_paused: bool,
     /// Sorts messages of several partitions by their time, without ever changing the order within one.
     rank: u64,
-    /// Messages that may have killed a member before: handed out one by one, each noted before it goes.
+    /// Messages that may have killed a member before: each is noted before it goes.
     suspects: VecDeque<Item>,
 }
 
@@ -482,22 +482,28 @@ impl Worker {
         }
     }
 
-    /// Hands out messages that may have killed a member before: one at a time, each noted at the broker before it goes.
+    /// Hands out messages that may have killed a member before, as many as there is room for: each is noted at the broker before
+    /// it goes, so that it is counted though it may kill this member too.
     fn clear_suspects(&mut self) {
+        let options = &self.intake.settings.options;
+        let mut room = options.prefetch.saturating_sub(self.intake.unsettled() + self.intake.waiting().messages);
         let mut noted = Vec::new();
-        for (place, held) in &mut self.held {
-            let is_free = held.partition.out.load(std::sync::atomic::Ordering::SeqCst) == 0;
-            if is_free && let Some(item) = held.suspects.front() {
-                let (offset, metadata) = held.partition.commit_with(item.offset, item.attempt);
-                noted.push((place.clone(), offset, metadata));
+        for (place, held) in &self.held {
+            let count = held.suspects.len().min(room);
+            if count > 0 {
+                room -= count;
+                let tried = held.suspects.iter().take(count).map(|item| (item.offset, item.attempt));
+                let (offset, metadata) = held.partition.commit_with(tried);
+                noted.push((place.clone(), offset, metadata, count));
             }
         }
-        if noted.is_empty() || offsets::commit_now(&self.client, &noted).is_err() {
+        let commits: Vec<_> = noted.iter().map(|(place, offset, data, _)| (place.clone(), *offset, data.clone())).collect();
+        if noted.is_empty() || offsets::commit_now(&self.client, &commits).is_err() {
             return;
         }
-        for (place, _, _) in noted {
-            if let Some(item) = self.held.get_mut(&place).and_then(|held| held.suspects.pop_front()) {
-                self.intake.admit([item]);
+        for (place, _, _, count) in noted {
+            if let Some(held) = self.held.get_mut(&place) {
+                self.intake.admit(held.suspects.drain(..count));
             }
         }
     }
