@@ -36,7 +36,12 @@ impl Site {
 
     /// Opens a broker of ours there, by the drivers of this build.
     pub(crate) async fn open(options: ConnectOptions) -> Arc<dyn Broker> {
-        messaging::Registry::new().with(adapter_rabbitmq::DRIVER).unwrap().connect(options).await.unwrap()
+        let registry = messaging::Registry::new();
+        #[cfg(feature = "rabbitmq")]
+        let registry = registry.with(adapter_rabbitmq::DRIVER).unwrap();
+        #[cfg(feature = "kafka")]
+        let registry = registry.with(adapter_kafka::DRIVER).unwrap();
+        registry.connect(options).await.unwrap()
     }
 
     pub(crate) fn options(&self) -> ConnectOptions {

@@ -145,7 +145,8 @@ fn group_consumer(servers: &str, group: &str) -> BaseConsumer {
     config.set("enable.auto.offset.store", "false").set("enable.partition.eof", "false");
     config.set("fetch.wait.max.ms", "100").set("isolation.level", "read_committed");
     // A full queue is looked at again soon: the default is a second, in which the queue runs dry.
-    config.set("queued.min.messages", "100000").set("fetch.queue.backoff.ms", "5");
+    config.set("queued.min.messages", "100000").set("queued.max.messages.kbytes", "32768");
+    config.set("fetch.queue.backoff.ms", "5");
     config.create().unwrap()
 }
 
