@@ -23,7 +23,7 @@ use rand::RngExt;
 use rustix::process::Signal;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use history::{Entry, Event, History, Outcome, Tally, read};
+pub use history::{Entry, Event, Follower, History, Outcome, Tally, read};
 
 use crate::{
     Error, Result,
