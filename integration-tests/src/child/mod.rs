@@ -99,6 +99,14 @@ impl Child {
         read(&self.history_file())
     }
 
+    /// Passes if it runs.
+    ///
+    /// # Errors
+    /// If it ended, with the end of what it printed.
+    pub fn must_live(&self) -> Result<()> {
+        self.lock().must_live()
+    }
+
     /// Waits for a point of its history. Fails at once if it ended without getting there.
     ///
     /// # Errors
