@@ -50,6 +50,7 @@ fn cases() -> Vec<Trial> {
     let mut cases = vec![
         case("memory::a_forgetful_server_is_found_out", memory::a_forgetful_server_is_found_out),
         case("memory::a_stray_duplicate_is_found_out", memory::a_stray_duplicate_is_found_out),
+        case("memory::what_a_killed_process_lost_is_found_out", memory::what_a_killed_process_lost_is_found_out),
         case("memory::a_slow_recovery_is_found_out", memory::a_slow_recovery_is_found_out),
         case("memory::deleted", memory::deleted),
         case("memory::closed_with_a_dead_broker", memory::closed_with_a_dead_broker),

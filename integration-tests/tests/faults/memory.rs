@@ -9,6 +9,7 @@ use integration_tests::{Error, Result, raw::fresh_name};
 use crate::{
     address::Address,
     harness::Verdict,
+    members::{PUBLISHER, Part, Troupe},
     run::{Demand, Phase, Run},
     shared,
     stage::{Fault, Stage},
@@ -126,6 +127,23 @@ pub(crate) async fn a_stray_duplicate_is_found_out() -> Verdict {
     match verdict {
         Err(text) if text.contains("1 came twice that no fault explains") => Ok(()),
         other => Err(format!("a duplicate out of nothing makes the verdict {other:?}").into()),
+    }
+}
+
+/// What a killed process was told is confirmed counts: here nobody receives it, because each process has a memory server of
+/// its own.
+pub(crate) async fn what_a_killed_process_lost_is_found_out() -> Verdict {
+    let stage = Memory::new(Data::Keep);
+    let run = Arc::new(Run::new("memory of another process (has to fail)"));
+    let mut troupe = Troupe::new(&run);
+    troupe.start(PUBLISHER, &Part { work: Duration::from_millis(1), ..Part::of(&stage.queue()) })?;
+    troupe.until("a process that publishes", |_| run.confirmed() >= 500).await?;
+    troupe.kill_one()?;
+    let lost = format!("{} lost", run.confirmed());
+
+    match run.judge(Demand::of(500).without_end()).map_err(|error| error.to_string()) {
+        Err(text) if text.contains(&lost) => Ok(()),
+        other => Err(format!("{lost} in a process that was killed make the verdict {other:?}").into()),
     }
 }
 
