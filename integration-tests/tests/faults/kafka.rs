@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use integration_tests::{Error, Kind, Result, until};
+use integration_tests::{Error, Kind, Result, raw, until};
 use messaging_conformance::history::Mark;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaError,
 };
 
@@ -16,6 +16,8 @@ use crate::{
     address::Address,
     harness::Verdict,
     length::Length,
+    members::Troupe,
+    processes,
     real::Real,
     run::{Demand, Run},
     shared::{close, healthy},
@@ -36,6 +38,37 @@ pub(crate) async fn members(stage: &Real, at: &Address) -> Result<usize> {
 /// The group of a queue or subscription.
 fn group(at: &Address) -> String {
     at.subscription.as_ref().map_or_else(|| at.name.clone(), |subscription| format!("{}--{subscription}", at.name))
+}
+
+/// An offset committed past what is settled is found out, by what the broker itself says.
+pub(crate) async fn a_skipping_commit_is_found_out() -> Verdict {
+    let stage = Real::one(Kind::Kafka).await?;
+    let at = stage.queue();
+    let mut client = raw::connect(Kind::Kafka, &stage.url(), None).await?;
+    client.create(&at.name).await?;
+    for mark in 0..10 {
+        client.put(&at.name, &mark.to_string()).await?;
+    }
+    let (config, topic) = (config(&stage.url(), &group(&at)), at.name.clone());
+    let committing = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create()?;
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&topic, 0, Offset::Offset(5))?;
+        consumer.commit(&offsets, CommitMode::Sync)
+    });
+    committing.await??;
+
+    let mut troupe = Troupe::new(&Arc::new(Run::new("kafka with a commit that skips")));
+    troupe.acked.extend([0, 1, 2, 7]);
+    let found = processes::skips(&stage, &at, &mut troupe).await?;
+    let (nobody, coordinator) = (members(&stage, &at).await?, coordinator(&stage.url(), &at).await?);
+    delete(&stage.url(), &at).await?;
+
+    let told = "2 messages below the committed offset are not settled, such as 3";
+    if found.as_deref() != Some(told) || (nobody, coordinator) != (0, 0) {
+        return Err(format!("{found:?} is found, {nobody} members and coordinator {coordinator}").into());
+    }
+    Ok(())
 }
 
 /// The node that coordinates the group: it leads the group's partition of Kafka's own topic, which is found by the hash of

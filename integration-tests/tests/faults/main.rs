@@ -130,6 +130,7 @@ fn of_rabbitmq() -> Vec<Trial> {
 fn of_kafka() -> Vec<Trial> {
     const KIND: Kind = Kind::Kafka;
     let mut cases = of_every(KIND);
+    cases.push(case("kafka::a_skipping_commit_is_found_out", kafka::a_skipping_commit_is_found_out));
     for fault in [Fault::Cut, Fault::BlackHole] {
         cases.push(case(format!("kafka::member_{fault:?}").to_lowercase(), move || async move {
             let stage = Real::one(KIND).await?;
