@@ -34,6 +34,7 @@ mod settlement;
 mod subject;
 pub mod suggest;
 mod url;
+pub mod wire;
 
 pub use self::admin::{
     Admin, Browsed, Declaration, Depth, Part, Plan, PlanAction, PlanStep, Redrive, SourcePosition, TopologyMode,
