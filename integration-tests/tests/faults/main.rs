@@ -86,6 +86,12 @@ fn of_every(kind: Kind) -> Vec<Trial> {
             shared::closed_with_a_dead_broker(&Real::one(kind).await?, fault).await
         }));
     }
+    for fault in [Fault::Cut, Fault::BlackHole] {
+        cases.push(case(format!("{kind}::member_{fault:?}").to_lowercase(), move || async move {
+            let stage = Real::one(kind).await?;
+            shared::member_cut_off(&stage, fault, stage.queue().ordered()).await
+        }));
+    }
     cases.push(case(format!("{kind}::deleted"), move || async move {
         let stage = Real::one(kind).await?;
         shared::deleted_under_us(&stage, stage.queue()).await
@@ -112,6 +118,12 @@ fn of_rabbitmq() -> Vec<Trial> {
         let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 0, messages };
         processes::consumers_killed(&stage, stage.queue(), dying).await
     }));
+    cases.push(case("rabbitmq::consumers_killed_in_order", || async move {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(3), Length::chosen().pick(2_000, 20_000));
+        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 1_000, messages };
+        processes::consumers_killed(&stage, stage.queue().ordered(), dying).await
+    }));
     cases.push(case("rabbitmq::exchange_deleted", || async move {
         let stage = Real::one(KIND).await?;
         shared::deleted_under_us(&stage, stage.queue().subscribed("all")).await
@@ -131,12 +143,6 @@ fn of_kafka() -> Vec<Trial> {
     const KIND: Kind = Kind::Kafka;
     let mut cases = of_every(KIND);
     cases.push(case("kafka::a_skipping_commit_is_found_out", kafka::a_skipping_commit_is_found_out));
-    for fault in [Fault::Cut, Fault::BlackHole] {
-        cases.push(case(format!("kafka::member_{fault:?}").to_lowercase(), move || async move {
-            let stage = Real::one(KIND).await?;
-            shared::member_cut_off(&stage, fault, stage.queue().with("partitions", "4").ordered()).await
-        }));
-    }
     cases.push(case("kafka::consumers_killed", || async {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(3), Length::chosen().messages());

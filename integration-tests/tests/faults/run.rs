@@ -263,7 +263,7 @@ impl Run {
     /// As [`judge`](Self::judge), of findings made otherwise.
     pub(crate) fn judge_by(&self, findings: Findings, demand: Demand) -> Verdict {
         let notes = self.notes();
-        let (published, consumed) = self.recovery(&notes.faults);
+        let (published, consumed) = self.recovery(&notes.faults, demand.phase);
         let strays = strays(&findings.duplicated, &notes.faults, demand.slack);
         let back = match demand.phase {
             Phase::Publishing => published,
@@ -324,7 +324,7 @@ impl Run {
     }
 
     /// From the end of the last fault to the first confirm and the first receipt of a message that was not on its way before.
-    fn recovery(&self, faults: &[(Duration, Duration)]) -> (Option<Duration>, Option<Duration>) {
+    fn recovery(&self, faults: &[(Duration, Duration)], phase: Phase) -> (Option<Duration>, Option<Duration>) {
         let Some(&(_, end)) = faults.last() else { return (None, None) };
         let history = self.recorder.history();
         let newer = self.newer.load(Ordering::Acquire);
@@ -342,10 +342,10 @@ impl Run {
                 seen.insert(mark);
             }
         }
-        let published_more = self.latest.load(Ordering::Acquire) > newer;
         let consumed = first(&history, &mut |what| match what {
-            // Where nothing is published any more, the backlog that nobody had seen yet is what counts.
-            What::Receipt { mark, .. } => *mark >= newer || (!published_more && !seen.contains(mark)),
+            // Where nothing was published any more, the backlog that nobody had seen yet is what counts.
+            What::Receipt { mark, .. } if phase == Phase::Consuming => !seen.contains(mark),
+            What::Receipt { mark, .. } => *mark >= newer,
             _ => false,
         });
         (published, consumed)
