@@ -149,7 +149,10 @@ pub(crate) async fn acks_before_a_clean_close() -> Verdict {
                 drop(delivery.ack());
             }
         }
-        close(&*broker).await?;
+        let report = broker.close(tokio::time::Instant::now() + Duration::from_secs(15)).await;
+        if report.unconfirmed > 0 || !report.errors.is_empty() {
+            return Err(format!("a clean close reports {report:?}").into());
+        }
         drop(consumer);
         traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
         run.judge(Demand::of(MESSAGES).with_slack(Duration::ZERO).without_end())?;
