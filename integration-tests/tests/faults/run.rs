@@ -368,5 +368,6 @@ fn strays<'a>(duplicated: &'a [Offence], faults: &[(Duration, Duration)], slack:
 
 #[allow(clippy::print_stderr, reason = "what a test program has to say")]
 fn print(line: &str) {
-    eprintln!("{line}");
+    // The runner has begun a line with the case's name.
+    eprintln!("\n{line}");
 }
