@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Namespace,
+    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Namespace,
     PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions,
     Subscriber, TopicName, TopologyMode, Transaction, Usage, join,
 };
@@ -21,7 +21,7 @@ use crate::capabilities;
 use crate::config::DestinationOptions;
 use crate::consumer::{Attachment, MemoryDeliveries};
 use crate::publisher::{Assumed, MemoryPublisher, Sends, Target};
-use crate::request::{Inbox, MemoryRequester};
+use crate::request::MemoryRequester;
 use crate::server::{Link, Server};
 use crate::topic::Topic;
 use crate::transaction::MemoryTransaction;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
 use messaging_core::{
-    Broker, BrokerUrl, Checked, ConnectOptions, Error, ErrorKind, Event, Message, QueueName, Result, Source, TopicName,
+    Broker, BrokerUrl, Checked, ConnectOptions, Error, ErrorKind, Event, Inbox, Message, QueueName, Result, Source,
+    TopicName,
 };
 use parking_lot::Mutex;
 
@@ -15,7 +16,6 @@ use crate::broker::MemoryBroker;
 use crate::clock::Clock;
 use crate::config::DestinationOptions;
 use crate::publisher::Sends;
-use crate::request::Inbox;
 use crate::topic::Topic;
 
 /// How the next publishes fail, for tests.

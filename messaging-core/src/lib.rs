@@ -23,6 +23,7 @@ mod driver;
 mod error;
 mod health;
 mod in_flight;
+mod inbox;
 mod message;
 mod name;
 mod outcome;
@@ -54,6 +55,7 @@ pub use self::driver::{ConnectOptions, Connecting, DestinationSettings, Driver, 
 pub use self::error::{Error, ErrorKind, ErrorOutcome, Result};
 pub use self::health::{Health, HealthState};
 pub use self::in_flight::{IN_FLIGHT_MAX, InFlight, Room};
+pub use self::inbox::Inbox;
 pub use self::message::{
     HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers, Message, MessageBuilder, MessageId,
 };
