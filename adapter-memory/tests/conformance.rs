@@ -42,7 +42,7 @@ impl Harness for Memory {
         None
     }
 
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
+    async fn begin(&self, _needs: &[Power]) -> Result<Arc<dyn Stage>> {
         Ok(Arc::new(MemoryStage(MemoryServer::private())))
     }
 }
@@ -90,8 +90,8 @@ impl Stage for MemoryStage {
         Ok(())
     }
 
-    async fn fail_dead_letters(&self, source: &Source, count: u32) -> Result<()> {
-        self.0.fail_dead_letters(source, count)
+    async fn fail_dead_letters(&self, source: &Source, failing: bool) -> Result<()> {
+        self.0.fail_dead_letters(source, if failing { u32::MAX } else { 0 })
     }
 
     async fn consumers(&self, source: &Source) -> Result<usize> {

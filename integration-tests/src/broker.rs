@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use async_trait::async_trait;
 
-use crate::{Error, Kind, Proxy, Result};
+use crate::{Error, Kind, Proxy, Result, Route};
 
 /// How a broker was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,14 @@ pub trait Broker: fmt::Debug + Send + Sync {
             format!("this {} has no command line here, asked for {arguments:?}: use a native server", self.kind());
         Err(Error::unsupported(text))
     }
+
+    /// A way in through a proxy of the caller's own, so that its faults meet nobody else. Of Kafka there are eight: the call
+    /// waits for one to be given back.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a Kafka that is no native server of one node: it would send its clients
+    /// past the proxy.
+    async fn route(&self) -> Result<Route>;
 
     /// Stops it and starts it on the same data.
     async fn restart(&self) -> Result<()> {

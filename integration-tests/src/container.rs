@@ -14,7 +14,7 @@ use testcontainers::{
 };
 
 use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Way,
+    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
     doors::{Doors, local},
     native::install::find,
     raw::round_trip,
@@ -208,6 +208,10 @@ impl Broker for Contained {
 
     fn url(&self) -> String {
         self.doors.plain_url()
+    }
+
+    async fn route(&self) -> Result<Route> {
+        self.doors.route(&self.url()).await
     }
 
     fn proxied_url(&self) -> String {

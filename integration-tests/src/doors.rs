@@ -1,8 +1,14 @@
 //! The addresses of one broker, and the URLs made of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use crate::{Account, Accounts, Door, Error, Kind, Proxy, Result, run::Claim};
+use crate::{Account, Accounts, Door, Error, Kind, Proxy, Result, Route, proxy::Lanes, run::Claim};
+
+/// How many tests can have a way of their own through Kafka's proxies at once.
+const LANES: usize = 8;
 
 /// The ports a server listens on, with its proxy.
 #[derive(Debug)]
@@ -15,9 +21,18 @@ pub(crate) struct Doors {
     tls: Option<SocketAddr>,
     management: Option<SocketAddr>,
     proxy: Proxy,
+    /// Where a client must be told its proxy by the server: more proxies, and the listeners behind them.
+    lanes: Option<(Arc<Lanes>, Vec<Lane>)>,
     accounts: Option<Accounts>,
     /// Kept until the server is gone for good: a server that is down must find its ports again.
-    _claims: Vec<Claim>,
+    claims: Vec<Claim>,
+}
+
+/// A listener that sends its clients to a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lane {
+    pub(crate) listener: SocketAddr,
+    pub(crate) advertised: SocketAddr,
 }
 
 impl Doors {
@@ -32,9 +47,10 @@ impl Doors {
             tls: None,
             management: None,
             proxy,
+            lanes: None,
             // RabbitMQ's first user is needed even where nothing else is known.
             accounts: (kind == Kind::RabbitMq).then(|| accounts(kind)),
-            _claims: Vec::new(),
+            claims: Vec::new(),
         })
     }
 
@@ -65,7 +81,45 @@ impl Doors {
         let management = if kind == Kind::RabbitMq { Some(claim()?) } else { None };
         let accounts = (!emulated).then(|| accounts(kind));
         let proxy = Proxy::start(behind_proxy).await?;
-        Ok(Self { kind, plain, behind_proxy, login, tls, management, proxy, accounts, _claims: claims })
+        Ok(Self { kind, plain, behind_proxy, login, tls, management, proxy, lanes: None, accounts, claims })
+    }
+
+    /// The same, with what [`Self::route`] needs.
+    pub(crate) async fn with_lanes(kind: Kind) -> Result<Self> {
+        let mut doors = Self::native(kind).await?;
+        if kind == Kind::Kafka {
+            let (mut proxies, mut lanes) = (Vec::new(), Vec::new());
+            for _ in 0..LANES {
+                let claim = Claim::new()?;
+                let listener = local(claim.port());
+                doors.claims.push(claim);
+                let proxy = Proxy::start(listener).await?;
+                lanes.push(Lane { listener, advertised: proxy.address() });
+                proxies.push(proxy);
+            }
+            doors.lanes = Some((Lanes::new(proxies), lanes));
+        }
+        Ok(doors)
+    }
+
+    /// The listeners of Kafka's lanes.
+    pub(crate) fn lanes(&self) -> &[Lane] {
+        self.lanes.as_ref().map_or(&[], |(_, lanes)| lanes)
+    }
+
+    /// A way of the caller's own, where `url` is that of the plain door.
+    pub(crate) async fn route(&self, url: &str) -> Result<Route> {
+        match &self.lanes {
+            Some((lanes, _)) => lanes.borrow(|proxy| with_address(url, proxy.address())).await,
+            None if self.kind == Kind::Kafka => Err(Error::unsupported(
+                "kafka sends its clients to the address it advertises: only a native server of one node has more than one proxy",
+            )),
+            None => {
+                let proxy = Proxy::start(self.behind_proxy).await?;
+                let url = with_address(url, proxy.address());
+                Ok(Route::own(proxy, url))
+            }
+        }
     }
 
     pub(crate) fn proxy(&self) -> &Proxy {
@@ -141,4 +195,12 @@ pub(crate) fn accounts(kind: Kind) -> Accounts {
 
 pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// A URL with another address: login and path are kept.
+pub(crate) fn with_address(url: &str, address: SocketAddr) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let login = authority.rsplit_once('@').map(|(login, _)| format!("{login}@")).unwrap_or_default();
+    format!("{scheme}://{login}{address}{path}")
 }

@@ -5,8 +5,8 @@ use std::{env, net::SocketAddr, path::PathBuf};
 use async_trait::async_trait;
 
 use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Way,
-    doors::Doors,
+    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
+    doors::{Doors, with_address},
     raw::{Location, round_trip},
 };
 
@@ -98,12 +98,12 @@ impl Broker for Elsewhere {
         self.url.clone()
     }
 
+    async fn route(&self) -> Result<Route> {
+        self.doors.route(&self.url).await
+    }
+
     /// With Kafka, a client leaves the proxy at once: the server sends it to the address it advertises.
     fn proxied_url(&self) -> String {
-        // The login and the path are the given URL's, only the address is the proxy's.
-        let Some((scheme, rest)) = self.url.split_once("://") else { return self.url() };
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let login = authority.rsplit_once('@').map(|(login, _)| format!("{login}@")).unwrap_or_default();
-        format!("{scheme}://{login}{}{path}", self.doors.proxy().address())
+        with_address(&self.url, self.doors.proxy().address())
     }
 }

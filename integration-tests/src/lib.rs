@@ -35,6 +35,10 @@
 //! [`child`] runs a publisher or consumer as a process of its own, kills it at a chosen or random point, and adds up its
 //! history afterwards.
 //!
+//! # An adapter's conformance test
+//!
+//! With the feature `conformance`, `suite::RealBroker` is the harness that runs the conformance suite on a server of this crate.
+//!
 //! # What is left
 //!
 //! Nothing: see [`base`]. Every process carries a mark in its environment, and a shell that waits for this process's end, however it
@@ -56,6 +60,8 @@ pub mod proxy;
 pub mod raw;
 mod report;
 mod run;
+#[cfg(feature = "conformance")]
+pub mod suite;
 pub mod tls;
 
 pub use broker::{Account, Accounts, Broker, Door, Way};
@@ -64,6 +70,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use kind::Kind;
 pub use management::close_connections;
 pub use obtain::{available, brokers_are_required, engine, own, own_by, recorded_address, shared};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Route};
 pub use report::report;
 pub use run::{base, free_port, run_folder, until};

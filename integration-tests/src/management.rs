@@ -44,6 +44,32 @@ pub async fn close_connections(at: SocketAddr) -> Result<usize> {
     Ok(closed)
 }
 
+/// The names of this server's queues or exchanges that begin so.
+#[cfg(all(feature = "conformance", feature = "rabbitmq"))]
+pub(crate) async fn names(at: SocketAddr, what: &str, prefix: &str) -> Result<Vec<String>> {
+    let all = ask(at, &format!("/api/{what}/%2f?columns=name&disable_stats=true")).await?;
+    let name = |one: &Value| one.get("name").and_then(Value::as_str).map(str::to_owned);
+    let named = all.as_array().into_iter().flatten().filter_map(name);
+    Ok(named.filter(|name| name.starts_with(prefix)).collect())
+}
+
+/// The server's version.
+#[cfg(all(feature = "conformance", feature = "rabbitmq"))]
+pub(crate) async fn version(at: SocketAddr) -> Result<String> {
+    let overview = ask(at, "/api/overview").await?;
+    let version = overview.get("rabbitmq_version").and_then(Value::as_str);
+    version.map(str::to_owned).ok_or_else(|| Error::failed("rabbitmq's management does not say its version"))
+}
+
+/// The arguments that a queue was declared with; none if there is no such queue.
+#[cfg(all(feature = "conformance", feature = "rabbitmq"))]
+pub(crate) async fn arguments(at: SocketAddr, queue: &str) -> Result<Option<serde_json::Map<String, Value>>> {
+    let all = ask(at, "/api/queues/%2f?columns=name,arguments&disable_stats=true").await?;
+    let named = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(queue);
+    let found = all.as_array().into_iter().flatten().find(named);
+    Ok(found.map(|queue| queue.get("arguments").and_then(Value::as_object).cloned().unwrap_or_default()))
+}
+
 async fn ask(at: SocketAddr, path: &str) -> Result<Value> {
     let body = request(at, "GET", path).await?;
     serde_json::from_str(&body)

@@ -128,7 +128,7 @@ pub fn brokers_are_required() -> bool {
 }
 
 /// The one way allowed by `MESSAGING_BROKER_WAY`, if it is set.
-fn wanted() -> Result<Option<Way>> {
+pub(crate) fn wanted() -> Result<Option<Way>> {
     let Ok(name) = env::var("MESSAGING_BROKER_WAY") else { return Ok(None) };
     let all = [Way::Environment, Way::Container, Way::Native];
     let found = all.into_iter().find(|way| way.to_string() == name);

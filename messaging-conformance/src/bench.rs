@@ -26,6 +26,9 @@ use crate::{Case, Harness, Kind, Place, Stage, refuse};
 /// How long one step may take before it counts as hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a harness may take to prepare for a case: it may start a server, and wait for the cases before it.
+pub(crate) const PREPARING: Duration = Duration::from_secs(900);
+
 /// A case's means. Cheap to clone.
 #[derive(Clone)]
 pub struct Bench(Arc<Inner>);
@@ -62,14 +65,19 @@ impl Iterator for Places {
 }
 
 impl Bench {
+    /// Has the harness prepare for a case.
+    pub(crate) async fn prepare(harness: &Arc<dyn Harness>, case: &'static Case) -> Verdict<Arc<dyn Stage>> {
+        Ok(within("the harness hung in `begin`", PREPARING, harness.begin(case.powers)).await??)
+    }
+
     /// Begins a case: connects, and fails by name if that hangs.
     pub(crate) async fn begin(
         harness: Arc<dyn Harness>,
+        stage: Arc<dyn Stage>,
         case: &'static Case,
         seed: Option<u64>,
         tally: Tally,
     ) -> Verdict<Self> {
-        let stage = within("the harness hung in `begin`", PATIENCE, harness.begin()).await??;
         let broker = connect(&stage, stage.options(), seed).await?;
         let mut random = SmallRng::seed_from_u64(seed.unwrap_or_default());
         if seed.is_none() {

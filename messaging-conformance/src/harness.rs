@@ -136,8 +136,9 @@ pub trait Harness: Send + Sync + 'static {
     /// environment has `MESSAGING_REQUIRE_BROKERS=1`.
     fn absent(&self) -> Option<String>;
 
-    /// Prepares for one case, on the runtime of that case.
-    async fn begin(&self) -> Result<Arc<dyn Stage>>;
+    /// Prepares for one case that needs these powers, on the runtime of that case. It may take its time, as for starting a
+    /// server or waiting until another case is done with it: the limit of the case begins when this returns.
+    async fn begin(&self, needs: &[Power]) -> Result<Arc<dyn Stage>>;
 }
 
 /// The broker during one case.
@@ -182,9 +183,9 @@ pub trait Stage: Send + Sync {
         Err(missing(Power::LoseAnswers))
     }
 
-    /// [`Power::FailDeadLetters`]: the next so many of a source.
-    async fn fail_dead_letters(&self, source: &Source, count: u32) -> Result<()> {
-        let _ = (source, count);
+    /// [`Power::FailDeadLetters`]: those of a source, from now on until told otherwise.
+    async fn fail_dead_letters(&self, source: &Source, failing: bool) -> Result<()> {
+        let _ = (source, failing);
         Err(missing(Power::FailDeadLetters))
     }
 

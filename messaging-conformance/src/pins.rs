@@ -116,7 +116,8 @@ pub(crate) fn blocking_answers(harness: &Arc<dyn Harness>) -> Result<Vec<Answers
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let case = all_cases().next().ok_or("there are no cases")?;
     let asking = async {
-        let at = Bench::begin(Arc::clone(harness), case, None, Tally::default()).await?;
+        let stage = Bench::prepare(harness, case).await?;
+        let at = Bench::begin(Arc::clone(harness), stage, case, None, Tally::default()).await?;
         let answers = answers(&at);
         let _ = at.end().await?;
         Verdict::Ok(answers)

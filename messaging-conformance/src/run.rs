@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::bench::PREPARING;
 use crate::tally::Tally;
 use crate::verdict::{Stop, Verdict};
 use crate::{Bench, Case, Harness};
@@ -148,21 +149,17 @@ fn on_a_thread(harness: &Arc<dyn Harness>, case: &'static Case, running: Running
     let (done, ended) = mpsc::channel();
     let (harness, tally, thread) = (Arc::clone(harness), tally.clone(), label.clone());
     let spawned = std::thread::Builder::new().name(label.clone()).spawn(move || {
-        let verdict = on_a_runtime(&harness, case, running, &tally, &thread);
+        let begun = || {
+            let _ = done.send(Progress::Begun);
+        };
+        let verdict = on_a_runtime(&harness, case, running, &tally, &thread, &begun);
         // Whoever waited may have given up.
-        let _ = done.send(verdict);
+        let _ = done.send(Progress::Ended(verdict));
     });
     if let Err(error) = spawned {
         return Err(Stop::failed(format_args!("no thread for the case: {error}")));
     }
-    let verdict = match ended.recv_timeout(running.limit) {
-        Ok(verdict) => verdict,
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(Stop::Failed(format!(
-            "hangs: it did not end within {:?}, and blocks its thread or waits without a limit",
-            running.limit
-        ))),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(Stop::Failed("the case's thread died".to_owned())),
-    };
+    let verdict = wait_for(&ended, running.limit);
     match (PANICS.lock().remove(&label), verdict) {
         (Some(panics), Ok(())) => Err(Stop::Failed(format!("a task of the adapter panicked: {}", panics.join("; ")))),
         (Some(panics), Err(Stop::Failed(text))) => {
@@ -172,12 +169,36 @@ fn on_a_thread(harness: &Arc<dyn Harness>, case: &'static Case, running: Running
     }
 }
 
+/// How far a case is.
+enum Progress {
+    /// The harness is ready for it, and its time runs.
+    Begun,
+    /// It came to this.
+    Ended(Verdict),
+}
+
+/// Waits for a case's end, and no longer than its limit, which begins when the harness is ready for it.
+fn wait_for(progress: &mpsc::Receiver<Progress>, limit: Duration) -> Verdict {
+    let mut step = progress.recv_timeout(PREPARING + limit);
+    if matches!(step, Ok(Progress::Begun)) {
+        step = progress.recv_timeout(limit);
+    }
+    match step {
+        Ok(Progress::Ended(verdict)) => verdict,
+        Ok(Progress::Begun) | Err(mpsc::RecvTimeoutError::Timeout) => Err(Stop::Failed(format!(
+            "hangs: it did not end within {limit:?}, and blocks its thread or waits without a limit"
+        ))),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(Stop::Failed("the case's thread died".to_owned())),
+    }
+}
+
 fn on_a_runtime(
     harness: &Arc<dyn Harness>,
     case: &'static Case,
     running: Running,
     tally: &Tally,
     label: &str,
+    begun: &dyn Fn(),
 ) -> Verdict {
     let mut builder = match running.flavour {
         Flavour::MultiThread => {
@@ -193,7 +214,7 @@ fn on_a_runtime(
         .start_paused(running.flavour == Flavour::VirtualTime)
         .build()
         .map_err(|error| Stop::failed(format_args!("no runtime for the case: {error}")))?;
-    let trying = AssertUnwindSafe(attempt(harness, case, running, tally)).catch_unwind();
+    let trying = AssertUnwindSafe(attempt(harness, case, running, tally, begun)).catch_unwind();
     let verdict = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(trying)))
         .unwrap_or_else(Err)
         .unwrap_or_else(|panic| Err(Stop::Failed(format!("panicked: {}", panic_text(&*panic)))));
@@ -201,8 +222,16 @@ fn on_a_runtime(
     verdict
 }
 
-async fn attempt(harness: &Arc<dyn Harness>, case: &'static Case, running: Running, tally: &Tally) -> Verdict {
-    let at = Bench::begin(Arc::clone(harness), case, running.seed, tally.clone()).await?;
+async fn attempt(
+    harness: &Arc<dyn Harness>,
+    case: &'static Case,
+    running: Running,
+    tally: &Tally,
+    begun: &dyn Fn(),
+) -> Verdict {
+    let stage = Bench::prepare(harness, case).await?;
+    begun();
+    let at = Bench::begin(Arc::clone(harness), stage, case, running.seed, tally.clone()).await?;
     let verdict = (case.function)(&at).await;
     for _ in 0..8 {
         // Where everything was ready at once, tasks that were started have not had a turn yet: not even to panic.

@@ -21,6 +21,7 @@ pub struct Suite {
     harness: Arc<dyn Harness>,
     runs: Vec<Running>,
     ignored: Option<&'static [(&'static str, &'static str)]>,
+    at_once: Option<usize>,
 }
 
 impl std::fmt::Debug for Suite {
@@ -44,7 +45,7 @@ impl Suite {
     /// The suite on a multi-thread runtime.
     #[must_use]
     pub fn new(harness: impl Harness) -> Self {
-        Self { harness: Arc::new(harness), runs: vec![Running::default()], ignored: None }
+        Self { harness: Arc::new(harness), runs: vec![Running::default()], ignored: None, at_once: None }
     }
 
     /// Runs every case once in each of these ways.
@@ -58,6 +59,14 @@ impl Suite {
     #[must_use]
     pub fn with_ignored(mut self, ignored: &'static [(&'static str, &'static str)]) -> Self {
         self.ignored = Some(ignored);
+        self
+    }
+
+    /// Runs so many cases side by side, unless the command line says otherwise; as many as there are processors by default.
+    /// Cases on a real broker mostly wait for it, so more than that are done sooner.
+    #[must_use]
+    pub fn with_cases_at_once(mut self, at_once: usize) -> Self {
+        self.at_once = Some(at_once);
         self
     }
 
@@ -92,7 +101,8 @@ impl Suite {
             run.limit = options.limit.unwrap_or(run.limit);
         }
         let program = std::env::args().next().unwrap_or_default();
-        let arguments = Arguments::from_iter(std::iter::once(program).chain(options.rest));
+        let mut arguments = Arguments::from_iter(std::iter::once(program).chain(options.rest));
+        arguments.test_threads = arguments.test_threads.or(self.at_once);
         let records = Arc::new(Mutex::new(Vec::new()));
         let trials = self.trials(&records);
         let conclusion = libtest_mimic::run(&arguments, trials);

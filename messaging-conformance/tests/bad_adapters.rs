@@ -46,7 +46,7 @@ impl Harness for Bad {
         (*self == Self::IsNotThere).then(|| "nobody answers at port 1".to_owned())
     }
 
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
+    async fn begin(&self, _needs: &[Power]) -> Result<Arc<dyn Stage>> {
         Ok(Arc::new(BadStage(*self, MemoryServer::private())))
     }
 }

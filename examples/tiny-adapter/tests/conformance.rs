@@ -30,7 +30,7 @@ impl Harness for Tiny {
         None
     }
 
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
+    async fn begin(&self, _needs: &[Power]) -> Result<Arc<dyn Stage>> {
         Ok(Arc::new(TinyStage(TinyServer::default())))
     }
 }

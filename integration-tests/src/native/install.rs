@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 use crate::{Error, Kind, Result};
 
 // The versions that `install.sh` installs; a test compares the two files.
-pub(super) const KAFKA: &str = "4.3.0";
+pub(crate) const KAFKA: &str = "4.3.0";
 pub(super) const ARTEMIS: &str = "2.44.0";
 pub(super) const ELASTICMQ: &str = "1.7.1";
 pub(super) const LOCALSTACK: &str = "2026.3.0";

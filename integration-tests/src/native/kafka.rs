@@ -49,6 +49,15 @@ impl Kafka {
         let (copies, in_sync) = if self.peers.len() > 1 { (3, 2) } else { (1, 1) };
         let id = self.own.id;
         let voters = voters.join(",");
+        let (mut listeners, mut advertised, mut protocols, mut threads) =
+            (String::new(), String::new(), String::new(), String::new());
+        for (at, lane) in site.doors.lanes().iter().enumerate() {
+            listeners += &format!(",LANE{at}://{}", lane.listener);
+            advertised += &format!(",LANE{at}://{}", lane.advertised);
+            protocols += &format!(",LANE{at}:PLAINTEXT");
+            // One test at a time goes there.
+            threads += &format!("listener.name.lane{at}.num.network.threads=1\n");
+        }
         let logs = site.file("logs");
         let (logs, bundle, authority) =
             (logs.display(), identity.server.bundle_file().display(), identity.authority.display());
@@ -56,9 +65,9 @@ impl Kafka {
             "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAIN://{plain},PROXIED://{behind},LOGIN://{login},TLS://{tls},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAIN://{plain},PROXIED://{proxied},LOGIN://{login},TLS://{tls}
-listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT
+listeners=PLAIN://{plain},PROXIED://{behind},LOGIN://{login},TLS://{tls},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAIN://{plain},PROXIED://{proxied},LOGIN://{login},TLS://{tls}{advertised}
+listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=PLAIN
 controller.listener.names=CONTROLLER
 listener.name.login.sasl.enabled.mechanisms=PLAIN
@@ -84,12 +93,14 @@ share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 group.consumer.heartbeat.interval.ms=500
 group.consumer.min.heartbeat.interval.ms=500
+group.consumer.min.session.timeout.ms=3000
+group.consumer.session.timeout.ms=6000
 auto.create.topics.enable=false
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 controller.quorum.fetch.timeout.ms=1000
 controller.quorum.election.timeout.ms=500
-",
+{threads}",
             admin.user, admin.password, limited.user, limited.password, admin.user
         ))
     }

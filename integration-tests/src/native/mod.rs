@@ -30,7 +30,7 @@ pub(crate) use rabbitmq::{Epmd, RabbitMq};
 pub(crate) use redis::{Redis, cli as redis_cli};
 
 use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Way,
+    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
     doors::Doors,
     raw::round_trip,
     run::{self, Folder, Process, kill_marked},
@@ -110,7 +110,7 @@ pub(crate) async fn launch(kind: Kind) -> Result<NativeBroker> {
         Kind::ElasticMq => Box::new(elasticmq::ElasticMq),
         Kind::ActiveMq => Box::new(activemq::Artemis),
     };
-    let broker = NativeBroker::prepare(kind, recipe, Doors::native(kind).await?)?;
+    let broker = NativeBroker::prepare(kind, recipe, Doors::with_lanes(kind).await?)?;
     broker.start().await?;
     Ok(broker)
 }
@@ -286,6 +286,10 @@ impl Broker for NativeBroker {
 
     fn url(&self) -> String {
         self.site.doors.plain_url()
+    }
+
+    async fn route(&self) -> Result<Route> {
+        self.site.doors.route(&self.url()).await
     }
 
     fn proxied_url(&self) -> String {

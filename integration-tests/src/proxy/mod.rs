@@ -9,9 +9,12 @@
 //! fault goes on where it was.
 
 mod pump;
+mod recording;
+mod route;
 mod tls_front;
 
 use std::{
+    collections::HashMap,
     fmt,
     net::SocketAddr,
     sync::{
@@ -27,12 +30,15 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub(crate) use route::Lanes;
+pub use route::Route;
 pub use tls_front::TlsFront;
 
 use crate::{
     Result,
     run::{self, Claim},
 };
+use recording::Recording;
 
 /// Before the next connection is accepted, after one could not be.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -84,6 +90,7 @@ pub struct Proxy {
     upstream: SocketAddr,
     state: watch::Sender<State>,
     counts: Arc<Counts>,
+    recording: Arc<Recording>,
     /// The listener is gone while refusing.
     listener: Mutex<Option<JoinHandle<()>>>,
     _claim: Claim,
@@ -93,6 +100,8 @@ pub struct Proxy {
 struct Counts {
     accepted: AtomicU64,
     open: AtomicUsize,
+    /// By connection that is open: how many cuts there had been when it was accepted.
+    open_since: watch::Sender<HashMap<u64, u64>>,
 }
 
 impl Proxy {
@@ -109,6 +118,7 @@ impl Proxy {
             upstream,
             state: watch::Sender::new(State::default()),
             counts: Arc::default(),
+            recording: Arc::default(),
             listener: Mutex::new(None),
             _claim: claim,
         };
@@ -134,6 +144,26 @@ impl Proxy {
     /// Resets every open connection, both sides; new ones are welcome.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// Like [`Self::cut`], and returns when every connection that was open is reset: what was held of it is lost for good.
+    pub async fn cut_off(&self) {
+        self.cut();
+        let cuts = self.state.borrow().cuts;
+        let mut open = self.counts.open_since.subscribe();
+        // The sender lives as long as `self`.
+        let _ = open.wait_for(|open| open.values().all(|born| *born >= cuts)).await;
+    }
+
+    /// Keeps a copy of what servers answer from now on, for [`Self::answers`]; forgets what was kept before.
+    pub fn record_answers(&self) {
+        self.recording.begin();
+    }
+
+    /// What was answered since [`Self::record_answers`], each connection for itself, at most 1 MiB of each: also what a fault
+    /// keeps from the client.
+    pub fn answers(&self) -> Vec<Vec<u8>> {
+        self.recording.kept()
     }
 
     /// Sets the fault of one direction, in place of what was on there.
@@ -177,6 +207,7 @@ impl Proxy {
     /// # Errors
     /// If the port cannot be opened again.
     pub async fn heal(&self) -> Result<()> {
+        self.recording.end();
         self.state.send_modify(|state| *state = State { cuts: state.cuts, ..State::default() });
         let refused = self.lock().is_none();
         if refused { self.listen().await } else { Ok(()) }
@@ -191,7 +222,13 @@ impl Proxy {
 
     async fn listen(&self) -> Result<()> {
         let listener = run::listen(self.address).await?;
-        let task = run::spawn(accept(listener, self.upstream, self.state.clone(), Arc::clone(&self.counts)));
+        let task = run::spawn(accept(
+            listener,
+            self.upstream,
+            self.state.clone(),
+            Arc::clone(&self.counts),
+            Arc::clone(&self.recording),
+        ));
         *self.lock() = Some(task);
         Ok(())
     }
@@ -220,14 +257,20 @@ impl fmt::Debug for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sender<State>, counts: Arc<Counts>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    state: watch::Sender<State>,
+    counts: Arc<Counts>,
+    recording: Arc<Recording>,
+) {
     loop {
         // What fails here is the connection (reset before it was accepted), not the listener; or this process has no file left.
         let Ok((client, _)) = listener.accept().await else {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        let connection = Connection::open(state.subscribe(), Arc::clone(&counts));
+        let connection = Connection::open(state.subscribe(), Arc::clone(&counts), Arc::clone(&recording));
         // Counted once it can be cut: whoever has seen the count may rely on that.
         counts.accepted.fetch_add(1, Ordering::Release);
         run::spawn(connection.carry(client, upstream));
@@ -235,22 +278,29 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sende
 }
 
 struct Connection {
+    id: u64,
     state: watch::Receiver<State>,
     /// How many cuts there had been when it was accepted: one that comes before its task first runs concerns it too.
     born: u64,
     counts: Arc<Counts>,
+    recording: Arc<Recording>,
 }
 
 impl Connection {
-    fn open(state: watch::Receiver<State>, counts: Arc<Counts>) -> Self {
+    fn open(state: watch::Receiver<State>, counts: Arc<Counts>, recording: Arc<Recording>) -> Self {
+        let id = counts.accepted.load(Ordering::Relaxed);
         counts.open.fetch_add(1, Ordering::Relaxed);
         let born = state.borrow().cuts;
-        Self { state, born, counts }
+        counts.open_since.send_modify(|open| {
+            open.insert(id, born);
+        });
+        Self { id, state, born, counts, recording }
     }
 
     async fn carry(self, client: TcpStream, upstream: SocketAddr) {
         let mut state = self.state.clone();
-        let forward = pump::forward(client, upstream, self.state.clone());
+        let forward =
+            pump::forward(client, upstream, self.state.clone(), |answer| self.recording.note(self.id, answer));
         tokio::select! {
             // Dropping the forwarder resets both sides.
             _ = state.wait_for(|state| state.cuts > self.born) => {}
@@ -262,5 +312,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        self.counts.open_since.send_modify(|open| {
+            open.remove(&self.id);
+        });
     }
 }

@@ -27,7 +27,13 @@ const TICK: Duration = Duration::from_millis(20);
 type Piece = (Instant, Vec<u8>);
 
 /// Forwards until both sides have closed, or one has failed; dropped before, it resets both.
-pub(super) async fn forward(mut client: TcpStream, upstream: SocketAddr, mut state: watch::Receiver<State>) {
+/// Every piece that the server answers is shown to `see` when it is read.
+pub(super) async fn forward(
+    mut client: TcpStream,
+    upstream: SocketAddr,
+    mut state: watch::Receiver<State>,
+    see: impl Fn(&[u8]),
+) {
     // Without lingering, dropping a socket with nothing more to say sends a reset: the sign of a broken connection.
     if client.set_zero_linger().is_err() {
         return;
@@ -43,8 +49,8 @@ pub(super) async fn forward(mut client: TcpStream, upstream: SocketAddr, mut sta
     // Borrowed halves, because an owned one says an orderly end when it is dropped, before any reset.
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let requests = one_way(from_client, to_server, Direction::Requests, state.clone());
-    let answers = one_way(from_server, to_client, Direction::Answers, state);
+    let requests = one_way(from_client, to_server, Direction::Requests, state.clone(), |_| {});
+    let answers = one_way(from_server, to_client, Direction::Answers, state, see);
     // An error on one side ends both; an end of file is passed on, and the other direction goes on.
     let _ = tokio::try_join!(requests, answers);
 }
@@ -54,12 +60,13 @@ async fn one_way(
     to: WriteHalf<'_>,
     direction: Direction,
     state: watch::Receiver<State>,
+    see: impl Fn(&[u8]),
 ) -> std::io::Result<()> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::try_join!(read(from, sender), write(receiver, to, direction, state)).map(drop)
+    tokio::try_join!(read(from, sender, see), write(receiver, to, direction, state)).map(drop)
 }
 
-async fn read(mut from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>) -> std::io::Result<()> {
+async fn read(mut from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>, see: impl Fn(&[u8])) -> std::io::Result<()> {
     loop {
         let mut piece = vec![0; PIECE];
         let length = from.read(&mut piece).await?;
@@ -67,6 +74,7 @@ async fn read(mut from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>) -> std::io::R
             return Ok(());
         }
         piece.truncate(length);
+        see(&piece);
         if pieces.send((Instant::now(), piece)).await.is_err() {
             return Ok(());
         }

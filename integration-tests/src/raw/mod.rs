@@ -8,9 +8,11 @@
 mod activemq;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
+#[cfg(all(feature = "kafka", feature = "conformance"))]
+pub(crate) mod kafka_groups;
 mod location;
 #[cfg(feature = "rabbitmq")]
-mod rabbitmq;
+pub(crate) mod rabbitmq;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "sqs")]

@@ -40,7 +40,7 @@ impl Client {
     }
 }
 
-async fn open(url: String, tls: OwnedTLSConfig) -> Result<Connection> {
+pub(crate) async fn open(url: String, tls: OwnedTLSConfig) -> Result<Connection> {
     let builder = ConnectionBuilder::new().map_err(cannot("begin"))?;
     builder.with_uri_str(url).with_tls_config(tls).connect().await.map_err(cannot("connect"))
 }

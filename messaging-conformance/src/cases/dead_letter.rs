@@ -210,13 +210,14 @@ async fn a_failed_dead_letter(at: &Bench) -> Verdict {
         let mut tap = place.consumer(4).await?;
         place.publish(["kept"]).await?;
         let delivery = tap.next().await?;
-        at.stage().fail_dead_letters(&place.source(), 1).await?;
+        at.stage().fail_dead_letters(&place.source(), true).await?;
         let error = at.refused("a dead letter that cannot be made", delivery.dead_letter("rejected")).await?;
         ensure!(!error.text().is_empty(), "the error says nothing");
 
         let again = tap.next().await?;
         ensure_eq!(text(&again), "kept", "what comes again");
         ensure!(again.attempt() > 1, "the failed dead letter was not counted: attempt {}", again.attempt());
+        at.stage().fail_dead_letters(&place.source(), false).await?;
         at.settled(again.dead_letter("rejected")).await?;
         place.nothing_but_a_sentinel(&mut tap).await?;
         ensure_eq!(dead(at, &place, 1).await?.len(), 1, "how many copies are in the dead letter");
@@ -295,12 +296,7 @@ async fn a_killer_is_counted(at: &Bench) -> Verdict {
         let Destination::Queue(queue) = place.destination() else { continue };
         place.publish(["killer"]).await?;
         for _ in 0..3 {
-            let mut child = Child::start(at, Role::Die, queue)?;
-            at.eventually("the child dies of the message", || {
-                let over = child.is_over();
-                async move { Ok(over) }
-            })
-            .await?;
+            Child::start(at, Role::Die, queue)?.has_died(at).await?;
         }
         let mut tap = place.consumer(1).await?;
         let survivor = tap.next().await?;

@@ -235,7 +235,7 @@ async fn publishing_through_an_outage(at: &Bench) -> Verdict {
         for line in [Line::Down, Line::BlackHole] {
             recorder.fault_began();
             at.stage().set_line(line).await?;
-            for _ in 0..5 {
+            for number in 0..5 {
                 let (mark, message) = recorder.intend(None);
                 let begun = tokio::time::Instant::now();
                 let result = within("a publish through an outage", PATIENCE, publisher.publish(message)).await?;
@@ -244,7 +244,8 @@ async fn publishing_through_an_outage(at: &Bench) -> Verdict {
                 let Err(error) = result else { return Err(Stop::failed("a publish without a line was confirmed")) };
                 ensure!(error.is_retryable(), "an outage is no reason to give up for good: {error}");
                 ensure!(begun.elapsed() < limit + Duration::from_secs(10), "it took {:?}", begun.elapsed());
-                if line == Line::BlackHole {
+                // Later ones may be kept back, once the silence is noticed: whether those arrived all the same is in the history.
+                if line == Line::BlackHole && number == 0 {
                     ensure_eq!(error.outcome(), ErrorOutcome::Unknown, "the outcome of {error}");
                 }
             }
@@ -263,17 +264,13 @@ async fn consumers_killed(at: &Bench) -> Verdict {
         let Destination::Queue(queue) = place.destination() else { continue };
         let recorder = Recorder::new(1);
         let publisher = place.publisher().await?;
-        for round in 0..10 {
+        for _ in 0..10 {
             let mut child = Child::start(at, Role::Hold, queue)?;
             for _ in 0..20 {
                 publish_marked(at, &recorder, &publisher, None).await?;
             }
             let enough = usize::try_from(at.random(10)).unwrap_or(0) + 1;
-            at.eventually(&format!("child {round} holds {enough}"), || {
-                let held = child.lines().len();
-                async move { Ok(held >= enough) }
-            })
-            .await?;
+            child.has_told(at, enough).await?;
             child.kill();
         }
         let tap = place.consumer(32).await?;

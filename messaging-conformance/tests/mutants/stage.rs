@@ -98,7 +98,7 @@ impl Harness for Mutated {
         None
     }
 
-    async fn begin(&self) -> Result<Arc<dyn Stage>> {
+    async fn begin(&self, _needs: &[Power]) -> Result<Arc<dyn Stage>> {
         let shared = Arc::new(Shared {
             server: MemoryServer::private(),
             failing: AtomicU32::new(0),
@@ -168,7 +168,8 @@ impl Stage for MutatedStage {
         Ok(())
     }
 
-    async fn fail_dead_letters(&self, source: &Source, count: u32) -> Result<()> {
+    async fn fail_dead_letters(&self, source: &Source, failing: bool) -> Result<()> {
+        let count = if failing { u32::MAX } else { 0 };
         self.shared.failing.store(count, Ordering::Release);
         self.shared.server.fail_dead_letters(source, count)
     }

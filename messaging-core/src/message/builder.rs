@@ -159,6 +159,14 @@ impl MessageBuilder {
         self
     }
 
+    /// Takes the time to live away, as a copy does that is to stay.
+    pub fn without_ttl(mut self) -> Self {
+        if let Some(rare) = &mut self.parts.rare {
+            rare.ttl = None;
+        }
+        self
+    }
+
     /// Finishes the message.
     ///
     /// # Errors

@@ -1,0 +1,306 @@
+//! Planning, inspecting and repairing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueuePurgeOptions};
+use lapin::types::ShortString;
+use messaging_core::wire::DeadLetterMark;
+use messaging_core::{
+    Admin, Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Part, Plan, PlanAction, PlanStep,
+    Redrive, Result, Source, SourcePosition, SubscriptionName, TopicName, TopologyMode,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::broker::RabbitBroker;
+use crate::config::QueueType;
+use crate::convert::{Extra, Incoming, Reading, read, read_mark};
+use crate::delay::Delays;
+use crate::error::{Call, from_lapin};
+use crate::layout::{lane_of, short};
+use crate::topology::Topology;
+use crate::writer::{CopyPlace, CopyTo};
+
+#[async_trait]
+impl Admin for RabbitBroker {
+    async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
+        let mut steps = Vec::with_capacity(declarations.len());
+        for declaration in declarations {
+            steps.push(self.step(declaration).await?);
+        }
+        Ok(Plan { steps })
+    }
+
+    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
+        let plan = self.plan(declarations).await?;
+        let differs = plan.steps.iter().find(|step| matches!(step.action, PlanAction::Differs(_)));
+        if let Some(step) = differs {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("{} differs from what is there; nothing was changed:\n{plan}", step.what),
+            ));
+        }
+        for declaration in declarations {
+            match declaration {
+                Declaration::Destination(destination) => drop(self.topology().destination(destination).await?),
+                Declaration::Subscription { topic, name, start: _, filter } => {
+                    let source = Source::Subscription(topic.clone(), name.clone());
+                    self.topology().source(&source, filter.as_ref()).await?;
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    async fn depth(&self, source: &Source) -> Result<Depth> {
+        let mut session = self.topology().session();
+        let mut depth = Depth::default();
+        for queue in self.topology().queue_names(source) {
+            let state = session.queue(&queue).await?.ok_or_else(|| missing(source))?;
+            depth.ready += state.ready;
+        }
+        let dead = session.queue(&self.topology().names.dead(source)).await?;
+        depth.dead = Some(dead.map_or(0, |dead| dead.ready));
+        session.close().await;
+        // What is unsettled is told by nothing but the management plugin, seconds late; what is delayed, by two hundred questions.
+        Ok(depth)
+    }
+
+    async fn lag(&self, source: &Source) -> Result<u64> {
+        let ready = self.depth(source).await?.ready;
+        Ok(ready + self.unsettled_here(source))
+    }
+
+    async fn positions(&self, _source: &Source) -> Result<Vec<SourcePosition>> {
+        Err(Error::new(ErrorKind::Unsupported, "a queue has no positions; use Kafka"))
+    }
+
+    async fn browse(&self, source: &Source, max: usize) -> Result<Vec<Browsed>> {
+        let mut seen = Vec::new();
+        for queue in self.topology().queue_names(source) {
+            let found = first_of(self, source, &queue, max.saturating_sub(seen.len())).await?;
+            seen.extend(found.into_iter().map(|Found { incoming, .. }| Browsed {
+                attempts: incoming.attempt.saturating_sub(1),
+                message: incoming.message,
+            }));
+        }
+        Ok(seen)
+    }
+
+    async fn dead_letters(&self, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
+        let found = first_of(self, source, &self.topology().names.dead(source), max).await?;
+        Ok(found.into_iter().map(|found| found.mark.with_message(found.incoming.message)).collect())
+    }
+
+    async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
+        let queue = self.topology().names.dead(source);
+        let mut session = self.topology().session();
+        let waiting = session.queue(&queue).await?.ok_or_else(|| missing(source))?.ready;
+        session.close().await;
+        let mut left = match which {
+            Redrive::First(count) => waiting.min(count as u64),
+            Redrive::All | Redrive::Ids(_) => waiting,
+        };
+        let mut look = Look::at(self, source, &queue).await?;
+        let mut result = Ok(0);
+        while left > 0 {
+            left -= 1;
+            let redriven = match look.next().await {
+                Ok(Some(found)) => self.redrive_one(&mut look, &found, source, &which).await,
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            result = match (result, redriven) {
+                (Ok(count), Ok(is_redriven)) => Ok(count + u64::from(is_redriven)),
+                (_, Err(error)) | (Err(error), _) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+        }
+        look.give_back().await;
+        result
+    }
+
+    async fn purge(&self, source: &Source, part: Part) -> Result<Option<u64>> {
+        let queues = match part {
+            Part::Live => self.topology().queue_names(source),
+            Part::Dead => vec![self.topology().names.dead(source)],
+        };
+        let mut session = self.topology().session();
+        let mut purged = 0;
+        for queue in queues {
+            let count = session
+                .call("purging a queue", Call::Declare, async |channel| {
+                    channel.queue_purge(short(&queue), QueuePurgeOptions::default()).await
+                })
+                .await
+                .map_err(|error| if error.kind() == ErrorKind::NotFound { missing(source) } else { error })?;
+            purged += u64::from(count);
+        }
+        session.close().await;
+        Ok(Some(purged))
+    }
+
+    async fn unsubscribe(&self, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
+        let source = Source::Subscription(topic.clone(), name.clone());
+        let queues = self.topology().queue_names(&source);
+        let mut session = self.topology().session();
+        if session.queue(&queues[0]).await?.is_none() {
+            return Err(missing(&source));
+        }
+        let buckets = queues.iter().flat_map(|queue| Delays::names(queue)).filter(|name| self.knows_bucket(name));
+        let all: Vec<String> =
+            buckets.chain(queues.iter().cloned()).chain([self.topology().names.dead(&source)]).collect();
+        for queue in all {
+            session.delete_queue(&queue).await?;
+        }
+        session.close().await;
+        Ok(())
+    }
+}
+
+fn missing(source: &Source) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no {source} at the broker"))
+}
+
+/// Looking at the first messages of a queue. They are taken, and given back at the end, which counts as a delivery.
+struct Look<'a> {
+    source: &'a Source,
+    queue: ShortString,
+    channel: Channel,
+    reading: Reading,
+    last_held: Option<u64>,
+}
+
+struct Found {
+    tag: u64,
+    incoming: Incoming,
+    mark: DeadLetterMark,
+}
+
+impl<'a> Look<'a> {
+    async fn at(broker: &RabbitBroker, source: &'a Source, queue: &str) -> Result<Self> {
+        let topology = broker.topology();
+        let mut session = topology.session();
+        if session.queue(queue).await?.is_none() {
+            return Err(missing(source));
+        }
+        session.close().await;
+        let channel = topology.link.channel(Instant::now() + topology.config.request_timeout).await?;
+        Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), last_held: None })
+    }
+
+    async fn next(&mut self) -> Result<Option<Found>> {
+        let got = self.channel.basic_get(self.queue.clone(), BasicGetOptions { no_ack: false }).await;
+        let Some(got) = got.map_err(|error| from_lapin(&error, Call::Consume))? else { return Ok(None) };
+        let lapin::message::Delivery {
+            delivery_tag: tag, exchange, routing_key, redelivered, properties, data, ..
+        } = got.delivery;
+        self.last_held = Some(tag);
+        let payload = Bytes::from(data);
+        let incoming = read(payload, properties.clone(), &exchange, &routing_key, redelivered, &self.reading);
+        let mark = read_mark(&properties, self.source, incoming.attempt);
+        Ok(Some(Found { tag, incoming, mark }))
+    }
+
+    async fn remove(&mut self, found: &Found) -> Result<()> {
+        let done = self.channel.basic_ack(found.tag, BasicAckOptions { multiple: false }).await;
+        done.map_err(|error| from_lapin(&error, Call::Consume))
+    }
+
+    /// Returns what was looked at, and ends the channel: both in order, so that all is back when this is done.
+    async fn give_back(self) {
+        if let Some(tag) = self.last_held {
+            let _ = self.channel.basic_nack(tag, BasicNackOptions { multiple: true, requeue: true }).await;
+        }
+        let _ = timeout(Duration::from_secs(2), self.channel.close(200, "done".into())).await;
+    }
+}
+
+async fn first_of(broker: &RabbitBroker, source: &Source, queue: &str, max: usize) -> Result<Vec<Found>> {
+    let mut look = Look::at(broker, source, queue).await?;
+    let mut found = Vec::new();
+    let mut result = Ok(());
+    while found.len() < max {
+        match look.next().await {
+            Ok(Some(next)) => found.push(next),
+            Ok(None) => break,
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    look.give_back().await;
+    result.map(|()| found)
+}
+
+impl RabbitBroker {
+    fn reading(&self, source: &Source) -> Reading {
+        let topology = self.topology();
+        let options = topology.options_of(source);
+        let exchange = match source {
+            Source::Subscription(topic, _) => Some(short(&topology.names.exchange(topic, options))),
+            Source::Queue(_) => None,
+        };
+        Reading {
+            exchange,
+            lanes: options.order == messaging_core::Order::ByKey,
+            counts: options.queue_type == QueueType::Quorum,
+        }
+    }
+
+    /// A confirmed copy to where it failed, and then the dead letter goes. Returns whether it was wanted.
+    async fn redrive_one(&self, look: &mut Look<'_>, found: &Found, source: &Source, which: &Redrive) -> Result<bool> {
+        let message = &found.incoming.message;
+        if let Redrive::Ids(ids) = which
+            && !ids.contains(message.id())
+        {
+            return Ok(false);
+        }
+        let live = self.topology().queue_names(source);
+        let place = CopyPlace::Queue(short(&live[lane_of(message, live.len())]));
+        let extra = Extra { redriven: found.mark.redriven + 1, ..Extra::default() };
+        // Its time to live would be over at once.
+        let message = message.to_builder().without_ttl().build_foreign();
+        self.copies().copy(message, CopyTo { place, extra, mandatory: true }).await?;
+        look.remove(found).await?;
+        Ok(true)
+    }
+
+    fn knows_bucket(&self, name: &str) -> bool {
+        self.delays().knows(name)
+    }
+
+    /// What applying one declaration would do: asked by verifying, which changes nothing.
+    async fn step(&self, declaration: &Declaration) -> Result<PlanStep> {
+        let topology = self.topology();
+        let verify =
+            Topology::new(topology.link.clone(), topology.config.clone(), topology.names.clone(), TopologyMode::Verify);
+        let (what, physical_name, found) = match declaration {
+            Declaration::Destination(destination) => {
+                let name = match destination {
+                    Destination::Queue(queue) => topology.names.queue(queue, self.config().destination(destination)),
+                    Destination::Topic(topic) => topology.names.exchange(topic, self.config().destination(destination)),
+                    Destination::Reply(address) => address.as_str().to_owned(),
+                };
+                (destination.to_string(), name, verify.destination(destination).await.map(drop))
+            }
+            Declaration::Subscription { topic, name, start: _, filter } => {
+                let source = Source::Subscription(topic.clone(), name.clone());
+                let physical_name = topology.names.source(&source, self.config());
+                (source.to_string(), physical_name, verify.source(&source, filter.as_ref()).await.map(drop))
+            }
+        };
+        let action = match found {
+            Ok(()) => PlanAction::Keep,
+            Err(error) if error.kind() == ErrorKind::NotFound => PlanAction::Create,
+            Err(error) if error.kind() == ErrorKind::Mismatch => PlanAction::Differs(vec![error.text().to_owned()]),
+            Err(error) => return Err(error),
+        };
+        Ok(PlanStep { what, physical_name, action })
+    }
+}

@@ -1,0 +1,321 @@
+//! The connection: the only owner of the client, and the supervisor that brings it back.
+//!
+//! A broker handle has two, one to publish and one to consume, because RabbitMQ stops reading from a connection that has
+//! published while it is short of memory or disk (`connection.blocked`), acknowledgements and declarations included.
+//! The client's own recovery is off: it restores connections and not what a channel held (lapin 4.12).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::types::LongString;
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::{Channel, Connection, ConnectionProperties, DefaultConnectionBuilder, Event};
+use messaging_core::{Error, ErrorKind, Health, HealthState, Host, Result};
+use parking_lot::Mutex;
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::config::Config;
+use crate::error::{Call, closed, from_lapin, silent};
+
+/// How often the supervisor looks at the connection by itself: the client has no event for every way to end.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a connection may take to say goodbye. Into a dead network it never does (lapin 4.12).
+const GOODBYE: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts to connect.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How a connection is at this moment.
+#[derive(Clone, Debug)]
+enum State {
+    Up(Arc<Connection>),
+    Down { since: Instant, why: String },
+    Closed,
+}
+
+/// A connection that is brought back whenever it is lost.
+#[derive(Debug)]
+pub(crate) struct Link {
+    role: &'static str,
+    request_timeout: Duration,
+    state: watch::Receiver<State>,
+    blocked: watch::Receiver<Option<String>>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+    /// Ends the supervisor, which says goodbye to the broker, also when the link is merely dropped.
+    end: DropGuard,
+}
+
+impl Link {
+    /// Connects, and keeps it so.
+    ///
+    /// # Errors
+    /// What the last of the hosts said.
+    pub(crate) async fn open(config: Arc<Config>, role: &'static str) -> Result<Self> {
+        let connection = Arc::new(connect(&config, role).await?);
+        let (state, watched) = watch::channel(State::Up(connection.clone()));
+        let (blocked, blocked_watched) = watch::channel(None);
+        let end = CancellationToken::new();
+        let request_timeout = config.request_timeout;
+        let supervisor = Supervisor { config, role, state, blocked, end: end.clone() };
+        Ok(Self {
+            role,
+            request_timeout,
+            state: watched,
+            blocked: blocked_watched,
+            supervisor: Mutex::new(Some(tokio::spawn(supervisor.run(connection)))),
+            end: end.drop_guard(),
+        })
+    }
+
+    /// Opens a channel, waiting for the connection to be back until `by`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`], or why there is no connection.
+    pub(crate) async fn channel(&self, by: Instant) -> Result<Channel> {
+        let connection = self.connection(by).await?;
+        let by = by.min(Instant::now() + self.request_timeout);
+        match timeout_at(by, connection.create_channel()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(from_lapin(&error, Call::Other)),
+            Err(_) => Err(silent("opening a channel", self.request_timeout)),
+        }
+    }
+
+    async fn connection(&self, by: Instant) -> Result<Arc<Connection>> {
+        let mut state = self.state.clone();
+        loop {
+            let why = match &*state.borrow_and_update() {
+                State::Up(connection) if connection.status().connected() => return Ok(connection.clone()),
+                State::Up(_) => "it was lost".to_owned(),
+                State::Down { why, .. } => why.clone(),
+                State::Closed => return Err(closed()),
+            };
+            match timeout_at(by, state.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(closed()),
+                Err(_) => {
+                    return Err(Error::new(ErrorKind::Disconnected, format!("no connection to {}: {why}", self.role)));
+                }
+            }
+        }
+    }
+
+    /// How the connection is.
+    pub(crate) fn health(&self) -> Health {
+        let state = match &*self.state.borrow() {
+            State::Up(connection) if connection.status().connected() => Health::up(),
+            State::Up(_) => Health::not_up(HealthState::Down, format!("the connection to {} was lost", self.role)),
+            State::Down { since, why } => Health::not_up(
+                HealthState::Down,
+                format!("no connection to {} for {:.1} s: {why}", self.role, since.elapsed().as_secs_f32()),
+            ),
+            State::Closed => Health::not_up(HealthState::Down, "the broker was closed"),
+        };
+        match &*self.blocked.borrow() {
+            Some(reason) => state.and(Health::not_up(
+                HealthState::Degraded,
+                format!("the broker takes no messages on the connection to {} ({reason}): publishes wait", self.role),
+            )),
+            None => state,
+        }
+    }
+
+    /// Says goodbye, until `by`.
+    pub(crate) async fn close(&self, by: Instant) {
+        self.end_token().cancel();
+        let supervisor = self.supervisor.lock().take();
+        if let Some(mut supervisor) = supervisor
+            && timeout_at(by, &mut supervisor).await.is_err()
+        {
+            supervisor.abort();
+        }
+    }
+
+    fn end_token(&self) -> &CancellationToken {
+        self.end.token()
+    }
+}
+
+/// Brings one connection back for as long as its link lives.
+struct Supervisor {
+    config: Arc<Config>,
+    role: &'static str,
+    state: watch::Sender<State>,
+    blocked: watch::Sender<Option<String>>,
+    end: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(self, mut connection: Arc<Connection>) {
+        loop {
+            let why = tokio::select! {
+                why = self.watch_over(&connection) => why,
+                () = self.end.cancelled() => {
+                    let goodbye = connection.close(200, "closed by the application".into());
+                    let _ = timeout(GOODBYE, goodbye).await;
+                    self.state.send_replace(State::Closed);
+                    return;
+                }
+            };
+            tracing::warn!(role = self.role, why, "the connection to RabbitMQ was lost");
+            self.blocked.send_replace(None);
+            self.state.send_replace(State::Down { since: Instant::now(), why });
+            tokio::select! {
+                back = self.reconnect() => connection = back,
+                () = self.end.cancelled() => {
+                    self.state.send_replace(State::Closed);
+                    return;
+                }
+            }
+            tracing::info!(role = self.role, "the connection to RabbitMQ is back");
+            self.state.send_replace(State::Up(connection.clone()));
+        }
+    }
+
+    /// Returns why the connection ended.
+    async fn watch_over(&self, connection: &Connection) -> String {
+        let mut events = connection.events_listener();
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut why = "the broker or the network closed it".to_owned();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        self.blocked.send_replace(Some(reason));
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        self.blocked.send_replace(None);
+                    }
+                    Some(Event::Error(error)) => why = from_lapin(&error, Call::Other).text().to_owned(),
+                    Some(_) => {}
+                    None => return why,
+                },
+                _ = look.tick() => {}
+            }
+            if !connection.status().connected() {
+                return why;
+            }
+        }
+    }
+
+    async fn reconnect(&self) -> Arc<Connection> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match connect(&self.config, self.role).await {
+                Ok(connection) => return Arc::new(connection),
+                Err(error) => self.state.send_modify(|state| {
+                    if let State::Down { why, .. } = state {
+                        error.to_string().clone_into(why);
+                    }
+                }),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Connects to the first host that answers.
+async fn connect(config: &Config, role: &'static str) -> Result<Connection> {
+    let mut last = None;
+    for host in config.url.hosts() {
+        match connect_to(config, host, role).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::new(ErrorKind::Config, "the address names no host")))
+}
+
+async fn connect_to(config: &Config, host: &Host, role: &'static str) -> Result<Connection> {
+    let port = host.port.unwrap_or(if config.encrypted { 5671 } else { 5672 });
+    let place = format!("{}:{port}", host.name);
+    let properties =
+        ConnectionProperties::default().with_connection_name(LongString::from(format!("messaging: {role}")));
+    let connecting = async {
+        DefaultConnectionBuilder::new()?
+            .with_uri(address(config, host, port))
+            .with_properties(properties)
+            .with_tls_config(tls(config))
+            .connect()
+            .await
+    };
+    match timeout(config.connect_timeout, connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(explain(config, &place, &from_lapin(&error, Call::Connect))),
+        Err(_) => {
+            let next = if config.encrypted {
+                "does the port speak TLS, and is it RabbitMQ's?"
+            } else {
+                "is it RabbitMQ's port, and does it want amqps:// instead of amqp://?"
+            };
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!("{place} took the connection and did not answer within {:?}: {next}", config.connect_timeout),
+            ))
+        }
+    }
+}
+
+/// Says where it happened, and what to do.
+fn explain(config: &Config, place: &str, error: &Error) -> Error {
+    let said = config.url.redact(error.text());
+    let user = config.url.user().unwrap_or("guest");
+    let lower = said.to_lowercase();
+    let certificate = config.encrypted && (lower.contains("certificate") || lower.contains("unknownissuer"));
+    let (kind, next) = match error.kind() {
+        ErrorKind::Unauthenticated => (
+            ErrorKind::Unauthenticated,
+            format!("check the password of user {user:?}; the user guest may log in from localhost only"),
+        ),
+        ErrorKind::NotFound | ErrorKind::Forbidden => (
+            error.kind(),
+            format!("check that the virtual host {:?} exists and user {user:?} may use it", config.virtual_host),
+        ),
+        _ if certificate => {
+            (ErrorKind::Unauthenticated, "set ca_file to the authority that signed the broker's certificate".to_owned())
+        }
+        ErrorKind::Unreachable if lower.contains("refused") => {
+            (ErrorKind::Unreachable, "is the broker running, and is this its port?".to_owned())
+        }
+        kind if config.encrypted => (kind, "does this port speak TLS, and is it RabbitMQ's?".to_owned()),
+        kind => (kind, "is this RabbitMQ's port, and does it want amqps:// instead of amqp://?".to_owned()),
+    };
+    Error::new(kind, format!("{place}: {said}: {next}"))
+}
+
+fn address(config: &Config, host: &Host, port: u16) -> AMQPUri {
+    let password = config.url.password().map_or("guest", |password| password.expose_secret());
+    let millis = u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX);
+    AMQPUri {
+        scheme: if config.encrypted { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo {
+                username: config.url.user().unwrap_or("guest").to_owned(),
+                password: password.to_owned(),
+            },
+            host: host.name.clone(),
+            port,
+        },
+        vhost: config.virtual_host.clone(),
+        query: AMQPQueryString {
+            heartbeat: Some(u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX)),
+            connection_timeout: Some(millis),
+            ..AMQPQueryString::default()
+        },
+    }
+}
+
+fn tls(config: &Config) -> OwnedTLSConfig {
+    let identity = config.identity.as_ref().map(|(certificate, key)| OwnedIdentity::PKCS8 {
+        pem: certificate.clone().into_bytes(),
+        key: key.expose_secret().as_bytes().to_vec(),
+    });
+    OwnedTLSConfig { identity, cert_chain: config.authority.clone() }
+}

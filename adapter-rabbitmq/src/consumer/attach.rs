@@ -1,0 +1,175 @@
+//! Registering a consumer: its channel, its queues, and what comes from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{SelectAll, select_all};
+use lapin::Channel;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use messaging_core::{Destination, ErrorKind, Order, Result, SubjectFilter, TopicName};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout};
+
+use super::{Around, Plan, What};
+use crate::config::QueueType;
+use crate::convert::Reading;
+use crate::error::{Call, from_lapin, silent};
+use crate::layout::short;
+use crate::topology::{Binding, table, text};
+
+/// A consumer that is registered at the broker.
+pub(super) struct Attached {
+    pub(super) channel: Channel,
+    pub(super) deliveries: SelectAll<lapin::Consumer>,
+    /// Tells of messages that an ephemeral subscription lost.
+    pub(super) gaps: Option<lapin::Consumer>,
+    /// What binds an ephemeral subscription.
+    pub(super) binding: Option<Binding>,
+    /// The queues, in the order of their lanes.
+    pub(super) queues: Arc<[ShortString]>,
+    pub(super) tags: Vec<ShortString>,
+    pub(super) reading: Reading,
+}
+
+/// Makes sure of the topology, opens a channel and registers.
+pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result<Attached> {
+    let limit = around.topology.config.request_timeout;
+    if let What::Source { source, filter } = &plan.what {
+        around.topology.source(source, filter.as_ref()).await?;
+    }
+    let channel = around.link.channel(Instant::now() + limit).await?;
+    match timeout(limit, register(around, plan, member, channel)).await {
+        Ok(registered) => registered,
+        // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
+        Err(_) => Err(silent("registering a consumer", limit)),
+    }
+}
+
+async fn register(around: &Around, plan: &Plan, member: &str, channel: Channel) -> Result<Attached> {
+    let (queues, gaps, reading) = match &plan.what {
+        What::Source { source, filter: _ } => {
+            let options = around.topology.options_of(source);
+            let exchange = match source {
+                messaging_core::Source::Subscription(topic, _) => {
+                    Some(short(&around.topology.names.exchange(topic, options)))
+                }
+                messaging_core::Source::Queue(_) => None,
+            };
+            let queues = around.topology.queue_names(source).iter().map(|name| short(name)).collect::<Vec<_>>();
+            let lanes = options.order == Order::ByKey;
+            let reading = Reading { exchange, lanes, counts: options.queue_type == QueueType::Quorum };
+            (queues, None, reading)
+        }
+        What::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
+    };
+    let prefetch = plan.prefetch.div_ceil(queues.len()).min(usize::from(u16::MAX));
+    qos(&channel, u16::try_from(prefetch).unwrap_or(u16::MAX)).await?;
+    let mut consumers = Vec::with_capacity(queues.len());
+    for queue in &queues {
+        let mut arguments = FieldTable::default();
+        if queues.len() > 1 {
+            arguments.insert("x-priority".into(), AMQPValue::LongInt(rank(member, queue.as_str())));
+        }
+        let options = BasicConsumeOptions::default();
+        let consumer = channel
+            .basic_consume(queue.clone(), ShortString::default(), options, arguments)
+            .await
+            .map_err(|error| from_lapin(&error, Call::Consume))?;
+        consumers.push(consumer);
+    }
+    let tags = consumers.iter().map(lapin::Consumer::tag).collect();
+    let (gaps, binding) = gaps.unzip();
+    Ok(Attached { channel, deliveries: select_all(consumers), gaps, binding, queues: queues.into(), tags, reading })
+}
+
+pub(super) async fn qos(channel: &Channel, prefetch: u16) -> Result<()> {
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|error| from_lapin(&error, Call::Consume))
+}
+
+/// How much a member wants a lane: each lane goes to the member that wants it most, and members want different ones, so that
+/// they share the lanes out evenly, and a late member gets its part. RabbitMQ's `consumer_count` would not help: it shows 1
+/// with three members (4.0.5).
+fn rank(member: &str, queue: &str) -> i32 {
+    let digest = Sha256::digest(format!("{member}/{queue}").as_bytes());
+    // Below what a flush consumes with stays free.
+    i32::from_be_bytes([0, digest[0], digest[1], digest[2]])
+}
+
+type Queues = (Vec<ShortString>, Option<(lapin::Consumer, Binding)>, Reading);
+
+/// An exclusive queue that goes with this consumer, bound to the topic. What exceeds its bound falls into a second one, which
+/// holds one message: whatever arrives there says that some were lost.
+async fn ephemeral(
+    around: &Around,
+    channel: &Channel,
+    topic: &TopicName,
+    filter: Option<&SubjectFilter>,
+) -> Result<Queues> {
+    let destination = Destination::Topic(topic.clone());
+    around.topology.destination(&destination).await?;
+    let options = around.topology.config.destination(&destination);
+    let exchange = short(&around.topology.names.exchange(topic, options));
+    let lost = declare_exclusive(channel, [("x-max-length", AMQPValue::LongLongInt(1))]).await?;
+    let bounds = [
+        ("x-max-length", AMQPValue::LongLongInt(i64::from(options.ephemeral_lag))),
+        ("x-overflow", text("drop-head")),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text(lost.as_str())),
+    ];
+    let queue = declare_exclusive(channel, bounds).await?;
+    let all = if options.exchange_type == "topic" { "#" } else { "" };
+    let pattern = filter.map_or(all, SubjectFilter::as_str);
+    let lanes = options.order == Order::ByKey;
+    let binding = Binding {
+        queue: queue.to_string(),
+        exchange: exchange.to_string(),
+        key: if lanes { format!("*.{pattern}") } else { pattern.to_owned() },
+        arguments: table(&options.binding_arguments),
+    };
+    around.topology.bind(&binding).await?;
+    let consume = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let gaps = channel
+        .basic_consume(lost, ShortString::default(), consume, FieldTable::default())
+        .await
+        .map_err(|error| from_lapin(&error, Call::Consume))?;
+    Ok((vec![queue], Some((gaps, binding)), Reading { exchange: Some(exchange), lanes, counts: false }))
+}
+
+async fn declare_exclusive<const N: usize>(
+    channel: &Channel,
+    arguments: [(&'static str, AMQPValue); N],
+) -> Result<ShortString> {
+    let mut all = FieldTable::default();
+    for (name, value) in arguments {
+        all.insert(name.into(), value);
+    }
+    // Classic, because quorum queues cannot be exclusive, and RabbitMQ 4.3 refuses transient ones that are not.
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(ShortString::default(), options, all).await;
+    declared.map(|queue| queue.name().clone()).map_err(|error| from_lapin(&error, Call::Declare))
+}
+
+/// Makes sure that a subscription is bound to its topic's exchange. Returns whether the exchange was gone.
+pub(super) async fn bind_again(around: Around, what: What, binding: Option<Binding>) -> Result<bool> {
+    let topology = &around.topology;
+    match (&what, &binding) {
+        (What::Source { source, filter }, _) => match topology.rebind(source, filter.as_ref()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                topology.source(source, filter.as_ref()).await.map(|_| true)
+            }
+            other => other.map(|()| false),
+        },
+        (What::Ephemeral { topic, .. }, Some(binding)) => match topology.bind(binding).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                topology.destination(&Destination::Topic(topic.clone())).await?;
+                topology.bind(binding).await.map(|()| true)
+            }
+            other => other.map(|()| false),
+        },
+        (What::Ephemeral { .. }, None) => Ok(false),
+    }
+}
+
+/// How long giving back and flushing may take when nobody set a limit.
+pub(super) const FINISH_WITHIN: Duration = Duration::from_secs(5);

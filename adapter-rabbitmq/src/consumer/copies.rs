@@ -1,0 +1,94 @@
+//! Retries and dead letters: a confirmed copy first, and the acknowledgement of the original afterwards.
+
+use std::time::{Duration, SystemTime};
+
+use lapin::types::ShortString;
+use messaging_core::wire::DeadLetterMark;
+use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source, Unsettled};
+
+use super::What;
+use crate::convert::Extra;
+use crate::delay::Due;
+use crate::layout::{lane_of, short};
+use crate::topology::Topology;
+use crate::writer::{CopyPlace, CopyTo, Writer};
+
+/// A copy on its way.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// The delivery that is acknowledged once the copy is confirmed.
+    pub(super) tag: u64,
+    pub(super) attempt: u32,
+    /// Who waits for the settlement.
+    pub(super) ticket: Option<u64>,
+}
+
+/// A copy that the broker answered for.
+pub(super) type Copied = (Job, Result<Receipt>);
+
+/// Sends a copy on its way.
+pub(super) async fn copied(job: Job, outcome: Outcome<Receipt>) -> Copied {
+    (job, outcome.await)
+}
+
+/// Makes copies of one source's deliveries.
+pub(super) struct Copies<'a> {
+    pub(super) writer: &'a Writer,
+    pub(super) topology: &'a Topology,
+    pub(super) what: &'a What,
+    pub(super) queues: &'a [ShortString],
+}
+
+impl Copies<'_> {
+    /// Back to its queue, after a while.
+    pub(super) fn retry(&self, delivery: &Unsettled, after: Duration, expires: Option<SystemTime>) -> Outcome<Receipt> {
+        self.later(delivery, after, delivery.attempt, expires)
+    }
+
+    /// Back to its bucket, because it came before its time. No attempt is counted.
+    pub(super) fn forward(
+        &self,
+        delivery: &Unsettled,
+        rest: Duration,
+        expires: Option<SystemTime>,
+    ) -> Outcome<Receipt> {
+        self.later(delivery, rest, delivery.attempt.saturating_sub(1), expires)
+    }
+
+    fn later(
+        &self,
+        delivery: &Unsettled,
+        after: Duration,
+        attempts: u32,
+        expires: Option<SystemTime>,
+    ) -> Outcome<Receipt> {
+        let message = &delivery.message;
+        let expires = expires.or_else(|| message.ttl().map(|ttl| message.timestamp() + ttl));
+        let extra = Extra { attempts, redriven: delivery.redriven, expires, ..Extra::default() };
+        let queue = self.queues[lane_of(message, self.queues.len())].clone();
+        let place = CopyPlace::Later(Due::Queue(queue), after);
+        self.writer.copy(message.clone(), CopyTo { place, extra, mandatory: true })
+    }
+
+    /// To the dead letter; none where there is no dead letter.
+    pub(super) fn dead_letter(&self, delivery: &Unsettled, reason: DeadLetterReason) -> Option<Outcome<Receipt>> {
+        let source = self.source()?;
+        let mark = DeadLetterMark {
+            origin: source.clone(),
+            reason,
+            attempts: delivery.attempt,
+            redriven: delivery.redriven,
+            at: SystemTime::now(),
+        };
+        let place = CopyPlace::Queue(short(&self.topology.names.dead(source)));
+        let extra = Extra { mark: Some(mark), ..Extra::default() };
+        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, extra, mandatory: true }))
+    }
+
+    fn source(&self) -> Option<&Source> {
+        match self.what {
+            What::Source { source, .. } => Some(source),
+            What::Ephemeral { .. } => None,
+        }
+    }
+}
