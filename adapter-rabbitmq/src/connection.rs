@@ -78,12 +78,10 @@ impl Link {
     /// [`ErrorKind::Closed`], or why there is no connection.
     pub(crate) async fn channel(&self, by: Instant) -> Result<Channel> {
         let connection = self.connection(by).await?;
-        let by = by.min(Instant::now() + self.request_timeout);
-        match timeout_at(by, connection.create_channel()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(from_lapin(&error, Call::Other)),
-            Err(_) => Err(silent("opening a channel", self.request_timeout)),
-        }
+        let limit = self.request_timeout.min(by.saturating_duration_since(Instant::now()));
+        answer("opening a channel", limit, || connection.status().connected(), connection.create_channel())
+            .await?
+            .map_err(|error| from_lapin(&error, Call::Other))
     }
 
     async fn connection(&self, by: Instant) -> Result<Arc<Connection>> {
@@ -138,6 +136,36 @@ impl Link {
 
     fn end_token(&self) -> &CancellationToken {
         self.end.token()
+    }
+}
+
+/// Waits for the answer to a call, and not much longer than what the call went out on is up: a call whose connection is reset
+/// at the wrong moment is left without an answer by the client (lapin 4.12, opening a channel).
+///
+/// # Errors
+/// [`ErrorKind::Timeout`], or [`ErrorKind::Disconnected`] after the end of the connection.
+pub(crate) async fn answer<T>(
+    what: &str,
+    limit: Duration,
+    is_up: impl Fn() -> bool,
+    call: impl Future<Output = T>,
+) -> Result<T> {
+    let lost = async {
+        let mut was_up = true;
+        loop {
+            sleep(LOOK_EVERY).await;
+            let is_up = is_up();
+            // Looked at twice, so that the call has time to say why.
+            if !is_up && !was_up {
+                return;
+            }
+            was_up = is_up;
+        }
+    };
+    tokio::select! {
+        biased;
+        answered = timeout(limit, call) => answered.map_err(|_| silent(what, limit)),
+        () = lost => Err(Error::new(ErrorKind::Disconnected, format!("the connection was lost during {what}"))),
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::config::{Config, DestinationOptions, QueueType};
-use crate::connection::Link;
+use crate::connection::{Link, answer};
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::{Names, filter_marker, lane_count_marker, lane_name, lanes_marker, short};
 
@@ -457,9 +457,11 @@ impl Session<'_> {
             Some(channel) => channel,
             None => self.topology.link.channel(by).await?,
         };
-        let answer = run(channel.clone()).await.map_err(|error| from_lapin(&error, call))?;
+        let left = by.saturating_duration_since(Instant::now());
+        let answered = answer("a call", left, || channel.status().connected(), run(channel.clone())).await?;
+        let answered = answered.map_err(|error| from_lapin(&error, call))?;
         self.channel = Some(channel);
-        Ok(answer)
+        Ok(answered)
     }
 
     /// What is known of a queue; none if it is not there.

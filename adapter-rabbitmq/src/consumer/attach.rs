@@ -9,12 +9,13 @@ use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use messaging_core::{Destination, ErrorKind, Order, Result, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Around, Plan, What};
 use crate::config::QueueType;
+use crate::connection::answer;
 use crate::convert::Reading;
-use crate::error::{Call, from_lapin, silent};
+use crate::error::{Call, from_lapin};
 use crate::layout::short;
 use crate::topology::{Binding, table, text};
 
@@ -39,11 +40,10 @@ pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
-    match timeout(limit, attach_on(around, plan, member, channel)).await {
-        Ok(registered) => registered,
-        // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
-        Err(_) => Err(silent("registering a consumer", limit)),
-    }
+    let state = channel.clone();
+    let attaching = attach_on(around, plan, member, channel);
+    // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
+    answer("registering a consumer", limit, || state.status().connected(), attaching).await?
 }
 
 async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Channel) -> Result<Attached> {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 
 use super::confirms::{Confirms, Waiting};
 use super::{BATCH, CopyPlace, Envelope, Parcel, Purpose, Surroundings, WriterState};
+use crate::connection::answer;
 use crate::convert::{Extra, write, write_copy};
 use crate::delay::Due;
 use crate::error::{Call, closed, from_lapin, silent};
@@ -434,11 +435,10 @@ impl Actor {
 async fn open_channel(around: Surroundings, again: Option<Destination>, inbox: Option<Arc<Inbox>>) -> Result<Channel> {
     let limit = around.topology.config.request_timeout;
     let channel = around.link.channel(Instant::now() + limit).await?;
-    match timeout(limit, channel.confirm_select(ConfirmSelectOptions::default())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(from_lapin(&error, Call::Other)),
-        Err(_) => return Err(silent("opening a publishing channel", limit)),
-    }
+    let confirming = channel.confirm_select(ConfirmSelectOptions::default());
+    answer("opening a publishing channel", limit, || channel.status().connected(), confirming)
+        .await?
+        .map_err(|error| from_lapin(&error, Call::Other))?;
     if let Some(inbox) = inbox {
         receive_replies(&channel, &inbox, &around.tasks).await?;
     }
