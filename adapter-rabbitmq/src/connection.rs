@@ -279,7 +279,7 @@ fn explain(config: &Config, place: &str, error: &Error) -> Error {
             format!("check that the virtual host {:?} exists and user {user:?} may use it", config.virtual_host),
         ),
         _ if certificate => {
-            (ErrorKind::Unauthenticated, "set ca_file to the authority that signed the broker's certificate".to_owned())
+            (ErrorKind::Config, "set ca_file to the authority that signed the broker's certificate".to_owned())
         }
         ErrorKind::Unreachable if lower.contains("refused") => {
             (ErrorKind::Unreachable, "is the broker running, and is this its port?".to_owned())

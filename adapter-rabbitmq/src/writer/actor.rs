@@ -116,6 +116,7 @@ impl Actor {
                     is_first = false;
                     pause = Duration::from_millis(20);
                     *self.state.trouble.lock() = None;
+                    self.state.opened.send_replace(Some(Ok(())));
                     let end = self.serve(&channel).await;
                     if let End::Lost(why) = end {
                         self.in_trouble(why);
@@ -125,6 +126,9 @@ impl Actor {
                 }
                 Some(Err(error)) => {
                     self.in_trouble(error.text().to_owned());
+                    if is_first && !error.is_retryable() {
+                        self.state.opened.send_replace(Some(Err((error.kind(), error.text().to_owned()))));
+                    }
                     if error.kind() == ErrorKind::Closed {
                         break;
                     }
