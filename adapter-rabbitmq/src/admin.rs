@@ -179,6 +179,8 @@ struct Look<'a> {
     channel: Line,
     reading: Reading,
     last_held: Option<u64>,
+    /// How many were taken and not removed.
+    held: usize,
 }
 
 struct Found {
@@ -191,7 +193,7 @@ impl<'a> Look<'a> {
     async fn at(broker: &RabbitBroker, source: &'a Source, queue: &str) -> Result<Self> {
         let topology = broker.topology();
         let channel = topology.link.channel(Instant::now() + topology.config.request_timeout).await?;
-        Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), last_held: None })
+        Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), last_held: None, held: 0 })
     }
 
     async fn next(&mut self) -> Result<Option<Found>> {
@@ -201,6 +203,7 @@ impl<'a> Look<'a> {
             delivery_tag: tag, exchange, routing_key, redelivered, properties, data, ..
         } = got.delivery;
         self.last_held = Some(tag);
+        self.held += 1;
         let payload = Bytes::from(data);
         let incoming = read(payload, properties.clone(), &exchange, &routing_key, redelivered, &self.reading);
         let mark = read_mark(&properties, self.source, incoming.attempt);
@@ -209,12 +212,14 @@ impl<'a> Look<'a> {
 
     async fn remove(&mut self, found: &Found) -> Result<()> {
         let done = self.channel.basic_ack(found.tag, BasicAckOptions { multiple: false }).await;
+        self.held = self.held.saturating_sub(1);
         done.map_err(|error| from_lapin(&error, Call::Consume))
     }
 
     /// Returns what was looked at, and ends the channel. A quorum queue takes its time: whoever looks next waits for it here.
     async fn give_back(self, session: &mut Session<'_>, before: u64, removed: u64) {
-        if let Some(tag) = self.last_held {
+        // Giving back nothing would be an unknown tag, for which the broker closes the channel, and the client then the connection.
+        if let Some(tag) = self.last_held.filter(|_| self.held > 0) {
             let _ = self.channel.basic_nack(tag, BasicNackOptions { multiple: true, requeue: true }).await;
         }
         let _ = timeout(Duration::from_secs(2), self.channel.close(200, "done".into())).await;
