@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueuePurgeOptions};
 use lapin::types::ShortString;
 use messaging_core::wire::DeadLetterMark;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::RabbitBroker;
 use crate::config::QueueType;
+use crate::connection::Line;
 use crate::convert::{Extra, Incoming, Reading, read, read_mark};
 use crate::delay::Delays;
 use crate::error::{Call, from_lapin};
@@ -176,7 +176,7 @@ fn missing(source: &Source) -> Error {
 struct Look<'a> {
     source: &'a Source,
     queue: ShortString,
-    channel: Channel,
+    channel: Line,
     reading: Reading,
     last_held: Option<u64>,
 }

@@ -4,6 +4,7 @@
 //! published while it is short of memory or disk (`connection.blocked`), acknowledgements and declarations included.
 //! The client's own recovery is off: it restores connections and not what a channel held (lapin 4.12).
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,12 +77,16 @@ impl Link {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`], or why there is no connection.
-    pub(crate) async fn channel(&self, by: Instant) -> Result<Channel> {
+    pub(crate) async fn channel(&self, by: Instant) -> Result<Line> {
         let connection = self.connection(by).await?;
-        let limit = self.request_timeout.min(by.saturating_duration_since(Instant::now()));
-        answer("opening a channel", limit, || connection.status().connected(), connection.create_channel())
-            .await?
-            .map_err(|error| from_lapin(&error, Call::Other))
+        let watch = Watch { connection, state: self.state.clone() };
+        let by = by.min(Instant::now() + self.request_timeout);
+        match timeout_at(by, watch.unless_lost(watch.connection.create_channel())).await {
+            Ok(Ok(Ok(channel))) => Ok(Line { channel, watch }),
+            Ok(Ok(Err(error))) => Err(from_lapin(&error, Call::Other)),
+            Ok(Err(lost)) => Err(lost),
+            Err(_) => Err(silent("opening a channel", self.request_timeout)),
+        }
     }
 
     async fn connection(&self, by: Instant) -> Result<Arc<Connection>> {
@@ -139,33 +144,56 @@ impl Link {
     }
 }
 
-/// Waits for the answer to a call, and not much longer than what the call went out on is up: a call whose connection is reset
-/// at the wrong moment is left without an answer by the client (lapin 4.12, opening a channel).
-///
-/// # Errors
-/// [`ErrorKind::Timeout`], or [`ErrorKind::Disconnected`] after the end of the connection.
-pub(crate) async fn answer<T>(
-    what: &str,
-    limit: Duration,
-    is_up: impl Fn() -> bool,
-    call: impl Future<Output = T>,
-) -> Result<T> {
-    let lost = async {
-        let mut was_up = true;
-        loop {
-            sleep(LOOK_EVERY).await;
-            let is_up = is_up();
-            // Looked at twice, so that the call has time to say why.
-            if !is_up && !was_up {
-                return;
-            }
-            was_up = is_up;
+/// A channel, and whether its connection is still there.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    channel: Channel,
+    watch: Watch,
+}
+
+impl Line {
+    /// Waits for the connection to be lost.
+    pub(crate) async fn lost(&self) {
+        self.watch.lost().await;
+    }
+
+    /// Runs a call of the client, which may never answer once the connection is lost (lapin 4.12).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] if the connection was lost first.
+    pub(crate) async fn unless_lost<T>(&self, call: impl Future<Output = T>) -> Result<T> {
+        self.watch.unless_lost(call).await
+    }
+}
+
+impl Deref for Line {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        &self.channel
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Watch {
+    connection: Arc<Connection>,
+    state: watch::Receiver<State>,
+}
+
+impl Watch {
+    async fn lost(&self) {
+        let mut state = self.state.clone();
+        // An error says that the supervisor has ended.
+        let _ =
+            state.wait_for(|state| !matches!(state, State::Up(other) if Arc::ptr_eq(other, &self.connection))).await;
+    }
+
+    async fn unless_lost<T>(&self, call: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = call => Ok(done),
+            () = self.lost() => Err(Error::new(ErrorKind::Disconnected, "the connection was lost before it answered")),
         }
-    };
-    tokio::select! {
-        biased;
-        answered = timeout(limit, call) => answered.map_err(|_| silent(what, limit)),
-        () = lost => Err(Error::new(ErrorKind::Disconnected, format!("the connection was lost during {what}"))),
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::config::{Config, DestinationOptions, QueueType};
-use crate::connection::{Link, answer};
+use crate::connection::{Line, Link};
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::{Names, filter_marker, lane_count_marker, lane_name, lanes_marker, short};
 
@@ -421,7 +421,7 @@ pub(crate) struct QueueState {
 /// Calls in a row, on one channel until a refused call ends it.
 pub(crate) struct Session<'a> {
     topology: &'a Topology,
-    channel: Option<Channel>,
+    channel: Option<Line>,
 }
 
 impl Session<'_> {
@@ -457,11 +457,10 @@ impl Session<'_> {
             Some(channel) => channel,
             None => self.topology.link.channel(by).await?,
         };
-        let left = by.saturating_duration_since(Instant::now());
-        let answered = answer("a call", left, || channel.status().connected(), run(channel.clone())).await?;
-        let answered = answered.map_err(|error| from_lapin(&error, call))?;
+        let answered = channel.unless_lost(run(Channel::clone(&channel))).await?;
+        let answer = answered.map_err(|error| from_lapin(&error, call))?;
         self.channel = Some(channel);
-        Ok(answered)
+        Ok(answer)
     }
 
     /// What is known of a queue; none if it is not there.

@@ -9,19 +9,19 @@ use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use messaging_core::{Destination, ErrorKind, Order, Result, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Around, Plan, What};
 use crate::config::QueueType;
-use crate::connection::answer;
+use crate::connection::Line;
 use crate::convert::Reading;
-use crate::error::{Call, from_lapin};
+use crate::error::{Call, from_lapin, silent};
 use crate::layout::short;
 use crate::topology::{Binding, table, text};
 
 /// A consumer that is registered at the broker.
 pub(super) struct Attached {
-    pub(super) channel: Channel,
+    pub(super) channel: Line,
     pub(super) deliveries: SelectAll<lapin::Consumer>,
     /// Tells of messages that an ephemeral subscription lost.
     pub(super) gaps: Option<lapin::Consumer>,
@@ -40,13 +40,15 @@ pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
-    let state = channel.clone();
-    let attaching = attach_on(around, plan, member, channel);
-    // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
-    answer("registering a consumer", limit, || state.status().connected(), attaching).await?
+    let line = channel.clone();
+    match timeout(limit, line.unless_lost(attach_on(around, plan, member, channel))).await {
+        Ok(registered) => registered?,
+        // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
+        Err(_) => Err(silent("registering a consumer", limit)),
+    }
 }
 
-async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Channel) -> Result<Attached> {
+async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
         What::Source { source, filter: _ } => {
             let options = around.topology.options_of(source);

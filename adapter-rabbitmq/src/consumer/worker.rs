@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use messaging_core::{
@@ -25,6 +24,7 @@ use super::copies::{Copied, Copies, Job, copied};
 use super::shared::Item;
 use super::{Around, Finished, Plan, REBIND_EVERY, Request, Shared, What};
 use crate::acks::Acks;
+use crate::connection::Line;
 use crate::convert::{Incoming, read};
 use crate::error::{Call, closed, from_lapin, silent, stale};
 use crate::settle::{Command, Epoch};
@@ -229,7 +229,7 @@ fn lost(why: impl Into<String>) -> End {
 
 /// One channel in service.
 struct Service {
-    channel: Channel,
+    channel: Line,
     attached: Attached,
     commands: mpsc::UnboundedReceiver<Command>,
     acks: Acks,
@@ -289,12 +289,15 @@ impl Service {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
         let mut rebinding: Option<Pin<Box<dyn Future<Output = Result<bool>> + Send>>> = None;
+        let line = self.channel.clone();
+        let mut line_lost = std::pin::pin!(line.lost());
         let half = (worker.plan.prefetch / 2).clamp(1, BATCH);
         loop {
             let wake_at = self.later.peek().map(|Reverse(later)| later.at);
             let write_by = self.write_by;
             tokio::select! {
                 biased;
+                () = &mut line_lost => return lost("the connection was lost"),
                 taken = self.commands.recv_many(&mut self.inbox, BATCH) => {
                     if taken > 0 {
                         self.obey(worker);
@@ -541,9 +544,11 @@ impl Service {
         let ack = |tag, multiple| channel.basic_ack(tag, BasicAckOptions { multiple });
         let prefix = acks.prefix.map(|tag| ack(tag, true).left_future::<_>());
         let singles = acks.singles.iter().map(|tag| ack(*tag, false).right_future());
-        let acked = join_all(prefix.into_iter().chain(singles)).await;
         let options = BasicNackOptions { multiple: false, requeue: true };
-        let returned = join_all(returns.iter().map(|tag| channel.basic_nack(*tag, options))).await;
+        let returned = returns.iter().map(|tag| channel.basic_nack(*tag, options));
+        // Both are polled in order, and so are written in order.
+        let all = futures_util::future::join(join_all(prefix.into_iter().chain(singles)), join_all(returned));
+        let (acked, returned) = channel.unless_lost(all).await?;
         for result in acked.into_iter().chain(returned) {
             result.map_err(|error| from_lapin(&error, Call::Consume))?;
         }
