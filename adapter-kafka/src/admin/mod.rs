@@ -21,6 +21,7 @@ use crate::broker::KafkaBroker;
 use crate::connection::{ASK, blocking};
 use crate::consumer::{End, Ending, Metadata, commit_now};
 use crate::error::{from_code, from_kafka};
+use crate::topology::partitions;
 
 /// How long members may take to leave a group that is to be deleted.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -152,6 +153,11 @@ impl KafkaBroker {
                 Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
                 Err((name, code)) => return Err(from_code(&format!("topic {name:?} cannot be deleted"), code)),
             }
+        }
+        // Whoever makes them again at once must not take what is going for what is there.
+        let begun = Instant::now();
+        while begun.elapsed() < LEAVE && partitions(self.connection(), &names).await?.iter().any(Option::is_some) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }

@@ -300,8 +300,9 @@ impl Worker {
 
     /// Acts on what the client said meanwhile.
     fn hear(&mut self) {
-        let Heard { group, commits, is_cut, is_fatal } = self.ear.listen();
-        if is_cut && !self.is_cut {
+        let Heard { group, commits, is_cut, is_disturbed, is_fatal } = self.ear.listen();
+        // An ephemeral subscription loses nothing with a connection that it does not read from.
+        if (is_cut || is_disturbed && self.intake.settings.source.is_some()) && !self.is_cut {
             self.is_cut = true;
             self.intake.tell(Event::Disconnected);
         }
