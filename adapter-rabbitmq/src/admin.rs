@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueuePurgeOptions};
 use lapin::types::ShortString;
 use messaging_core::wire::DeadLetterMark;
@@ -12,16 +11,20 @@ use messaging_core::{
     Admin, Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Part, Plan, PlanAction, PlanStep,
     Redrive, Result, Source, SourcePosition, SubscriptionName, TopicName, TopologyMode,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::RabbitBroker;
 use crate::config::QueueType;
+use crate::connection::Line;
 use crate::convert::{Extra, Incoming, Reading, read, read_mark};
 use crate::delay::Delays;
 use crate::error::{Call, from_lapin};
 use crate::layout::{lane_of, short};
-use crate::topology::Topology;
+use crate::topology::{Session, Topology};
 use crate::writer::{CopyPlace, CopyTo};
+
+/// How long to wait until what was looked at is back in its queue; other consumers may have it by then.
+const BACK_WITHIN: Duration = Duration::from_millis(300);
 
 #[async_trait]
 impl Admin for RabbitBroker {
@@ -98,7 +101,6 @@ impl Admin for RabbitBroker {
         let queue = self.topology().names.dead(source);
         let mut session = self.topology().session();
         let waiting = session.queue(&queue).await?.ok_or_else(|| missing(source))?.ready;
-        session.close().await;
         let mut left = match which {
             Redrive::First(count) => waiting.min(count as u64),
             Redrive::All | Redrive::Ids(_) => waiting,
@@ -120,7 +122,9 @@ impl Admin for RabbitBroker {
                 }
             };
         }
-        look.give_back().await;
+        let removed = result.as_ref().copied().unwrap_or(waiting);
+        look.give_back(&mut session, waiting, removed).await;
+        session.close().await;
         result
     }
 
@@ -133,8 +137,9 @@ impl Admin for RabbitBroker {
         let mut purged = 0;
         for queue in queues {
             let count = session
-                .call("purging a queue", Call::Declare, async |channel| {
-                    channel.queue_purge(short(&queue), QueuePurgeOptions::default()).await
+                .call("purging a queue", Call::Declare, |channel| {
+                    let queue = short(&queue);
+                    async move { channel.queue_purge(queue, QueuePurgeOptions::default()).await }
                 })
                 .await
                 .map_err(|error| if error.kind() == ErrorKind::NotFound { missing(source) } else { error })?;
@@ -154,6 +159,7 @@ impl Admin for RabbitBroker {
         let buckets = queues.iter().flat_map(|queue| Delays::names(queue)).filter(|name| self.knows_bucket(name));
         let all: Vec<String> =
             buckets.chain(queues.iter().cloned()).chain([self.topology().names.dead(&source)]).collect();
+        self.end_consumers(&source);
         for queue in all {
             session.delete_queue(&queue).await?;
         }
@@ -170,7 +176,7 @@ fn missing(source: &Source) -> Error {
 struct Look<'a> {
     source: &'a Source,
     queue: ShortString,
-    channel: Channel,
+    channel: Line,
     reading: Reading,
     last_held: Option<u64>,
 }
@@ -184,11 +190,6 @@ struct Found {
 impl<'a> Look<'a> {
     async fn at(broker: &RabbitBroker, source: &'a Source, queue: &str) -> Result<Self> {
         let topology = broker.topology();
-        let mut session = topology.session();
-        if session.queue(queue).await?.is_none() {
-            return Err(missing(source));
-        }
-        session.close().await;
         let channel = topology.link.channel(Instant::now() + topology.config.request_timeout).await?;
         Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), last_held: None })
     }
@@ -211,16 +212,25 @@ impl<'a> Look<'a> {
         done.map_err(|error| from_lapin(&error, Call::Consume))
     }
 
-    /// Returns what was looked at, and ends the channel: both in order, so that all is back when this is done.
-    async fn give_back(self) {
+    /// Returns what was looked at, and ends the channel. A quorum queue takes its time: whoever looks next waits for it here.
+    async fn give_back(self, session: &mut Session<'_>, before: u64, removed: u64) {
         if let Some(tag) = self.last_held {
             let _ = self.channel.basic_nack(tag, BasicNackOptions { multiple: true, requeue: true }).await;
         }
         let _ = timeout(Duration::from_secs(2), self.channel.close(200, "done".into())).await;
+        let by = Instant::now() + BACK_WITHIN;
+        while Instant::now() < by {
+            match session.queue(self.queue.as_str()).await {
+                Ok(Some(state)) if state.ready + removed < before => sleep(Duration::from_millis(2)).await,
+                _ => return,
+            }
+        }
     }
 }
 
 async fn first_of(broker: &RabbitBroker, source: &Source, queue: &str, max: usize) -> Result<Vec<Found>> {
+    let mut session = broker.topology().session();
+    let before = session.queue(queue).await?.ok_or_else(|| missing(source))?.ready;
     let mut look = Look::at(broker, source, queue).await?;
     let mut found = Vec::new();
     let mut result = Ok(());
@@ -234,7 +244,8 @@ async fn first_of(broker: &RabbitBroker, source: &Source, queue: &str, max: usiz
             }
         }
     }
-    look.give_back().await;
+    look.give_back(&mut session, before, 0).await;
+    session.close().await;
     result.map(|()| found)
 }
 

@@ -169,6 +169,12 @@ impl RabbitBroker {
         consumers.iter().filter(|shared| shared.source() == Some(source)).map(|shared| shared.unacknowledged()).sum()
     }
 
+    /// A subscription is no more: its consumers here learn it at once, others when the broker cancels them.
+    pub(crate) fn end_consumers(&self, source: &messaging_core::Source) {
+        let consumers = self.live_consumers();
+        consumers.iter().filter(|shared| shared.source() == Some(source)).for_each(|shared| shared.set_ended());
+    }
+
     fn live_consumers(&self) -> Vec<Arc<Shared>> {
         self.0.opened.lock().consumers.iter().filter_map(|(shared, _)| shared.upgrade()).collect()
     }
@@ -219,6 +225,7 @@ impl Broker for RabbitBroker {
         }
         self.0.topology.destination(destination).await?;
         let publisher = Arc::new(RabbitPublisher::open(self.surroundings(), target, &options, scope));
+        publisher.writer().opened(self.0.config.request_timeout).await?;
         let mut opened = self.0.opened.lock();
         opened.publishers.retain(|publisher| publisher.strong_count() > 0);
         opened.publishers.push(Arc::downgrade(&publisher));

@@ -4,6 +4,7 @@
 //! published while it is short of memory or disk (`connection.blocked`), acknowledgements and declarations included.
 //! The client's own recovery is off: it restores connections and not what a channel held (lapin 4.12).
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,12 +77,14 @@ impl Link {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`], or why there is no connection.
-    pub(crate) async fn channel(&self, by: Instant) -> Result<Channel> {
+    pub(crate) async fn channel(&self, by: Instant) -> Result<Line> {
         let connection = self.connection(by).await?;
+        let watch = Watch { connection, state: self.state.clone() };
         let by = by.min(Instant::now() + self.request_timeout);
-        match timeout_at(by, connection.create_channel()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(from_lapin(&error, Call::Other)),
+        match timeout_at(by, watch.unless_lost(watch.connection.create_channel())).await {
+            Ok(Ok(Ok(channel))) => Ok(Line { channel, watch }),
+            Ok(Ok(Err(error))) => Err(from_lapin(&error, Call::Other)),
+            Ok(Err(lost)) => Err(lost),
             Err(_) => Err(silent("opening a channel", self.request_timeout)),
         }
     }
@@ -138,6 +141,59 @@ impl Link {
 
     fn end_token(&self) -> &CancellationToken {
         self.end.token()
+    }
+}
+
+/// A channel, and whether its connection is still there.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    channel: Channel,
+    watch: Watch,
+}
+
+impl Line {
+    /// Waits for the connection to be lost.
+    pub(crate) async fn lost(&self) {
+        self.watch.lost().await;
+    }
+
+    /// Runs a call of the client, which may never answer once the connection is lost (lapin 4.12).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] if the connection was lost first.
+    pub(crate) async fn unless_lost<T>(&self, call: impl Future<Output = T>) -> Result<T> {
+        self.watch.unless_lost(call).await
+    }
+}
+
+impl Deref for Line {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        &self.channel
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Watch {
+    connection: Arc<Connection>,
+    state: watch::Receiver<State>,
+}
+
+impl Watch {
+    async fn lost(&self) {
+        let mut state = self.state.clone();
+        // An error says that the supervisor has ended.
+        let _ =
+            state.wait_for(|state| !matches!(state, State::Up(other) if Arc::ptr_eq(other, &self.connection))).await;
+    }
+
+    async fn unless_lost<T>(&self, call: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = call => Ok(done),
+            () = self.lost() => Err(Error::new(ErrorKind::Disconnected, "the connection was lost before it answered")),
+        }
     }
 }
 
@@ -279,7 +335,7 @@ fn explain(config: &Config, place: &str, error: &Error) -> Error {
             format!("check that the virtual host {:?} exists and user {user:?} may use it", config.virtual_host),
         ),
         _ if certificate => {
-            (ErrorKind::Unauthenticated, "set ca_file to the authority that signed the broker's certificate".to_owned())
+            (ErrorKind::Config, "set ca_file to the authority that signed the broker's certificate".to_owned())
         }
         ErrorKind::Unreachable if lower.contains("refused") => {
             (ErrorKind::Unreachable, "is the broker running, and is this its port?".to_owned())

@@ -10,12 +10,15 @@ use lapin::{Channel, ExchangeKind};
 use messaging_core::{Destination, Error, ErrorKind, Order, Result, Source, SubjectFilter, TopicName, TopologyMode};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::config::{Config, DestinationOptions, QueueType};
-use crate::connection::Link;
+use crate::connection::{Line, Link};
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::{Names, filter_marker, lane_count_marker, lane_name, lanes_marker, short};
+
+/// How long to wait before a call is repeated.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Declares what destinations and sources need.
 #[derive(Debug)]
@@ -418,38 +421,55 @@ pub(crate) struct QueueState {
 /// Calls in a row, on one channel until a refused call ends it.
 pub(crate) struct Session<'a> {
     topology: &'a Topology,
-    channel: Option<Channel>,
+    channel: Option<Line>,
 }
 
 impl Session<'_> {
-    /// Runs one call with a time limit.
-    pub(crate) async fn call<T>(
+    /// Runs one call, again if the connection is lost meanwhile: every call here comes to the same when it is repeated.
+    pub(crate) async fn call<T, F: Future<Output = lapin::Result<T>> + Send>(
         &mut self,
         what: &str,
         call: Call,
-        run: impl AsyncFnOnce(&Channel) -> lapin::Result<T>,
+        run: impl Fn(Channel) -> F,
     ) -> Result<T> {
         let limit = self.topology.config.request_timeout;
+        let by = Instant::now() + limit;
+        loop {
+            let error = match timeout_at(by, self.call_once(by, call, &run)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(silent(what, limit)),
+            };
+            if error.kind() != ErrorKind::Disconnected || Instant::now() + PAUSE > by {
+                return Err(error);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn call_once<T, F: Future<Output = lapin::Result<T>> + Send>(
+        &mut self,
+        by: Instant,
+        call: Call,
+        run: impl Fn(Channel) -> F,
+    ) -> Result<T> {
         let channel = match self.channel.take().filter(|channel| channel.status().connected()) {
             Some(channel) => channel,
-            None => self.topology.link.channel(Instant::now() + limit).await?,
+            None => self.topology.link.channel(by).await?,
         };
-        match timeout(limit, run(&channel)).await {
-            Ok(Ok(answer)) => {
-                self.channel = Some(channel);
-                Ok(answer)
-            }
-            Ok(Err(error)) => Err(from_lapin(&error, call)),
-            Err(_) => Err(silent(what, limit)),
-        }
+        let answered = channel.unless_lost(run(Channel::clone(&channel))).await?;
+        let answer = answered.map_err(|error| from_lapin(&error, call))?;
+        self.channel = Some(channel);
+        Ok(answer)
     }
 
     /// What is known of a queue; none if it is not there.
     pub(crate) async fn queue(&mut self, name: &str) -> Result<Option<QueueState>> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declared = self
-            .call("looking for a queue", Call::Declare, async |channel| {
-                channel.queue_declare(short(name), options, FieldTable::default()).await
+            .call("looking for a queue", Call::Declare, |channel| {
+                let name = short(name);
+                async move { channel.queue_declare(name, options, FieldTable::default()).await }
             })
             .await;
         match declared {
@@ -469,8 +489,9 @@ impl Session<'_> {
     pub(crate) async fn exchange_exists(&mut self, name: &str) -> Result<bool> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let declared = self
-            .call("looking for an exchange", Call::Declare, async |channel| {
-                channel.exchange_declare(short(name), ExchangeKind::Fanout, options, FieldTable::default()).await
+            .call("looking for an exchange", Call::Declare, |channel| {
+                let name = short(name);
+                async move { channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await }
             })
             .await;
         match declared {
@@ -501,8 +522,9 @@ impl Session<'_> {
     pub(crate) async fn declare(&mut self, declaration: &QueueDeclaration) -> Result<()> {
         let QueueDeclaration { name, arguments, queue_type: _ } = declaration;
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        self.call("declaring a queue", Call::Declare, async |channel| {
-            channel.queue_declare(short(name), options, arguments.clone()).await
+        self.call("declaring a queue", Call::Declare, |channel| {
+            let (name, arguments) = (short(name), arguments.clone());
+            async move { channel.queue_declare(name, options, arguments).await }
         })
         .await
         .map(drop)
@@ -518,8 +540,9 @@ impl Session<'_> {
             "headers" => ExchangeKind::Headers,
             other => ExchangeKind::Custom(other.to_owned()),
         };
-        self.call("declaring an exchange", Call::Declare, async |channel| {
-            channel.exchange_declare(short(name), kind, options, FieldTable::default()).await
+        self.call("declaring an exchange", Call::Declare, |channel| {
+            let (name, kind) = (short(name), kind.clone());
+            async move { channel.exchange_declare(name, kind, options, FieldTable::default()).await }
         })
         .await
         .map_err(|error| mismatch(error, "exchange", name))
@@ -527,16 +550,17 @@ impl Session<'_> {
 
     pub(crate) async fn bind_queue(&mut self, binding: &Binding) -> Result<()> {
         let Binding { queue, exchange, key, arguments } = binding;
-        self.call("binding a queue", Call::Declare, async |channel| {
-            let options = QueueBindOptions::default();
-            channel.queue_bind(short(queue), short(exchange), short(key), options, arguments.clone()).await
+        self.call("binding a queue", Call::Declare, |channel| {
+            let (queue, exchange, key, arguments) = (short(queue), short(exchange), short(key), arguments.clone());
+            async move { channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await }
         })
         .await
     }
 
     pub(crate) async fn delete_queue(&mut self, name: &str) -> Result<u64> {
-        self.call("deleting a queue", Call::Other, async |channel| {
-            channel.queue_delete(short(name), QueueDeleteOptions::default()).await
+        self.call("deleting a queue", Call::Other, |channel| {
+            let name = short(name);
+            async move { channel.queue_delete(name, QueueDeleteOptions::default()).await }
         })
         .await
         .map(u64::from)

@@ -237,6 +237,31 @@ impl Place {
         self.publish((0..count).map(|number| number.to_string())).await
     }
 
+    /// Publishes a message until that works, as after a cut, when the connection may not be back. It may be there several times.
+    ///
+    /// # Errors
+    /// That it does not come to work.
+    pub async fn publish_again(&self, text: &str) -> Verdict {
+        self.at
+            .eventually("publishing works again", || async {
+                Ok(match self.broker.publisher(&self.destination, PublishOptions::default()).await {
+                    Ok(publisher) => publisher.publish(text.to_owned()).await.is_ok(),
+                    Err(_) => false,
+                })
+            })
+            .await
+    }
+
+    /// As [`nothing_but_a_sentinel`](Self::nothing_but_a_sentinel), where the connection was cut before.
+    ///
+    /// # Errors
+    /// That something else came, or that the sentinel did not.
+    pub async fn nothing_but_a_sentinel_after_a_cut(&self, tap: &mut Tap) -> Verdict {
+        let sentinel = format!("sentinel-{}", self.at.name());
+        self.publish_again(&sentinel).await?;
+        tap.expect_next(&sentinel).await
+    }
+
     /// Publishes a sentinel and receives until it comes: whatever comes before it should not have.
     ///
     /// # Errors

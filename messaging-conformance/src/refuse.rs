@@ -40,6 +40,8 @@ async fn attempts(at: &Bench, kind: Kind, feature: Feature, what: &str) -> Verdi
         errors.push(at.refused(what, open(at, kind, ConsumeOptions::default())).await?);
         return Ok(errors);
     }
+    // An ephemeral subscription has no name to ask about it by.
+    let has_source = kind != Kind::Ephemeral;
     let order = ConsumeOptions::default().with_order(Order::ByKey).with_retry_mode(RetryMode::Hold);
     match feature {
         Feature::KeyOrder | Feature::Hold => errors.push(at.refused(what, open(at, kind, order)).await?),
@@ -58,25 +60,27 @@ async fn attempts(at: &Bench, kind: Kind, feature: Feature, what: &str) -> Verdi
         Feature::DelayedPublish => errors.push(publish(at, kind, what, |message| message.delay(MOMENT)).await?),
         Feature::Ttl => errors.push(publish(at, kind, what, |message| message.ttl(MOMENT)).await?),
         Feature::Priority => errors.push(publish(at, kind, what, |message| message.priority(9)).await?),
-        // An ephemeral subscription has no name to ask by.
-        _ if kind == Kind::Ephemeral && is_asked_by_source(feature) => {}
-        Feature::Depth => errors.push(at.refused(what, at.broker().admin().depth(&source(at, kind))).await?),
-        Feature::Lag => errors.push(at.refused(what, at.broker().admin().lag(&source(at, kind))).await?),
-        Feature::Positions => errors.push(at.refused(what, at.broker().admin().positions(&source(at, kind))).await?),
-        Feature::Browse => errors.push(at.refused(what, at.broker().admin().browse(&source(at, kind), 1)).await?),
-        Feature::DeadLetter => {
-            errors.push(at.refused(what, at.broker().admin().dead_letters(&source(at, kind), 1)).await?);
-            if kind != Kind::Ephemeral {
-                errors.push(refused_delivery(at, kind, what, |delivery| delivery.dead_letter("rejected")).await?);
-            }
+        Feature::Depth if has_source => {
+            errors.push(at.refused(what, at.broker().admin().depth(&source(at, kind))).await?)
         }
-        Feature::Redrive => {
+        Feature::Lag if has_source => errors.push(at.refused(what, at.broker().admin().lag(&source(at, kind))).await?),
+        Feature::Positions if has_source => {
+            errors.push(at.refused(what, at.broker().admin().positions(&source(at, kind))).await?)
+        }
+        Feature::Browse if has_source => {
+            errors.push(at.refused(what, at.broker().admin().browse(&source(at, kind), 1)).await?)
+        }
+        Feature::DeadLetter if has_source => {
+            errors.push(at.refused(what, at.broker().admin().dead_letters(&source(at, kind), 1)).await?);
+            errors.push(refused_delivery(at, kind, what, |delivery| delivery.dead_letter("rejected")).await?);
+        }
+        Feature::Redrive if has_source => {
             errors.push(at.refused(what, at.broker().admin().redrive(&source(at, kind), Redrive::All)).await?);
         }
-        Feature::DelayedRetry if kind != Kind::Ephemeral => {
+        Feature::DelayedRetry if has_source => {
             errors.push(refused_delivery(at, kind, what, |delivery| delivery.retry_after(MOMENT)).await?);
         }
-        Feature::Lease if kind != Kind::Ephemeral => {
+        Feature::Lease if has_source => {
             let place = crate::Place::fresh(at, kind).await?;
             let mut tap = place.consumer(1).await?;
             place.publish(["x"]).await?;
@@ -87,11 +91,6 @@ async fn attempts(at: &Bench, kind: Kind, feature: Feature, what: &str) -> Verdi
         _ => {}
     }
     Ok(errors)
-}
-
-fn is_asked_by_source(feature: Feature) -> bool {
-    use Feature::{Browse, DeadLetter, Depth, Lag, Positions, Redrive};
-    matches!(feature, Depth | Lag | Positions | Browse | DeadLetter | Redrive)
 }
 
 /// Any time will do: it is refused.

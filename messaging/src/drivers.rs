@@ -10,14 +10,18 @@ const PRESENT: &[Driver] = &[
     adapter_memory::DRIVER,
     #[cfg(feature = "kafka")]
     adapter_kafka::DRIVER,
+    #[cfg(feature = "rabbitmq")]
+    adapter_rabbitmq::DRIVER,
 ];
 
 /// Schemes without a driver in this build, and what to say when one is asked for.
 const ABSENT: &[(&str, &str)] = &[
     #[cfg(not(feature = "memory"))]
     ("memory", "enable the feature \"memory\" of the crate \"messaging\""),
-    ("amqp", "there is no adapter for RabbitMQ in this version yet"),
-    ("amqps", "there is no adapter for RabbitMQ in this version yet"),
+    #[cfg(not(feature = "rabbitmq"))]
+    ("amqp", "enable the feature \"rabbitmq\" of the crate \"messaging\""),
+    #[cfg(not(feature = "rabbitmq"))]
+    ("amqps", "enable the feature \"rabbitmq\" of the crate \"messaging\""),
     #[cfg(not(feature = "kafka"))]
     ("kafka", "enable the feature \"kafka\" of the crate \"messaging\""),
     #[cfg(not(feature = "kafka"))]

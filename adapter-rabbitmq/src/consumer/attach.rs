@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Around, Plan, What};
 use crate::config::QueueType;
+use crate::connection::Line;
 use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::short;
@@ -20,7 +21,7 @@ use crate::topology::{Binding, table, text};
 
 /// A consumer that is registered at the broker.
 pub(super) struct Attached {
-    pub(super) channel: Channel,
+    pub(super) channel: Line,
     pub(super) deliveries: SelectAll<lapin::Consumer>,
     /// Tells of messages that an ephemeral subscription lost.
     pub(super) gaps: Option<lapin::Consumer>,
@@ -39,14 +40,15 @@ pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
-    match timeout(limit, register(around, plan, member, channel)).await {
-        Ok(registered) => registered,
+    let line = channel.clone();
+    match timeout(limit, line.unless_lost(attach_on(around, plan, member, channel))).await {
+        Ok(registered) => registered?,
         // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
         Err(_) => Err(silent("registering a consumer", limit)),
     }
 }
 
-async fn register(around: &Around, plan: &Plan, member: &str, channel: Channel) -> Result<Attached> {
+async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
         What::Source { source, filter: _ } => {
             let options = around.topology.options_of(source);
@@ -63,10 +65,33 @@ async fn register(around: &Around, plan: &Plan, member: &str, channel: Channel) 
         }
         What::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
     };
-    let prefetch = plan.prefetch.div_ceil(queues.len()).min(usize::from(u16::MAX));
-    qos(&channel, u16::try_from(prefetch).unwrap_or(u16::MAX)).await?;
+    let consumers = register(&channel, &queues, plan.prefetch, member).await?;
+    let (gaps, binding) = gaps.unzip();
+    let (deliveries, tags) = (SelectAll::new(), Vec::new());
+    let mut attached = Attached { channel, deliveries, gaps, binding, queues: queues.into(), tags, reading };
+    attached.take_over(consumers);
+    Ok(attached)
+}
+
+impl Attached {
+    /// Deliveries come from these consumers from now on.
+    pub(super) fn take_over(&mut self, consumers: Vec<lapin::Consumer>) {
+        self.tags = consumers.iter().map(lapin::Consumer::tag).collect();
+        self.deliveries = select_all(consumers);
+    }
+}
+
+/// Registers a consumer of each queue; together they are one.
+pub(super) async fn register(
+    channel: &Channel,
+    queues: &[ShortString],
+    prefetch: usize,
+    member: &str,
+) -> Result<Vec<lapin::Consumer>> {
+    let prefetch = prefetch.div_ceil(queues.len().max(1)).min(usize::from(u16::MAX));
+    qos(channel, u16::try_from(prefetch).unwrap_or(u16::MAX)).await?;
     let mut consumers = Vec::with_capacity(queues.len());
-    for queue in &queues {
+    for queue in queues {
         let mut arguments = FieldTable::default();
         if queues.len() > 1 {
             arguments.insert("x-priority".into(), AMQPValue::LongInt(rank(member, queue.as_str())));
@@ -78,9 +103,7 @@ async fn register(around: &Around, plan: &Plan, member: &str, channel: Channel) 
             .map_err(|error| from_lapin(&error, Call::Consume))?;
         consumers.push(consumer);
     }
-    let tags = consumers.iter().map(lapin::Consumer::tag).collect();
-    let (gaps, binding) = gaps.unzip();
-    Ok(Attached { channel, deliveries: select_all(consumers), gaps, binding, queues: queues.into(), tags, reading })
+    Ok(consumers)
 }
 
 pub(super) async fn qos(channel: &Channel, prefetch: u16) -> Result<()> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use messaging_core::{Capabilities, Delivery, Event, Flow, Health, HealthState, Result, Scope, Source, Unsettled};
+use messaging_core::{
+    Capabilities, Delivery, Error, ErrorKind, Event, Flow, Health, HealthState, Result, Scope, Source, Unsettled,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -59,6 +61,7 @@ struct Core {
     event_waker: Option<Waker>,
     trouble: Option<(Instant, String)>,
     is_closed: bool,
+    is_ended: bool,
     is_dropped: bool,
 }
 
@@ -91,6 +94,7 @@ impl Shared {
                 event_waker: None,
                 trouble: None,
                 is_closed: false,
+                is_ended: false,
                 is_dropped: false,
             }),
             settled: AtomicU64::new(0),
@@ -133,6 +137,12 @@ impl Shared {
         let mut core = self.core.lock();
         if core.is_closed {
             return Poll::Ready(Err(closed()));
+        }
+        if core.is_ended {
+            return Poll::Ready(Err(Error::new(
+                ErrorKind::NotFound,
+                "the subscription was ended: subscribe again to have a new one",
+            )));
         }
         match core.flow {
             Flow::Stopped => return Poll::Ready(Ok(0)),
@@ -214,6 +224,20 @@ impl Shared {
 
     pub(super) fn is_dropped(&self) -> bool {
         self.core.lock().is_dropped
+    }
+
+    /// The subscription is no more: whoever receives learns it.
+    pub(crate) fn set_ended(&self) {
+        let waker = {
+            let mut core = self.core.lock();
+            core.is_ended = true;
+            core.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.core.lock().is_ended
     }
 
     /// The broker handle was closed: whoever receives learns it.

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use messaging_core::{
@@ -20,11 +19,12 @@ use messaging_core::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
-use super::attach::{Attached, FINISH_WITHIN, attach, bind_again, qos};
+use super::attach::{Attached, FINISH_WITHIN, attach, bind_again, qos, register};
 use super::copies::{Copied, Copies, Job, copied};
 use super::shared::Item;
 use super::{Around, Finished, Plan, REBIND_EVERY, Request, Shared, What};
 use crate::acks::Acks;
+use crate::connection::Line;
 use crate::convert::{Incoming, read};
 use crate::error::{Call, closed, from_lapin, silent, stale};
 use crate::settle::{Command, Epoch};
@@ -54,8 +54,8 @@ pub(super) struct Worker {
 
 /// Why a channel is not served any more.
 enum End {
-    /// It is gone.
-    Lost(String),
+    /// It is gone; or the broker cancelled the consumer, as when its queue is deleted.
+    Lost { why: String, cancelled: bool },
     /// Nobody wants deliveries any more.
     Finish { by: Instant, done: Option<oneshot::Sender<Finished>> },
 }
@@ -72,7 +72,7 @@ impl Worker {
     }
 
     pub(super) async fn run(mut self, opened: oneshot::Sender<Result<()>>) {
-        let attached = match attach(&self.around, &self.plan, &self.member).await {
+        let attached = match self.attach_first().await {
             Ok(attached) => attached,
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -92,13 +92,26 @@ impl Worker {
                     }
                     return;
                 }
-                End::Lost(why) => {
+                End::Lost { why, cancelled } => {
                     service.abandon(&mut self, &why);
-                    match self.attach_again(why).await {
+                    match self.attach_again(why, cancelled).await {
                         Some(attached) => service = self.begin(attached, true),
                         None => return,
                     }
                 }
+            }
+        }
+    }
+
+    /// Registers for the first time; again if the connection is lost meanwhile.
+    async fn attach_first(&self) -> Result<Attached> {
+        let by = Instant::now() + self.around.topology.config.request_timeout;
+        loop {
+            match attach(&self.around, &self.plan, &self.member).await {
+                Err(error) if error.kind() == ErrorKind::Disconnected && Instant::now() < by => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                other => return other,
             }
         }
     }
@@ -116,8 +129,12 @@ impl Worker {
     }
 
     /// Registers again, however long it takes. None when nobody wants deliveries any more.
-    async fn attach_again(&mut self, mut why: String) -> Option<Attached> {
+    async fn attach_again(&mut self, mut why: String, cancelled: bool) -> Option<Attached> {
         let mut pause = Duration::from_millis(20);
+        if self.was_unsubscribed(cancelled).await {
+            self.shared.set_ended();
+            return None;
+        }
         loop {
             if self.shared.is_dropped() {
                 return None;
@@ -150,6 +167,23 @@ impl Worker {
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Whether the subscription was ended, by whomever: its queue is gone then, and must not be made again.
+    async fn was_unsubscribed(&self, cancelled: bool) -> bool {
+        if self.shared.is_ended() {
+            return true;
+        }
+        let What::Source { source: source @ messaging_core::Source::Subscription(..), .. } = &self.plan.what else {
+            return false;
+        };
+        if !cancelled {
+            return false;
+        }
+        let mut session = self.around.topology.session();
+        let found = session.queue(&self.around.topology.queue_names(source)[0]).await;
+        session.close().await;
+        matches!(found, Ok(None))
     }
 
     /// Answers a request while there is no channel. Returns whether it was the last.
@@ -189,9 +223,13 @@ impl Worker {
     }
 }
 
+fn lost(why: impl Into<String>) -> End {
+    End::Lost { why: why.into(), cancelled: false }
+}
+
 /// One channel in service.
 struct Service {
-    channel: Channel,
+    channel: Line,
     attached: Attached,
     commands: mpsc::UnboundedReceiver<Command>,
     acks: Acks,
@@ -208,6 +246,7 @@ struct Service {
     returns: Vec<u64>,
     write_by: Option<Instant>,
     is_stopping: bool,
+    is_paused: bool,
     released: u64,
 }
 
@@ -240,6 +279,7 @@ impl Service {
             returns: Vec::new(),
             write_by: None,
             is_stopping: false,
+            is_paused: false,
             released: 0,
         }
     }
@@ -249,21 +289,24 @@ impl Service {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
         let mut rebinding: Option<Pin<Box<dyn Future<Output = Result<bool>> + Send>>> = None;
+        let line = self.channel.clone();
+        let mut line_lost = std::pin::pin!(line.lost());
         let half = (worker.plan.prefetch / 2).clamp(1, BATCH);
         loop {
             let wake_at = self.later.peek().map(|Reverse(later)| later.at);
             let write_by = self.write_by;
             tokio::select! {
                 biased;
+                () = &mut line_lost => return lost("the connection was lost"),
                 taken = self.commands.recv_many(&mut self.inbox, BATCH) => {
                     if taken > 0 {
                         self.obey(worker);
                     }
                 }
-                delivery = self.attached.deliveries.next(), if !self.is_stopping => match delivery {
+                delivery = self.attached.deliveries.next(), if !self.is_stopping && !self.is_paused => match delivery {
                     Some(Ok(delivery)) => self.take_in(delivery, worker),
-                    Some(Err(error)) => return End::Lost(from_lapin(&error, Call::Consume).text().to_owned()),
-                    None => return End::Lost("the broker cancelled the consumer: its queue was deleted or moved".to_owned()),
+                    Some(Err(error)) => return lost(from_lapin(&error, Call::Consume).text().to_owned()),
+                    None => return End::Lost { why: "the broker cancelled the consumer: its queue was deleted or moved".to_owned(), cancelled: true },
                 },
                 Some(done) = self.copies.next(), if !self.copies.is_empty() => self.copied(worker, done),
                 () = sleep_until(write_by.unwrap_or_else(Instant::now)), if write_by.is_some() => {}
@@ -272,8 +315,13 @@ impl Service {
                     if worker.shared.is_dropped() {
                         return End::Finish { by: Instant::now() + FINISH_WITHIN, done: None };
                     }
-                    if worker.shared.flow() == Flow::Stopped && !self.is_stopping {
-                        self.stop(worker).await;
+                    match worker.shared.flow() {
+                        Flow::Stopped if !self.is_stopping => self.stop(worker).await,
+                        Flow::Paused if !self.is_paused => self.pause(worker).await,
+                        Flow::Running if self.is_paused => if let Err(error) = self.resume(worker).await {
+                            return lost(error.text());
+                        },
+                        _ => {}
                     }
                 }
                 request = worker.requests.recv() => match request {
@@ -296,7 +344,7 @@ impl Service {
                 }
                 _ = look.tick() => {
                     if !self.channel.status().connected() {
-                        return End::Lost("the channel was closed".to_owned());
+                        return lost("the channel was closed".to_owned());
                     }
                     if rebinding.is_none() && is_bound(&worker.plan.what) {
                         let (around, what) = (worker.around.clone(), worker.plan.what.clone());
@@ -308,7 +356,7 @@ impl Service {
             if (due || self.acks.waiting() >= half || !self.returns.is_empty())
                 && let Err(error) = self.write(worker).await
             {
-                return End::Lost(error.text().to_owned());
+                return lost(error.text().to_owned());
             }
         }
     }
@@ -496,18 +544,45 @@ impl Service {
         let ack = |tag, multiple| channel.basic_ack(tag, BasicAckOptions { multiple });
         let prefix = acks.prefix.map(|tag| ack(tag, true).left_future::<_>());
         let singles = acks.singles.iter().map(|tag| ack(*tag, false).right_future());
-        let acked = join_all(prefix.into_iter().chain(singles)).await;
         let options = BasicNackOptions { multiple: false, requeue: true };
-        let returned = join_all(returns.iter().map(|tag| channel.basic_nack(*tag, options))).await;
+        let returned = returns.iter().map(|tag| channel.basic_nack(*tag, options));
+        // Both are polled in order, and so are written in order.
+        let all = futures_util::future::join(join_all(prefix.into_iter().chain(singles)), join_all(returned));
+        let (acked, returned) = channel.unless_lost(all).await?;
         for result in acked.into_iter().chain(returned) {
             result.map_err(|error| from_lapin(&error, Call::Consume))?;
         }
         Ok(())
     }
 
-    /// No more deliveries: the consumer is cancelled, and what was not handed out goes back.
+    /// No more deliveries.
     async fn stop(&mut self, worker: &mut Worker) {
         self.is_stopping = true;
+        self.released += self.cancel(worker).await;
+    }
+
+    /// No deliveries for now: others get what this consumer did not hand out.
+    async fn pause(&mut self, worker: &mut Worker) {
+        self.is_paused = true;
+        self.cancel(worker).await;
+    }
+
+    /// Deliveries again.
+    async fn resume(&mut self, worker: &Worker) -> Result<()> {
+        self.is_paused = false;
+        let limit = worker.around.topology.config.request_timeout;
+        let registering = register(&self.channel, &self.attached.queues, worker.plan.prefetch, &worker.member);
+        match timeout(limit, registering).await {
+            Ok(consumers) => {
+                self.attached.take_over(consumers?);
+                Ok(())
+            }
+            Err(_) => Err(silent("registering a consumer", limit)),
+        }
+    }
+
+    /// Cancels the consumer, and gives back what was not handed out. Returns how many that were.
+    async fn cancel(&mut self, worker: &mut Worker) -> u64 {
         let limit = worker.around.topology.config.request_timeout;
         let channel = self.channel.clone();
         let tags = self.attached.tags.clone();
@@ -516,14 +591,16 @@ impl Service {
             join_all(tags.into_iter().map(|tag| channel.basic_cancel(tag, BasicCancelOptions::default()))),
         );
         let _ = cancelled.await;
+        let mut released = 0;
         while let Some(Some(Ok(delivery))) = self.attached.deliveries.next().now_or_never() {
             self.came(delivery.delivery_tag);
             self.returns.push(delivery.delivery_tag);
-            self.released += 1;
+            released += 1;
         }
         let unstarted = worker.shared.take_unstarted();
-        self.released += unstarted.len() as u64;
+        released += unstarted.len() as u64;
         self.returns.extend(unstarted);
+        released
     }
 
     /// Makes all settlements so far as durable as the broker allows: copies are confirmed, and the queues' state in the channel

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
+use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel};
 use messaging_core::{
     Destination, Error, ErrorKind, ErrorOutcome, Inbox, Message, Receipt, Result, Tickets, TicketsOwner,
 };
@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 
 use super::confirms::{Confirms, Waiting};
 use super::{BATCH, CopyPlace, Envelope, Parcel, Purpose, Surroundings, WriterState};
+use crate::connection::Line;
 use crate::convert::{Extra, write, write_copy};
 use crate::delay::Due;
 use crate::error::{Call, closed, from_lapin, silent};
@@ -116,6 +117,7 @@ impl Actor {
                     is_first = false;
                     pause = Duration::from_millis(20);
                     *self.state.trouble.lock() = None;
+                    self.state.opened.send_replace(Some(Ok(())));
                     let end = self.serve(&channel).await;
                     if let End::Lost(why) = end {
                         self.in_trouble(why);
@@ -125,6 +127,9 @@ impl Actor {
                 }
                 Some(Err(error)) => {
                     self.in_trouble(error.text().to_owned());
+                    if is_first && !error.is_retryable() {
+                        self.state.opened.send_replace(Some(Err((error.kind(), error.text().to_owned()))));
+                    }
                     if error.kind() == ErrorKind::Closed {
                         break;
                     }
@@ -149,7 +154,7 @@ impl Actor {
 
     /// Opens a channel that confirms; meanwhile takes in what is sent and answers what runs out of time. None when the task is
     /// to end.
-    async fn open(&mut self, is_first: bool) -> Option<Result<Channel>> {
+    async fn open(&mut self, is_first: bool) -> Option<Result<Line>> {
         let around = self.around.clone();
         let (again, inbox) = match &self.purpose {
             // The publisher made sure of its destination when it was opened.
@@ -182,7 +187,8 @@ impl Actor {
     }
 
     /// Writes and answers until the channel is lost or there is nothing more to do.
-    async fn serve(&mut self, channel: &Channel) -> End {
+    async fn serve(&mut self, channel: &Line) -> End {
+        let mut lost = std::pin::pin!(channel.lost());
         loop {
             if !self.kept.is_empty() && self.confirms.len() < CONFIRMS_MAX {
                 if let Err(why) = self.write(channel).await {
@@ -194,6 +200,7 @@ impl Actor {
                 tokio::select! {
                     biased;
                     () = self.state.end.cancelled() => return End::Done,
+                    () = &mut lost => return End::Lost("the connection was lost".to_owned()),
                     taken = self.received.recv_many(&mut self.inbox, BATCH), if may_take => self.take_in(taken),
                     () = poll_fn(|cx| confirms.poll_answers(cx, answers)), if !confirms.is_empty() => {}
                     _ = self.tick.tick() => {
@@ -258,7 +265,7 @@ impl Actor {
     }
 
     /// Writes what is kept, as much as goes at once. An error says why the channel cannot be used any more.
-    async fn write(&mut self, channel: &Channel) -> std::result::Result<(), String> {
+    async fn write(&mut self, channel: &Line) -> std::result::Result<(), String> {
         if mem::take(&mut self.declare_again)
             && let Purpose::Destination(target) = &self.purpose
             && let Err(error) = self.around.topology.destination(&target.destination).await
@@ -291,14 +298,17 @@ impl Actor {
             channel.basic_publish(to.exchange, to.routing_key, options, parcel.message.payload(), to.properties)
         });
         let publishes: Vec<_> = publishes.collect();
-        let Ok(written) = timeout_at(until, join_all(publishes)).await else {
-            // The frames stand in the client's queue and may leave yet.
-            for parcel in parcels {
-                self.tickets.complete(parcel.ticket, Err(silent("a publish", self.timeout)));
-            }
-            return Err("the connection takes no messages".to_owned());
+        let unknown = match timeout_at(until, channel.unless_lost(join_all(publishes))).await {
+            Ok(Ok(written)) => return self.written(parcels, entries, written),
+            Ok(Err(lost)) => lost,
+            Err(_) => silent("a publish", self.timeout),
         };
-        self.written(parcels, entries, written)
+        // The frames stand in the client's queue, and may have left or leave yet.
+        for parcel in parcels {
+            let error = Error::new(unknown.kind(), unknown.text().to_owned());
+            self.tickets.complete(parcel.ticket, Err(error));
+        }
+        Err("the connection takes no messages".to_owned())
     }
 
     fn written(
@@ -427,7 +437,7 @@ impl Actor {
     }
 }
 
-async fn open_channel(around: Surroundings, again: Option<Destination>, inbox: Option<Arc<Inbox>>) -> Result<Channel> {
+async fn open_channel(around: Surroundings, again: Option<Destination>, inbox: Option<Arc<Inbox>>) -> Result<Line> {
     let limit = around.topology.config.request_timeout;
     let channel = around.link.channel(Instant::now() + limit).await?;
     match timeout(limit, channel.confirm_select(ConfirmSelectOptions::default())).await {

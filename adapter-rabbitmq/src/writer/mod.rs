@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::types::ShortString;
-use messaging_core::{Health, HealthState, Inbox, Message, Outcome, Receipt, Result, Room, Tickets};
+use messaging_core::{Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Receipt, Result, Room, Tickets};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +84,8 @@ pub(crate) struct Writer {
 pub(crate) struct WriterState {
     what: String,
     closed: AtomicBool,
+    /// Whether the first channel is open, or why it could not be.
+    opened: watch::Sender<Option<Result<(), (ErrorKind, String)>>>,
     trouble: Mutex<Option<(Instant, String)>>,
     end: CancellationToken,
 }
@@ -138,6 +140,7 @@ impl Writer {
         let state = Arc::new(WriterState {
             what,
             closed: AtomicBool::new(false),
+            opened: watch::Sender::new(None),
             trouble: Mutex::new(None),
             end: CancellationToken::new(),
         });
@@ -184,6 +187,21 @@ impl Writer {
     pub(crate) async fn flush(&self, by: Instant) -> Result<()> {
         let limit = by.saturating_duration_since(Instant::now());
         timeout_at(by, self.tickets.flushed()).await.map_err(|_| silent("publishing", limit))
+    }
+
+    /// Waits until the first channel is open.
+    ///
+    /// # Errors
+    /// Why it is not; that the connection is away for a while is none.
+    pub(crate) async fn opened(&self, within: Duration) -> Result<()> {
+        let mut opened = self.state.opened.subscribe();
+        match timeout(within, opened.wait_for(Option::is_some)).await {
+            Ok(Ok(known)) => match &*known {
+                Some(Err((kind, text))) => Err(Error::new(*kind, text.clone())),
+                _ => Ok(()),
+            },
+            _ => Err(silent("opening a publishing channel", within)),
+        }
     }
 
     pub(crate) fn state(&self) -> &Arc<WriterState> {

@@ -237,7 +237,7 @@ async fn a_cut_around_a_dead_letter(at: &Bench) -> Verdict {
             outcomes.push(delivery.dead_letter("rejected"));
         }
         // What did not make it comes again, and is dead-lettered then; the sentinel comes behind.
-        place.publish(["sentinel"]).await?;
+        place.publish_again("sentinel").await?;
         let mut sentinels = 0;
         loop {
             let delivery = tap.next().await?;
@@ -255,7 +255,7 @@ async fn a_cut_around_a_dead_letter(at: &Bench) -> Verdict {
                     "of five messages {} are in the dead letter, the others nowhere",
                     distinct.len()
                 );
-                place.publish(["sentinel"]).await?;
+                place.publish_again("sentinel").await?;
                 continue;
             }
             drop(

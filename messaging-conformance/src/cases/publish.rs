@@ -202,6 +202,10 @@ async fn a_lost_answer_is_unknown(at: &Bench) -> Verdict {
     for place in at.places().await? {
         let mut tap = place.consumer(1).await?;
         let publisher = place.publisher().await?;
+        // The first publish may have to ask for more than a confirm.
+        at.wait("a publish on a good line", publisher.publish("first")).await?;
+        tap.expect_next("first").await?;
+        tap.flush().await?;
         at.stage().lose_answers(1).await?;
         let published = within("a publish whose answer is lost", PATIENCE * 2, publisher.publish("stored")).await?;
         at.did(1);

@@ -82,7 +82,7 @@ async fn a_cut_consumer_hands_over(at: &Bench) -> Verdict {
             at.settled(delivery.ack()).await?;
         }
         drop(held);
-        place.nothing_but_a_sentinel(&mut tap).await?;
+        place.nothing_but_a_sentinel_after_a_cut(&mut tap).await?;
     }
     Ok(())
 }
@@ -99,7 +99,7 @@ pub(super) async fn settled_or_again(at: &Bench, place: &Place, tap: &mut Tap, h
         }
     }
     tap.expect_all(missing).await?;
-    place.nothing_but_a_sentinel(tap).await
+    place.nothing_but_a_sentinel_after_a_cut(tap).await
 }
 
 async fn a_killed_consumer_hands_over(at: &Bench) -> Verdict {

@@ -248,7 +248,7 @@ async fn ack_after_connection_loss(at: &Bench) -> Verdict {
         at.did(1);
         ensure!(result.is_err(), "an acknowledgement on a connection that was cut went through as if it were good");
         at.settled(again.ack()).await?;
-        place.nothing_but_a_sentinel(&mut tap).await?;
+        place.nothing_but_a_sentinel_after_a_cut(&mut tap).await?;
     }
     Ok(())
 }
@@ -269,10 +269,10 @@ async fn settling_on_a_dead_line(at: &Bench) -> Verdict {
         );
         if settled.is_err() || timing == SettlementTiming::Sent {
             tap.expect_next("held").await?;
-            place.nothing_but_a_sentinel(&mut tap).await?;
+            place.nothing_but_a_sentinel_after_a_cut(&mut tap).await?;
         } else {
             // It is on its way until the line is up again, or comes again in front of the sentinel.
-            place.publish(["sentinel"]).await?;
+            place.publish_again("sentinel").await?;
             let first = tap.next().await?;
             if text(&first) == "held" {
                 at.settled(first.ack()).await?;
