@@ -150,9 +150,15 @@ impl Means for KafkaMeans {
         };
         let altered = self.admin.alter_configs([&config], &AdminOptions::new()).await;
         match altered.map_err(cannot("alter a topic"))?.into_iter().find_map(Result::err) {
-            Some((_, code)) => Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code))),
-            None => Ok(()),
+            Some((_, code)) => return Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code))),
+            None => {}
         }
+        // The controller has it; the broker that takes the records may hear of it a moment later.
+        run::until("a topic's new setting", PATIENCE, || async {
+            let is_refusing = self.overrides(queue).await?.get(LARGEST).is_some_and(|bytes| bytes == "1");
+            if is_refusing == refusing { Ok(()) } else { Err(Error::failed("it has the old one")) }
+        })
+        .await
     }
 
     async fn publish(&self, to: &Place, message: &Foreign) -> Result<()> {

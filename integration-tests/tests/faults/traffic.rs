@@ -9,7 +9,8 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use integration_tests::{Error, Result, until};
 use messaging::{
-    Broker, ConsumeOptions, Consumer, Delivery, ErrorKind, PublishOptions, Publisher, Source, SubscribeOptions,
+    Broker, ConsumeOptions, Consumer, Delivery, ErrorKind, PublishOptions, Publisher, RetryMode, Source,
+    SubscribeOptions,
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -180,7 +181,8 @@ impl Consuming {
 
 /// A consumer of a queue or a member of a durable subscription.
 pub(crate) async fn consumer(broker: &dyn Broker, from: &Address, prefetch: usize) -> messaging::Result<Consumer> {
-    let options = ConsumeOptions::default().with_prefetch(prefetch).with_order(from.order());
+    let mode = if from.ordered { RetryMode::Hold } else { RetryMode::Requeue };
+    let options = ConsumeOptions::default().with_prefetch(prefetch).with_order(from.order()).with_retry_mode(mode);
     match from.source()? {
         Source::Queue(queue) => broker.consume(&queue, options).await,
         Source::Subscription(topic, name) => {

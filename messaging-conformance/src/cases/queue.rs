@@ -1,13 +1,17 @@
 //! Queues: competing consumers.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
+use messaging_core::{Delivery, ErrorKind, Feature};
 
 use super::traffic::{Drinkers, exact, publish_all};
+use crate::bench::{PATIENCE, within};
 use crate::case::cases;
 use crate::history::Recorder;
 use crate::tap::same_multiset;
 use crate::verdict::{Verdict, ensure, ensure_eq};
-use crate::{Bench, text};
+use crate::{Bench, Tap, text};
 
 cases! {
     /// Each message of a queue goes to exactly one of its competing consumers, and none is lost.
@@ -86,6 +90,10 @@ async fn a_late_consumer_gets_a_share(at: &Bench) -> Verdict {
 
         let mut late = place.consumer(2).await?;
         let share = late.hold(2).await?;
+        if place.capabilities().supports(Feature::Positions) {
+            share_of_a_log(at, early, held, late, share).await?;
+            continue;
+        }
 
         let mut texts: Vec<String> = held.iter().chain(&share).map(text).collect();
         texts.sort();
@@ -98,6 +106,28 @@ async fn a_late_consumer_gets_a_share(at: &Bench) -> Verdict {
         early.close().await?;
         let rest = late.drink(16).await?;
         ensure!(rest.iter().all(|text| !texts.contains(text)), "a message came twice: {rest:?} after {texts:?}");
+    }
+    Ok(())
+}
+
+/// In a log partitions change hands, and with them what the early one holds of them: it is told so, and nothing is lost.
+async fn share_of_a_log(at: &Bench, mut early: Tap, held: Vec<Delivery>, mut late: Tap, share: Vec<Delivery>) -> Verdict {
+    let mut missing: BTreeSet<String> = (0..20).map(|number: usize| number.to_string()).collect();
+    for delivery in held.into_iter().chain(share) {
+        let text = text(&delivery);
+        match within("an acknowledgement", PATIENCE, delivery.ack()).await? {
+            Ok(()) => drop(missing.remove(&text)),
+            Err(error) => ensure_eq!(error.kind(), ErrorKind::StaleDelivery, "the kind of {error}"),
+        }
+        at.did(1);
+    }
+    while !missing.is_empty() {
+        let delivery = tokio::select! {
+            next = early.next() => next?,
+            next = late.next() => next?,
+        };
+        missing.remove(&text(&delivery));
+        at.settled(delivery.ack()).await?;
     }
     Ok(())
 }

@@ -296,11 +296,11 @@ async fn filters_let_pass(channel: &Channel, options: impl Fn() -> SubscribeOpti
     for (pattern, passing) in PATTERNS {
         let mut tap = channel.subscribe(options().with_filter(SubjectFilter::parse(pattern)?)).await?;
         for subject in SUBJECTS {
-            channel.publish([Message::builder(subject).subject(subject).build()?]).await?;
+            channel.publish([Message::builder(subject).subject(subject).key("one").build()?]).await?;
         }
         // A sentinel that passes this filter: the subject that does, again.
         let Some(last) = passing.last() else { continue };
-        channel.publish([Message::builder("sentinel").subject(*last).build()?]).await?;
+        channel.publish([Message::builder("sentinel").subject(*last).key("one").build()?]).await?;
         let mut got = BTreeSet::new();
         loop {
             let delivery = tap.next().await?;
@@ -353,12 +353,14 @@ async fn the_start_is_fixed(at: &Bench) -> Verdict {
     }
     for (start, sees_before) in starts {
         let channel = Channel::open(at, Kind::Durable).await?;
-        channel.publish(["before"]).await?;
+        // One key, so that they are in one order.
+        let keyed = |body: &str| Message::builder(body.to_owned()).key("one").build();
+        channel.publish([keyed("before")?]).await?;
         let options = SubscribeOptions::durable(at.subscription()).with_start(start);
         // It crashes before it acknowledges anything; what is published meanwhile is its own.
         let crashing = channel.subscribe(options.clone()).await?;
         drop(crashing);
-        channel.publish(["meanwhile"]).await?;
+        channel.publish([keyed("meanwhile")?]).await?;
         let mut tap = channel.subscribe(options).await?;
         if sees_before {
             tap.expect_next("before").await?;

@@ -1,0 +1,158 @@
+//! Dead letters: a compacted topic with one record a message id. A tombstone takes one out.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::join_all;
+use messaging_core::wire::{self, DeadLetterMark};
+use messaging_core::{DeadLetter, DeadLetterReason, Error, ErrorKind, Redrive, Result, Source};
+use rdkafka::message::{Message as _, OwnedHeaders};
+use tokio::sync::oneshot;
+
+use super::reader::{observer, read};
+use super::standing::missing;
+use crate::broker::KafkaBroker;
+use crate::connection::{ASK, blocking};
+use crate::consumer::watermarks;
+use crate::convert::{Decoded, headers_of, key_of, payload_of, timestamp_of};
+use crate::copies::{Copy, CopyDesk};
+use crate::topology::partitions;
+
+/// How many dead letters are sent back at once.
+const AT_ONCE: usize = 500;
+
+impl KafkaBroker {
+    /// All dead letters of a source, the oldest first.
+    pub(super) async fn letters(&self, source: &Source) -> Result<Vec<DeadLetter>> {
+        self.connection().check_open()?;
+        let topics = self.topics(source);
+        let Some(dead) = topics.dead.clone() else { return Ok(Vec::new()) };
+        let counts = partitions(self.connection(), &[&topics.main, &dead]).await?;
+        let (Some(Some(_)), Some(count)) = (counts.first(), counts.get(1)) else {
+            return Err(missing(source, &topics));
+        };
+        let Some(count) = count.map(i32::abs) else { return Ok(Vec::new()) };
+        let (connection, source) = (self.connection().clone(), source.clone());
+        let look = move || {
+            let ends = observer(&connection.options, "reader")?;
+            let mut ranges = Vec::new();
+            for number in 0..count {
+                let place = (dead.clone(), number);
+                let (low, end) = watermarks(&ends, &place)?;
+                ranges.push((place, low, end));
+            }
+            drop(ends);
+            let mut found: BTreeMap<Vec<u8>, (i64, Option<DeadLetter>)> = BTreeMap::new();
+            read(&connection.options, ranges, |record, decoded| {
+                let letter = record.payload().is_some().then(|| letter(&source, decoded));
+                found.insert(record.key().unwrap_or_default().to_vec(), (record.offset(), letter));
+                ControlFlow::Continue(())
+            })?;
+            let mut letters: Vec<(i64, DeadLetter)> =
+                found.into_values().filter_map(|(offset, letter)| Some((offset, letter?))).collect();
+            letters.sort_by_key(|(offset, _)| *offset);
+            Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+        };
+        blocking("reading dead letters", ASK * 5, look).await?
+    }
+
+    /// Sends dead letters back to the group alone that they come from, and takes them out.
+    pub(super) async fn send_back(&self, source: &Source, which: Redrive) -> Result<u64> {
+        let mut letters = self.letters(source).await?;
+        match which {
+            Redrive::All => {}
+            Redrive::First(count) => letters.truncate(count),
+            Redrive::Ids(ids) => letters.retain(|letter| ids.contains(letter.message.id())),
+        }
+        let topics = self.topics(source);
+        let (Some(retry), Some(dead)) = (topics.retry, topics.dead) else { return Ok(0) };
+        let desk = self.connection().copies()?;
+        let mut count = 0;
+        for some in letters.chunks(AT_ONCE) {
+            // Each is there again before it is taken out: a crash in between doubles it, with the same id.
+            confirmed(some.iter().map(|letter| again(&desk, &retry, letter))).await?;
+            confirmed(some.iter().map(|letter| tombstone(&desk, &dead, letter))).await?;
+            count += some.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// Takes all dead letters out.
+    pub(super) async fn bury(&self, source: &Source) -> Result<u64> {
+        let letters = self.letters(source).await?;
+        let Some(dead) = self.topics(source).dead else { return Ok(0) };
+        let desk = self.connection().copies()?;
+        for some in letters.chunks(AT_ONCE) {
+            confirmed(some.iter().map(|letter| tombstone(&desk, &dead, letter))).await?;
+        }
+        Ok(letters.len() as u64)
+    }
+}
+
+fn letter(source: &Source, decoded: Decoded) -> DeadLetter {
+    let Decoded { message, attempts, redriven, marks, .. } = decoded;
+    let otherwise = DeadLetterMark {
+        origin: source.clone(),
+        reason: DeadLetterReason::new(DeadLetterReason::REJECTED),
+        attempts,
+        redriven,
+        at: SystemTime::UNIX_EPOCH,
+    };
+    let value = |name: &str| marks.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    DeadLetterMark::read(value, otherwise).with_message(message)
+}
+
+type Confirmation = oneshot::Receiver<Result<()>>;
+
+fn make(desk: &Arc<CopyDesk>, copy: Copy<'_>) -> Confirmation {
+    let (made, confirmed) = oneshot::channel();
+    let made = parking_lot::Mutex::new(Some(made));
+    desk.make(
+        copy,
+        Box::new(move |result| {
+            if let Some(made) = made.into_inner() {
+                // Whoever asked may have stopped waiting.
+                let _ = made.send(result);
+            }
+        }),
+    );
+    confirmed
+}
+
+/// The message as it was, with its attempts afresh.
+fn again(desk: &Arc<CopyDesk>, retry: &str, letter: &DeadLetter) -> Confirmation {
+    let message = &letter.message;
+    let extra = [(wire::REDRIVEN, (letter.redriven + 1).to_string())];
+    let copy = Copy {
+        topic: retry,
+        partition: None,
+        key: key_of(message),
+        payload: payload_of(message),
+        timestamp: timestamp_of(message),
+        headers: headers_of(message, &extra),
+    };
+    make(desk, copy)
+}
+
+fn tombstone(desk: &Arc<CopyDesk>, dead: &str, letter: &DeadLetter) -> Confirmation {
+    let id = letter.message.id().to_string();
+    let copy = Copy {
+        topic: dead,
+        partition: None,
+        key: Some(id.as_bytes()),
+        payload: None,
+        timestamp: timestamp_of(&letter.message),
+        headers: OwnedHeaders::new_with_capacity(0),
+    };
+    make(desk, copy)
+}
+
+/// Waits until all are confirmed; the first failure is told.
+async fn confirmed(copies: impl Iterator<Item = Confirmation>) -> Result<()> {
+    for answer in join_all(copies).await {
+        answer.map_err(|_| Error::new(ErrorKind::Closed, "the broker was closed meanwhile"))??;
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Plans: what would have to be made, and making it.
+
+use messaging_core::{
+    Declaration, Destination, Error, ErrorKind, Plan, PlanAction, PlanStep, Result, Source, Start, SubjectFilter,
+};
+
+use super::reader::observer;
+use crate::broker::KafkaBroker;
+use crate::connection::{ASK, blocking};
+use crate::consumer::fix_start;
+use crate::topology::{Step, Topics, create, ensure, places, plan};
+
+/// One declaration, and what it needs.
+pub(super) struct Planned<'a> {
+    parts: Vec<Part<'a>>,
+}
+
+struct Part<'a> {
+    what: String,
+    destination: Destination,
+    topics: Topics,
+    steps: Vec<Step>,
+    group: Option<Group<'a>>,
+}
+
+/// A subscription's group.
+struct Group<'a> {
+    source: Source,
+    name: String,
+    exists: bool,
+    start: Start,
+    _filter: &'a Option<SubjectFilter>,
+}
+
+impl Planned<'_> {
+    pub(super) fn plan(&self) -> Plan {
+        let mut steps = Vec::new();
+        for part in &self.parts {
+            steps.extend(part.steps.iter().map(|step| PlanStep {
+                what: part.what.clone(),
+                physical_name: step.name.clone(),
+                action: step.action.clone(),
+            }));
+            steps.extend(part.group.iter().map(|group| PlanStep {
+                what: group.source.to_string(),
+                physical_name: group.name.clone(),
+                action: if group.exists { PlanAction::Keep } else { PlanAction::Create },
+            }));
+        }
+        // A topic and its subscriptions name the same topics; each is told once.
+        let mut known: Vec<(String, String)> = Vec::new();
+        steps.retain(|step: &PlanStep| {
+            let key = (step.what.clone(), step.physical_name.clone());
+            let is_new = !known.contains(&key);
+            known.push(key);
+            is_new
+        });
+        Plan { steps }
+    }
+}
+
+impl KafkaBroker {
+    pub(super) async fn planned<'a>(&self, declarations: &'a [Declaration]) -> Result<Planned<'a>> {
+        let mut parts = Vec::with_capacity(declarations.len());
+        for declaration in declarations {
+            parts.push(self.part(declaration).await?);
+        }
+        Ok(Planned { parts })
+    }
+
+    async fn part<'a>(&self, declaration: &'a Declaration) -> Result<Part<'a>> {
+        let (destination, topics, group) = match declaration {
+            Declaration::Destination(destination) => {
+                let main = self.physical(destination);
+                let topics = match destination {
+                    Destination::Queue(_) => Topics::of_queue(&main),
+                    Destination::Topic(_) => Topics::of_ephemeral(&main),
+                    Destination::Reply(_) => {
+                        return Err(Error::new(ErrorKind::Unsupported, "a reply address is made by its requester"));
+                    }
+                };
+                (destination.clone(), topics, None)
+            }
+            // A filter is each consumer's own here: there is nothing to declare of it.
+            Declaration::Subscription { topic, name, start, filter } => {
+                let source = Source::Subscription(topic.clone(), name.clone());
+                let exists = match self.standing(&source).await {
+                    Ok(_) => true,
+                    Err(error) if error.kind() == ErrorKind::NotFound => false,
+                    Err(error) => return Err(error),
+                };
+                let name = self.group(&source);
+                let topics = self.topics(&source);
+                let group = Group { source, name, exists, start: *start, _filter: filter };
+                (Destination::Topic(topic.clone()), topics, Some(group))
+            }
+        };
+        let steps = plan(self.connection(), &topics, self.options(&destination)).await?;
+        Ok(Part { what: destination.to_string(), destination, topics, steps, group })
+    }
+
+    pub(super) async fn applied(&self, declarations: &[Declaration]) -> Result<Plan> {
+        let planned = self.planned(declarations).await?;
+        let plan = planned.plan();
+        let differing = |step: &&PlanStep| matches!(step.action, PlanAction::Differs(_));
+        if let Some(PlanStep { what, physical_name, action: PlanAction::Differs(differences) }) =
+            plan.steps.iter().find(differing)
+        {
+            let text = format!("{what} exists as {physical_name:?} and differs: {}; nothing was changed", differences.join(", "));
+            return Err(Error::new(ErrorKind::Mismatch, text));
+        }
+        for part in planned.parts {
+            let options = self.options(&part.destination);
+            create(self.connection(), &part.steps, options).await?;
+            let mode = messaging_core::TopologyMode::Create;
+            let counts = ensure(self.connection(), mode, &part.what, &part.topics, options).await?;
+            if let Some(group) = part.group.filter(|group| !group.exists) {
+                self.begin_group(group, &part.topics, &counts).await?;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Fixes where a subscription begins.
+    async fn begin_group(&self, group: Group<'_>, topics: &Topics, counts: &[i32]) -> Result<()> {
+        let all = places(&topics.subscribed(), counts);
+        let retry = topics.retry.clone();
+        let (retries, main): (Vec<_>, Vec<_>) = all.into_iter().partition(|(topic, _)| Some(topic) == retry.as_ref());
+        let connection = self.connection().clone();
+        let (name, start) = (group.name, group.start);
+        let fix = move || fix_start(&observer(&connection.options, &name)?, &main, &retries, start);
+        blocking("making a subscription", ASK * 3, fix).await?
+    }
+}

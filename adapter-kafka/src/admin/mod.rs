@@ -1,0 +1,164 @@
+//! Planning, inspecting and repairing.
+
+mod dead;
+mod declare;
+mod reader;
+mod standing;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use messaging_core::{
+    Admin, Browsed, DeadLetter, Declaration, Depth, Error, ErrorKind, Part, Plan, Redrive, Result, Source,
+    SourcePosition, SubscriptionName, TopicName,
+};
+use rdkafka::admin::AdminOptions;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tokio::time::Instant;
+
+use self::reader::observer;
+use crate::broker::KafkaBroker;
+use crate::connection::{ASK, blocking};
+use crate::consumer::{End, Ending, Metadata, commit_now};
+use crate::error::{from_code, from_kafka};
+use crate::topology::partitions;
+
+/// How long members may take to leave a group that is to be deleted.
+const LEAVE: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl Admin for KafkaBroker {
+    async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
+        self.connection().check_open()?;
+        Ok(self.planned(declarations).await?.plan())
+    }
+
+    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
+        self.connection().check_open()?;
+        self.applied(declarations).await
+    }
+
+    async fn depth(&self, source: &Source) -> Result<Depth> {
+        self.depth_of(source).await
+    }
+
+    async fn lag(&self, source: &Source) -> Result<u64> {
+        self.lag_of(source).await
+    }
+
+    async fn positions(&self, source: &Source) -> Result<Vec<SourcePosition>> {
+        self.positions_of(source).await
+    }
+
+    async fn browse(&self, source: &Source, max: usize) -> Result<Vec<Browsed>> {
+        self.browse_at(source, max).await
+    }
+
+    async fn dead_letters(&self, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
+        let mut letters = self.letters(source).await?;
+        letters.truncate(max);
+        Ok(letters)
+    }
+
+    async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
+        self.send_back(source, which).await
+    }
+
+    async fn purge(&self, source: &Source, part: Part) -> Result<Option<u64>> {
+        match part {
+            Part::Dead => self.bury(source).await.map(Some),
+            Part::Live => self.pass_over(source).await.map(|()| None),
+        }
+    }
+
+    async fn unsubscribe(&self, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
+        let source = Source::Subscription(topic.clone(), name.clone());
+        // Fails if there is no such subscription.
+        self.standing(&source).await?;
+        self.end_consumers(&source).await;
+        self.delete_group(&source).await?;
+        let topics = self.topics(&source);
+        self.delete_topics(&[topics.retry, topics.dead].into_iter().flatten().collect::<Vec<_>>()).await
+    }
+}
+
+impl KafkaBroker {
+    /// Has the group go on at the ends of its partitions.
+    async fn pass_over(&self, source: &Source) -> Result<()> {
+        let standing = self.standing(source).await?;
+        let here: Vec<_> =
+            self.consumers().into_iter().filter(|one| one.settings.source.as_ref() == Some(source)).collect();
+        if !here.is_empty() {
+            for intake in here {
+                intake.purge(Instant::now() + ASK).await?;
+            }
+            return Ok(());
+        }
+        let (connection, group) = (self.connection().clone(), self.group(source));
+        let ends: Vec<_> =
+            standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
+        let commit = move || commit_now(&observer(&connection.options, &group)?, &ends);
+        blocking("passing over what waits", ASK * 2, commit).await?.map_err(|error| match error.kind() {
+            ErrorKind::StaleDelivery => Error::new(
+                ErrorKind::Conflict,
+                format!("{source} has consumers elsewhere: stop them before it is purged, or purge it there"),
+            ),
+            _ => error,
+        })
+    }
+
+    /// Ends what this handle consumes of a source that is going.
+    async fn end_consumers(&self, source: &Source) {
+        let text = format!("{source} was ended while it was consumed");
+        for intake in self.consumers() {
+            if intake.settings.source.as_ref() != Some(source) {
+                continue;
+            }
+            let mut progress = intake.progress.subscribe();
+            intake.end(End::new(ErrorKind::NotFound, text.clone()));
+            intake.leave();
+            // Past it the group is not empty, which is told.
+            let _ = tokio::time::timeout(LEAVE, progress.wait_for(|progress| progress.has_left)).await;
+        }
+    }
+
+    async fn delete_group(&self, source: &Source) -> Result<()> {
+        let group = self.group(source);
+        let admin = self.connection().admin()?;
+        let Some(client) = admin.get() else { return Ok(()) };
+        let begun = Instant::now();
+        let what = format!("the group of {source} cannot be deleted");
+        loop {
+            let options = AdminOptions::new().request_timeout(Some(ASK));
+            let deleted = client.delete_groups(&[&group], &options).await;
+            let result = deleted.map_err(|error| from_kafka(&what, &error))?.into_iter().next();
+            match result {
+                None | Some(Ok(_) | Err((_, Code::GroupIdNotFound))) => return Ok(()),
+                Some(Err((_, Code::NonEmptyGroup))) if begun.elapsed() < LEAVE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Some(Err((_, code))) => return Err(from_code(&what, code)),
+            }
+        }
+    }
+
+    async fn delete_topics(&self, topics: &[String]) -> Result<()> {
+        let admin = self.connection().admin()?;
+        let Some(client) = admin.get() else { return Ok(()) };
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+        let deleted = client.delete_topics(&names, &options).await;
+        for result in deleted.map_err(|error| from_kafka("topics cannot be deleted", &error))? {
+            match result {
+                Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
+                Err((name, code)) => return Err(from_code(&format!("topic {name:?} cannot be deleted"), code)),
+            }
+        }
+        // Whoever makes them again at once must not take what is going for what is there.
+        let begun = Instant::now();
+        while begun.elapsed() < LEAVE && partitions(self.connection(), &names).await?.iter().any(Option::is_some) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Reading a part of the log without being a member of anything.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use messaging_core::{Error, ErrorKind, Result};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::Offset;
+
+use crate::config::{ConnectionOptions, GroupProtocol};
+use crate::consumer::{Place, list};
+use crate::convert::{Arena, Decoded, decode};
+use crate::error::{code_of, from_kafka, is_passing};
+
+/// How long reading may take.
+const READ: Duration = Duration::from_secs(20);
+
+/// A part of a partition: from an offset to before another.
+pub(super) type Range = (Place, i64, i64);
+
+/// A consumer that belongs to no group but can be asked about this one.
+pub(super) fn observer(options: &ConnectionOptions, group: &str) -> Result<BaseConsumer> {
+    let made = options.consumer(group, GroupProtocol::Classic).create();
+    made.map_err(|error| from_kafka("a consumer cannot be set up", &error))
+}
+
+/// Reads parts of the log, each in order, until all is read or `each` has enough. Blocks; commits nothing.
+pub(super) fn read(
+    options: &ConnectionOptions,
+    ranges: Vec<Range>,
+    mut each: impl FnMut(&BorrowedMessage<'_>, Decoded) -> ControlFlow<()>,
+) -> Result<()> {
+    let ranges: Vec<Range> = ranges.into_iter().filter(|(_, from, to)| from < to).collect();
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let consumer = observer(options, &format!("reader-{}", uuid::Uuid::new_v4()))?;
+    let starts = list(ranges.iter().map(|(place, from, _)| (place.clone(), *from)))?;
+    consumer.assign(&starts).map_err(|error| from_kafka("the log cannot be read", &error))?;
+    drop(starts);
+    let ends: HashMap<Place, i64> = ranges.into_iter().map(|(place, _, to)| (place, to)).collect();
+    let mut arena = Arena::default();
+    let begun = Instant::now();
+    loop {
+        match consumer.poll(Duration::from_millis(20)) {
+            Some(Ok(record)) => {
+                let place = (record.topic().to_owned(), record.partition());
+                if ends.get(&place).is_some_and(|end| record.offset() < *end)
+                    && each(&record, decode(&record, &mut arena)).is_break()
+                {
+                    return Ok(());
+                }
+            }
+            Some(Err(error)) if !code_of(&error).is_some_and(is_passing) => {
+                return Err(from_kafka("the log cannot be read", &error));
+            }
+            // The last offsets may be no messages (compaction, transactions): the position tells when all is read.
+            _ if is_read(&consumer, &ends) => return Ok(()),
+            _ => {}
+        }
+        if begun.elapsed() > READ {
+            return Err(Error::new(ErrorKind::Timeout, format!("the log could not be read within {READ:?}")));
+        }
+    }
+}
+
+fn is_read(consumer: &BaseConsumer, ends: &HashMap<Place, i64>) -> bool {
+    let Ok(positions) = consumer.position() else { return false };
+    positions.elements().iter().all(|one| match (one.offset(), ends.get(&(one.topic().to_owned(), one.partition()))) {
+        (Offset::Offset(at), Some(end)) => at >= *end,
+        _ => false,
+    })
+}
+

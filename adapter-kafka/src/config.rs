@@ -1,0 +1,385 @@
+//! Options, strict: of the connection, and of single destinations.
+
+use std::time::Duration;
+
+use messaging_core::{BrokerUrl, DestinationSettings, Error, ErrorKind, Order, Result, Settings};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use secrecy::{ExposeSecret, SecretString};
+
+/// How members of a group share its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupProtocol {
+    /// The new protocol where the broker has it, the classic one where it has not.
+    Auto,
+    /// The new protocol (KIP-848): the broker assigns, members move partition by partition.
+    Consumer,
+    /// The classic protocol with the range assignor.
+    Classic,
+    /// The classic protocol, moving partition by partition.
+    Cooperative,
+}
+
+/// How a login is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+}
+
+/// Options of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionOptions {
+    servers: String,
+    encrypted: bool,
+    user: Option<String>,
+    password: Option<SecretString>,
+    mechanism: Mechanism,
+    client_id: String,
+    ca_file: Option<String>,
+    certificate_file: Option<String>,
+    key_file: Option<String>,
+    linger: Duration,
+    compression: String,
+    batch_bytes: usize,
+    pub(crate) group_protocol: GroupProtocol,
+    session_timeout: Duration,
+    pub(crate) commit_interval: Duration,
+    pub(crate) revoke_wait: Duration,
+    /// What holds of destinations that say nothing of their own.
+    pub(crate) destinations: DestinationOptions,
+}
+
+/// Options of one queue or topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DestinationOptions {
+    /// How many partitions; none leaves what is there, and makes new ones with [`PARTITIONS`].
+    pub(crate) partitions: Option<i32>,
+    /// How many copies; none is the broker's default.
+    pub(crate) replication: Option<i32>,
+    /// How long messages are kept; none keeps them for ever on what is made here.
+    pub(crate) retention: Option<Retention>,
+    pub(crate) compaction: Option<bool>,
+    pub(crate) message_bytes: usize,
+    pub(crate) order: Order,
+}
+
+/// How long a topic keeps its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retention {
+    Forever,
+    For(Duration),
+}
+
+/// How many partitions a new topic gets where nothing else is said.
+pub(crate) const PARTITIONS: i32 = 3;
+
+/// What a record needs beside payload and headers: properties, names and Kafka's own frame.
+pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
+
+impl Default for DestinationOptions {
+    fn default() -> Self {
+        Self {
+            partitions: None,
+            replication: None,
+            retention: None,
+            compaction: None,
+            message_bytes: 1024 * 1024,
+            order: Order::None,
+        }
+    }
+}
+
+impl DestinationOptions {
+    fn take(mut self, settings: &mut Settings) -> Result<Self> {
+        if let Some(partitions) = settings.take_positive("partitions")? {
+            self.partitions = Some(i32::try_from(partitions).map_err(|_| too_many("partitions", partitions))?);
+        }
+        if let Some(copies) = settings.take_positive("replication")? {
+            self.replication = Some(i32::try_from(copies).map_err(|_| too_many("replication", copies))?);
+        }
+        if let Some(text) = settings.take::<String>("retention")? {
+            self.retention = Some(match text.as_str() {
+                "forever" => Retention::Forever,
+                text => Retention::For(messaging_core::parse_duration(text)?),
+            });
+        }
+        if let Some(compaction) = settings.take::<bool>("compaction")? {
+            self.compaction = Some(compaction);
+        }
+        if let Some(bytes) = settings.take_positive("message_bytes")? {
+            self.message_bytes = bytes;
+        }
+        Ok(self)
+    }
+
+    /// Takes what the configuration says of one destination over these options.
+    pub(crate) fn with_destination(self, settings: &DestinationSettings) -> Result<Self> {
+        let DestinationSettings { native: _, order, driver } = settings;
+        let mut driver = driver.clone();
+        let mut options = self.take(&mut driver)?;
+        driver.finish()?;
+        options.order = *order;
+        Ok(options)
+    }
+}
+
+impl ConnectionOptions {
+    /// Reads the address, its parameters and the settings, which win over parameters.
+    pub(crate) fn read(url: &BrokerUrl, settings: Settings) -> Result<Self> {
+        if url.hosts().is_empty() || !url.path().is_empty() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("{url} is not an address of kafka: write \"kafka://host:9092,other:9092\" without a path"),
+            ));
+        }
+        let servers: Vec<String> = url
+            .hosts()
+            .iter()
+            .map(|host| if host.port.is_some() { host.to_string() } else { format!("{host}:9092") })
+            .collect();
+        let mut options = Self {
+            servers: servers.join(","),
+            encrypted: url.scheme() == "kafkas",
+            user: url.user().map(str::to_owned),
+            password: url.password().cloned(),
+            mechanism: Mechanism::Plain,
+            client_id: "messaging".to_owned(),
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
+            linger: Duration::ZERO,
+            compression: "lz4".to_owned(),
+            batch_bytes: 1_000_000,
+            group_protocol: GroupProtocol::Auto,
+            session_timeout: Duration::from_secs(10),
+            commit_interval: Duration::from_millis(500),
+            revoke_wait: Duration::from_secs(3),
+            destinations: DestinationOptions::default(),
+        };
+        for settings in [url.parameters(), settings] {
+            options = options.take(settings)?;
+        }
+        Ok(options)
+    }
+
+    fn take(mut self, mut settings: Settings) -> Result<Self> {
+        let from = &mut settings;
+        if let Some(word) = from.take::<String>("sasl_mechanism")? {
+            let known = [
+                ("plain", Mechanism::Plain),
+                ("scram-sha-256", Mechanism::ScramSha256),
+                ("scram-sha-512", Mechanism::ScramSha512),
+            ];
+            self.mechanism = one_of(from, "sasl_mechanism", &word.to_ascii_lowercase(), &known)?;
+        }
+        if let Some(word) = from.take::<String>("group_protocol")? {
+            let known = [
+                ("auto", GroupProtocol::Auto),
+                ("consumer", GroupProtocol::Consumer),
+                ("classic", GroupProtocol::Classic),
+                ("cooperative", GroupProtocol::Cooperative),
+            ];
+            self.group_protocol = one_of(from, "group_protocol", &word, &known)?;
+        }
+        if let Some(word) = from.take::<String>("compression")? {
+            let known = [("none", ()), ("gzip", ()), ("snappy", ()), ("lz4", ()), ("zstd", ())];
+            one_of(from, "compression", &word, &known)?;
+            self.compression = word;
+        }
+        let texts = [
+            ("ca_file", &mut self.ca_file),
+            ("certificate_file", &mut self.certificate_file),
+            ("key_file", &mut self.key_file),
+        ];
+        for (key, place) in texts {
+            if let Some(text) = from.take(key)? {
+                *place = Some(text);
+            }
+        }
+        if let Some(id) = from.take("client_id")? {
+            self.client_id = id;
+        }
+        let durations = [
+            ("linger", &mut self.linger),
+            ("session_timeout", &mut self.session_timeout),
+            ("commit_interval", &mut self.commit_interval),
+            ("revoke_wait", &mut self.revoke_wait),
+        ];
+        for (key, place) in durations {
+            if let Some(duration) = from.take_duration(key)? {
+                *place = duration;
+            }
+        }
+        if let Some(bytes) = from.take_positive("batch_bytes")? {
+            self.batch_bytes = bytes;
+        }
+        self.destinations = self.destinations.take(from)?;
+        settings.finish()?;
+        Ok(self)
+    }
+
+    /// What every client of this connection has in common.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        // Lost connections are told by the log alone, see `consumer::group`; it goes on at the level of debugging.
+        client.set_log_level(RDKafkaLogLevel::Info);
+        client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
+        // A leader that is stopped answers nothing; the default waits a minute for it.
+        client.set("socket.timeout.ms", "3000").set("socket.connection.setup.timeout.ms", "5000");
+        client.set("socket.nagle.disable", "true").set("socket.keepalive.enable", "true");
+        client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        client.set("retry.backoff.ms", "50").set("allow.auto.create.topics", "false");
+        // A topic that is not there is told after this time, not after the whole time limit of a message.
+        client.set("topic.metadata.propagation.max.ms", "1000");
+        let protocol = match (self.encrypted, self.user.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        };
+        client.set("security.protocol", protocol);
+        if let Some(user) = &self.user {
+            let mechanism = match self.mechanism {
+                Mechanism::Plain => "PLAIN",
+                Mechanism::ScramSha256 => "SCRAM-SHA-256",
+                Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            client.set("sasl.mechanism", mechanism).set("sasl.username", user);
+            client.set("sasl.password", self.password.as_ref().map_or("", |password| password.expose_secret()));
+        }
+        let files = [
+            ("ssl.ca.location", &self.ca_file),
+            ("ssl.certificate.location", &self.certificate_file),
+            ("ssl.key.location", &self.key_file),
+        ];
+        for (key, file) in files {
+            if let Some(file) = file {
+                client.set(key, file);
+            }
+        }
+        client
+    }
+
+    /// A producer whose messages are given up after `timeout`.
+    pub(crate) fn producer(&self, timeout: Duration, largest: usize) -> ClientConfig {
+        let mut client = self.client();
+        client.set("acks", "all").set("enable.idempotence", "true");
+        client.set("message.timeout.ms", timeout.as_millis().clamp(1, i32::MAX as u128).to_string());
+        client.set("linger.ms", self.linger.as_millis().to_string());
+        client.set("batch.size", self.batch_bytes.to_string()).set("compression.type", &self.compression);
+        // Java's producers choose the same partition for a key.
+        client.set("partitioner", "murmur2_random");
+        client.set("message.max.bytes", (largest + RECORD_OVERHEAD).max(1_000_000).to_string());
+        // The publishers' own bounds on what is in flight come first; these must never answer.
+        client.set("queue.buffering.max.messages", "10000000").set("queue.buffering.max.kbytes", "2097151");
+        client
+    }
+
+    /// A consumer of a group by one of the two protocols.
+    pub(crate) fn consumer(&self, group: &str, protocol: GroupProtocol) -> ClientConfig {
+        let mut client = self.client();
+        client.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        // `latest` and `earliest` would skip or repeat silently.
+        client.set("auto.offset.reset", "error").set("enable.partition.eof", "false");
+        client.set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
+        client.set("queued.min.messages", "10000").set("queued.max.messages.kbytes", "32768");
+        client.set("topic.metadata.refresh.interval.ms", "30000");
+        // Uncommitted transactions of others are not for us.
+        client.set("isolation.level", "read_committed");
+        match protocol {
+            GroupProtocol::Consumer | GroupProtocol::Auto => {
+                client.set("group.protocol", "consumer");
+                // Each topic is shared out by itself, so that every member has its part of each.
+                client.set("group.remote.assignor", "range");
+            }
+            GroupProtocol::Classic | GroupProtocol::Cooperative => {
+                let assignor = if protocol == GroupProtocol::Classic { "range" } else { "cooperative-sticky" };
+                client.set("group.protocol", "classic").set("partition.assignment.strategy", assignor);
+                client.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
+                client.set("heartbeat.interval.ms", (self.session_timeout.as_millis() / 20).max(100).to_string());
+            }
+        }
+        client
+    }
+
+    /// The longest time until a dead member's messages go to another: the broker decides for the new protocol, 45 s by default.
+    pub(crate) fn redelivery_within(&self) -> Duration {
+        match self.group_protocol {
+            GroupProtocol::Auto | GroupProtocol::Consumer => Duration::from_secs(60),
+            GroupProtocol::Classic | GroupProtocol::Cooperative => self.session_timeout + Duration::from_secs(10),
+        }
+    }
+}
+
+fn one_of<T: Copy>(settings: &Settings, key: &str, given: &str, known: &[(&str, T)]) -> Result<T> {
+    known.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+        Error::new(
+            ErrorKind::Config,
+            format!("the value {given:?} of {key:?} in {} is not one of {}", settings.place(), words.join(", ")),
+        )
+    })
+}
+
+fn too_many(key: &str, given: usize) -> Error {
+    Error::new(ErrorKind::Config, format!("{key} {given} is more than kafka can count"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str, settings: Settings) -> Result<ConnectionOptions> {
+        ConnectionOptions::read(&BrokerUrl::parse(url).unwrap(), settings)
+    }
+
+    #[test]
+    fn every_key_is_taken_and_others_are_refused() {
+        let all = [
+            ("sasl_mechanism", "SCRAM-SHA-512"),
+            ("group_protocol", "classic"),
+            ("compression", "zstd"),
+            ("ca_file", "ca.pem"),
+            ("certificate_file", "c.pem"),
+            ("key_file", "k.pem"),
+            ("client_id", "shop"),
+            ("linger", "5ms"),
+            ("session_timeout", "6s"),
+            ("commit_interval", "1s"),
+            ("revoke_wait", "1s"),
+            ("batch_bytes", "1000"),
+            ("partitions", "6"),
+            ("replication", "2"),
+            ("retention", "7days"),
+            ("compaction", "true"),
+            ("message_bytes", "5"),
+        ];
+        let options = read("kafkas://me:s3cret@a:1,b", Settings::new("here", all)).unwrap();
+        let client = options.client();
+        assert_eq!(client.get("bootstrap.servers"), Some("a:1,b:9092"));
+        assert_eq!(client.get("security.protocol"), Some("sasl_ssl"));
+        assert_eq!(client.get("sasl.mechanism"), Some("SCRAM-SHA-512"));
+        assert_eq!(options.destinations.partitions, Some(6));
+        assert!(!format!("{options:?}").contains("s3cret"));
+        let error = read("kafka://a", Settings::new("here", [("partitons", "1")])).unwrap_err();
+        assert!(error.text().contains("did you mean \"partitions\"?"), "{error}");
+    }
+
+    #[test]
+    fn settings_win_over_parameters_and_wrong_words_list_the_right_ones() {
+        let options = read("kafka://a?partitions=2", Settings::new("here", [("partitions", "4")])).unwrap();
+        assert_eq!(options.destinations.partitions, Some(4));
+        assert!(read("kafka://a?compression=best", Settings::default()).unwrap_err().text().contains("zstd"));
+        assert_eq!(read("kafka://a/path", Settings::default()).unwrap_err().kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn a_client_takes_every_property() {
+        let options = read("kafka://127.0.0.1:1", Settings::default()).unwrap();
+        options.producer(Duration::from_secs(30), 1024 * 1024).create_native_config().unwrap();
+        for protocol in [GroupProtocol::Auto, GroupProtocol::Classic, GroupProtocol::Cooperative] {
+            options.consumer("g", protocol).create_native_config().unwrap();
+        }
+    }
+}

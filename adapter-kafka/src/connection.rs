@@ -1,0 +1,335 @@
+//! The only owner of clients that are not consumers: producers, the admin client, and the thread that watches over them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use messaging_core::{Error, ErrorKind, Health, HealthState, Result};
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::admin::AdminClient;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
+use tokio::sync::oneshot;
+
+use crate::config::ConnectionOptions;
+use crate::copies::CopyDesk;
+use crate::error::{code_of, from_kafka};
+use crate::producer::Sender;
+
+/// How long a question to the broker may take: every call that asks for metadata, offsets or topics.
+pub(crate) const ASK: Duration = Duration::from_secs(5);
+
+/// How often the watch looks after time limits and the broker.
+const WATCH: Duration = Duration::from_millis(250);
+/// How often it asks the broker for a sign of life.
+const PROBE: Duration = Duration::from_secs(1);
+/// A message that waits longer for its confirmation says that something is wrong.
+const UNCONFIRMED: Duration = Duration::from_secs(5);
+/// A topic that every cluster has or can say that it has not.
+const PROBED: &str = "__consumer_offsets";
+
+/// Listens to what a client says of itself, so that a failed connection says why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listener(Arc<Mutex<Option<(Code, String)>>>);
+
+impl Listener {
+    /// What the client complained of last, the most telling first.
+    pub(crate) fn complaint(&self) -> Option<(Code, String)> {
+        self.0.lock().clone()
+    }
+}
+
+impl ClientContext for Listener {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = code_of(&error) else { return };
+        tracing::debug!(target: "messaging::kafka", %code, reason, "kafka's client complains");
+        let mut known = self.0.lock();
+        // "All brokers down" follows whatever the cause was, and would hide it.
+        if code != Code::AllBrokersDown || known.is_none() {
+            *known = Some((code, reason.to_owned()));
+        }
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "messaging::kafka", facility, message);
+    }
+}
+
+impl ProducerContext for Listener {
+    type DeliveryOpaque = ();
+
+    // It sends nothing.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Something whose drop may block on a dead broker: it is dropped by a thread of its own.
+pub(crate) struct Detached<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Detached<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value; there until the drop.
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
+impl<T: Send + 'static> Drop for Detached<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            // The thread ends when librdkafka lets go, after its own time limits at the latest. Without a thread to be had the
+            // value is dropped here, with the closure.
+            let _ = thread::Builder::new().name("kafka-farewell".into()).spawn(move || drop(value));
+        }
+    }
+}
+
+/// Runs a call that blocks on a thread of its own, and waits for it no longer than `limit`.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &str,
+    limit: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    thread::Builder::new()
+        .name("kafka-ask".into())
+        .spawn(move || drop(answer.send(call())))
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("{what}: no thread: {error}")))?;
+    match tokio::time::timeout(limit, answered).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err(Error::new(ErrorKind::Internal, format!("{what}: the thread that asked has died"))),
+        Err(_) => Err(Error::new(ErrorKind::Timeout, format!("{what}: the broker did not answer within {limit:?}"))),
+    }
+}
+
+pub(crate) type Admin = AdminClient<Listener>;
+pub(crate) type Probe = BaseProducer<Listener>;
+
+/// How long an admin client that nobody uses is kept.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) options: ConnectionOptions,
+    /// A client that sends nothing: it asks for metadata and listens to the brokers' state.
+    probe: Arc<Detached<Probe>>,
+    /// Made when needed and dropped when idle: nobody serves its events, which pile up while brokers are away.
+    admin: Mutex<Option<(Instant, Arc<Detached<Admin>>)>>,
+    largest: usize,
+    /// One for each time limit of a publish: librdkafka's limit is the producer's.
+    senders: Mutex<BTreeMap<Duration, Arc<Sender>>>,
+    copies: Mutex<Option<Arc<CopyDesk>>>,
+    closed: AtomicBool,
+    watch: Mutex<Watch>,
+}
+
+/// What the watch saw last.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Since when the broker does not answer, and why.
+    silent: Option<(Instant, String)>,
+    /// Since when messages wait for their confirmation.
+    unconfirmed: Option<Duration>,
+}
+
+impl Connection {
+    /// Connects, and returns once the broker has answered.
+    pub(crate) async fn open(options: ConnectionOptions, largest: usize) -> Result<Arc<Self>> {
+        let listener = Listener::default();
+        let probe: Probe = options
+            .client()
+            .create_with_context(listener.clone())
+            .map_err(|error| from_kafka("kafka's client cannot be set up", &error))?;
+        let probe = Arc::new(Detached::new(probe));
+        first_answer(&probe, &listener).await?;
+        let connection = Arc::new(Self {
+            options,
+            probe,
+            admin: Mutex::default(),
+            largest,
+            senders: Mutex::default(),
+            copies: Mutex::default(),
+            closed: AtomicBool::new(false),
+            watch: Mutex::default(),
+        });
+        connection.start_watch()?;
+        Ok(connection)
+    }
+
+    /// The client that asks for metadata, shared with calls that block elsewhere.
+    pub(crate) fn probe(&self) -> Arc<Detached<Probe>> {
+        Arc::clone(&self.probe)
+    }
+
+    /// The admin client.
+    pub(crate) fn admin(&self) -> Result<Arc<Detached<Admin>>> {
+        self.check_open()?;
+        let mut admin = self.admin.lock();
+        if let Some((used, known)) = &mut *admin {
+            *used = Instant::now();
+            return Ok(Arc::clone(known));
+        }
+        let made = self.options.client().create_with_context(Listener::default());
+        let made = Arc::new(Detached::new(made.map_err(|error| from_kafka("kafka's client cannot be set up", &error))?));
+        *admin = Some((Instant::now(), Arc::clone(&made)));
+        Ok(made)
+    }
+
+    /// The producer for messages that are given up after `timeout`.
+    pub(crate) fn sender(&self, timeout: Duration) -> Result<Arc<Sender>> {
+        self.check_open()?;
+        let mut senders = self.senders.lock();
+        if let Some(known) = senders.get(&timeout) {
+            return Ok(Arc::clone(known));
+        }
+        let sender = Sender::open(&self.options.producer(timeout, self.largest), timeout)?;
+        senders.insert(timeout, Arc::clone(&sender));
+        Ok(sender)
+    }
+
+    /// Where copies are made: retries, dead letters, redrives.
+    pub(crate) fn copies(&self) -> Result<Arc<CopyDesk>> {
+        self.check_open()?;
+        let mut copies = self.copies.lock();
+        if let Some(known) = &*copies {
+            return Ok(Arc::clone(known));
+        }
+        let desk = CopyDesk::open(&self.options.producer(Duration::from_secs(10), self.largest))?;
+        *copies = Some(Arc::clone(&desk));
+        Ok(desk)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again")) } else { Ok(()) }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Marks as closed; false if it was already.
+    pub(crate) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// The producers, given up: whoever holds them last drops them on a thread of its own.
+    pub(crate) fn take_senders(&self) -> Vec<Arc<Sender>> {
+        std::mem::take(&mut *self.senders.lock()).into_values().collect()
+    }
+
+    /// Ends what copies are made by.
+    pub(crate) fn drop_copies(&self) {
+        drop(self.copies.lock().take());
+    }
+
+    /// What the watch says.
+    pub(crate) fn health(&self) -> Health {
+        if self.is_closed() {
+            return Health::not_up(HealthState::Down, "the broker was closed");
+        }
+        let watch = self.watch.lock();
+        let mut health = Health::up();
+        if let Some((since, why)) = &watch.silent {
+            let text = format!("the broker does not answer for {:?}: {why}", since.elapsed());
+            health = health.and(Health::not_up(HealthState::Down, text));
+        }
+        if let Some(age) = watch.unconfirmed.filter(|age| *age > UNCONFIRMED) {
+            let text = format!("messages wait for their confirmation for {age:?}");
+            health = health.and(Health::not_up(HealthState::Degraded, text));
+        }
+        health
+    }
+
+    /// One thread looks after time limits and asks the broker for a sign of life: a black hole raises no event in the client.
+    fn start_watch(self: &Arc<Self>) -> Result<()> {
+        let (weak, probe) = (Arc::downgrade(self), self.probe());
+        let watch = move || {
+            let mut probed: Option<Instant> = None;
+            loop {
+                thread::sleep(WATCH);
+                let Some(connection) = weak.upgrade().filter(|connection| !connection.is_closed()) else { return };
+                connection.look_after_time_limits();
+                drop(connection);
+                let Some(client) = probe.get() else { return };
+                client.poll(Duration::ZERO);
+                if probed.is_some_and(|at| at.elapsed() < PROBE) {
+                    continue;
+                }
+                let answer = client.client().fetch_metadata(Some(PROBED), Duration::from_secs(3));
+                probed = Some(Instant::now());
+                let Some(connection) = weak.upgrade() else { return };
+                connection.note_answer(answer.err());
+            }
+        };
+        let started = thread::Builder::new().name("kafka-watch".into()).spawn(watch);
+        started.map(drop).map_err(|error| Error::new(ErrorKind::Internal, format!("no thread for the watch: {error}")))
+    }
+
+    fn look_after_time_limits(&self) {
+        let senders: Vec<_> = self.senders.lock().values().cloned().collect();
+        let oldest = senders.iter().filter_map(|sender| sender.tick()).max();
+        self.watch.lock().unconfirmed = oldest;
+        let mut admin = self.admin.lock();
+        if admin.as_ref().is_some_and(|(used, _)| used.elapsed() > IDLE) {
+            drop(admin.take());
+        }
+    }
+
+    fn note_answer(&self, error: Option<KafkaError>) {
+        let mut watch = self.watch.lock();
+        watch.silent = error.map(|error| {
+            let since = watch.silent.take().map_or_else(Instant::now, |(since, _)| since);
+            (since, error.to_string())
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Asks until the broker answers, or says clearly that it will not.
+async fn first_answer(probe: &Arc<Detached<Probe>>, listener: &Listener) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let asking = Arc::clone(probe);
+        let ask = move || {
+            let Some(client) = asking.get() else { return Err(KafkaError::Canceled) };
+            let answer = client.client().fetch_metadata(Some(PROBED), Duration::from_secs(1)).map(drop);
+            client.poll(Duration::ZERO);
+            answer
+        };
+        let Err(error) = blocking("connecting", ASK, ask).await? else { return Ok(()) };
+        let complaint = listener.complaint();
+        let is_final = matches!(complaint, Some((Code::Authentication | Code::SSL, _)));
+        if is_final || begun.elapsed() > ASK {
+            return Err(why(complaint, &error));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn why(complaint: Option<(Code, String)>, error: &KafkaError) -> Error {
+    match complaint {
+        Some((code, reason)) => {
+            let told = crate::error::from_code("the broker cannot be reached", code);
+            Error::new(told.kind(), format!("{} ({reason})", told.text()))
+        }
+        None => from_kafka("the broker cannot be reached", error),
+    }
+}

@@ -1,0 +1,539 @@
+//! Between the polling thread and the application: what was read and not handed out yet.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::thread::Thread;
+use std::time::SystemTime;
+
+use messaging_core::wire::to_millis;
+use messaging_core::{
+    Capabilities, ConsumeOptions, Delivery, Error, ErrorKind, Event, Flow, Message, Order, Position, Result, RetryMode,
+    Settler, Source, SubjectFilter, Tickets, Unsettled,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::partition::{Lane, Partition};
+use crate::connection::Connection;
+use crate::raw::Bell;
+use crate::topology::Topics;
+
+/// The most events kept for an application that does not ask for them.
+const EVENTS: usize = 16;
+
+/// A message that was read.
+pub(crate) struct Item {
+    pub(super) partition: Arc<Partition>,
+    pub(super) message: Message,
+    pub(super) offset: i64,
+    /// Which attempt its next delivery is.
+    pub(super) attempt: u32,
+    pub(super) redriven: u32,
+    /// When it expires, in milliseconds since 1970; 0 for never.
+    pub(super) expires: u64,
+    /// Sorts what was read at once from several partitions: the oldest first, and each partition in its own order.
+    pub(super) rank: u64,
+}
+
+/// Why a consumer ended, told to each who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) kind: ErrorKind,
+    pub(crate) text: String,
+}
+
+impl End {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+
+    pub(crate) fn error(&self) -> Error {
+        Error::new(self.kind, self.text.clone())
+    }
+}
+
+/// How far the polling thread is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// It took its first part of the partitions.
+    pub(crate) has_joined: bool,
+    /// What the last commit came to.
+    pub(crate) committed: Option<std::result::Result<(), End>>,
+    /// It left the group, and its client is gone.
+    pub(crate) has_left: bool,
+}
+
+/// What is asked of the polling thread.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) flushes: Vec<oneshot::Sender<Result<()>>>,
+    /// Everything that waits is to be passed over.
+    pub(super) purges: Vec<oneshot::Sender<Result<()>>>,
+    pub(super) leave: bool,
+}
+
+/// What a consumer is made with.
+pub(crate) struct Settings {
+    /// None for an ephemeral subscription.
+    pub(crate) source: Option<Source>,
+    pub(crate) topics: Topics,
+    pub(crate) options: ConsumeOptions,
+    pub(crate) filter: Option<SubjectFilter>,
+    /// Only records of this key are for this consumer: replies.
+    pub(crate) only_key: Option<String>,
+    pub(crate) capabilities: Arc<Capabilities>,
+    pub(crate) connection: Arc<Connection>,
+}
+
+/// The place where a consumer's deliveries wait, shared by its polling thread, its receiver and its settlers.
+pub(crate) struct Intake {
+    pub(crate) settings: Settings,
+    state: Mutex<State>,
+    /// Deliveries with the application, and copies under way: what the prefetch bounds.
+    unsettled: AtomicUsize,
+    settled: AtomicU64,
+    /// Whoever receives waits for room within the prefetch.
+    starved: AtomicBool,
+    /// The polling thread waits for room to read on.
+    pub(super) is_full: AtomicBool,
+    tickets: Arc<Tickets<()>>,
+    idle: Notify,
+    pub(super) orders: Mutex<Orders>,
+    pub(super) bell: Mutex<Option<Bell>>,
+    pub(super) thread: OnceLock<Thread>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// The positions of the partitions that this member has.
+    pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
+}
+
+struct State {
+    ready: VecDeque<Item>,
+    /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
+    lanes: HashMap<Box<str>, VecDeque<Item>>,
+    /// What is not due yet, by its time.
+    delayed: BTreeMap<(u64, u64), Item>,
+    sequence: u64,
+    /// How many wait in `lanes`.
+    behind: usize,
+    bytes: usize,
+    flow: Flow,
+    end: Option<End>,
+    waker: Option<Waker>,
+    events: VecDeque<Event>,
+    event_waker: Option<Waker>,
+}
+
+/// How much waits here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+    pub(super) delayed: usize,
+}
+
+impl Intake {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        let state = State {
+            ready: VecDeque::new(),
+            lanes: HashMap::new(),
+            delayed: BTreeMap::new(),
+            sequence: 0,
+            behind: 0,
+            bytes: 0,
+            flow: Flow::Running,
+            end: None,
+            waker: None,
+            events: VecDeque::new(),
+            event_waker: None,
+        };
+        Arc::new(Self {
+            settings,
+            state: Mutex::new(state),
+            unsettled: AtomicUsize::new(0),
+            settled: AtomicU64::new(0),
+            starved: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            tickets: Tickets::new(),
+            idle: Notify::new(),
+            orders: Mutex::default(),
+            bell: Mutex::default(),
+            thread: OnceLock::new(),
+            progress: watch::Sender::new(Progress::default()),
+            partitions: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.settings.options.order == Order::ByKey
+    }
+
+    /// Whether retries wait here, so that they hold their key up.
+    pub(crate) fn holds_retries(&self) -> bool {
+        self.settings.options.retry_mode == RetryMode::Hold || self.settings.source.is_none()
+    }
+
+    /// The copies that are under way.
+    pub(crate) fn tickets(&self) -> &Arc<Tickets<()>> {
+        &self.tickets
+    }
+
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        self.state.lock().flow
+    }
+
+    /// Takes in what was read, in order.
+    pub(super) fn admit(&self, items: impl IntoIterator<Item = Item>) {
+        let mut state = self.state.lock();
+        for item in items {
+            state.admit(item, self.is_ordered());
+        }
+        state.wake();
+    }
+
+    /// Takes in what waits for its time.
+    pub(crate) fn delay(&self, due: u64, item: Item) {
+        let mut state = self.state.lock();
+        state.sequence += 1;
+        let sequence = state.sequence;
+        state.bytes += item.message.size();
+        state.delayed.insert((due, sequence), item);
+    }
+
+    /// Lets go of what is due by now; returns when the next is.
+    pub(super) fn release_due(&self, now: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        let mut released = false;
+        loop {
+            let due = state.delayed.first_key_value().map(|((due, _), _)| *due)?;
+            if due > now {
+                if released {
+                    state.wake();
+                }
+                return Some(due);
+            }
+            if let Some((_, item)) = state.delayed.pop_first() {
+                state.bytes -= item.message.size();
+                state.admit(item, self.is_ordered());
+                released = true;
+            }
+            if state.delayed.is_empty() {
+                state.wake();
+                return None;
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        let state = self.state.lock();
+        Waiting { messages: state.ready.len() + state.behind, bytes: state.bytes, delayed: state.delayed.len() }
+    }
+
+    /// Passes over all that waits, as if it had been settled. Returns how many.
+    pub(super) fn discard(&self) -> usize {
+        let gone = self.take_out(|_| true);
+        gone.iter().for_each(|item| item.partition.pass_over(item.offset));
+        gone.len()
+    }
+
+    /// Drops what waits of some partitions, or of all: it stays unsettled, for whoever has them next. Returns how many.
+    pub(super) fn withhold(&self, leaving: impl Fn(&Partition) -> bool) -> usize {
+        self.take_out(leaving).len()
+    }
+
+    fn take_out(&self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
+        let mut gone = Vec::new();
+        let mut state = self.state.lock();
+        let before = std::mem::take(&mut state.ready);
+        for item in before {
+            if leaving(&item.partition) { gone.push(item) } else { state.ready.push_back(item) }
+        }
+        let delayed: Vec<_> =
+            state.delayed.iter().filter(|(_, item)| leaving(&item.partition)).map(|(key, _)| *key).collect();
+        gone.extend(delayed.into_iter().filter_map(|key| state.delayed.remove(&key)));
+        for lane in state.lanes.values_mut() {
+            for item in std::mem::take(lane) {
+                if leaving(&item.partition) { gone.push(item) } else { lane.push_back(item) }
+            }
+        }
+        state.behind = state.lanes.values().map(VecDeque::len).sum();
+        for item in &gone {
+            state.bytes = state.bytes.saturating_sub(item.message.size());
+        }
+        // Those that held their key up make room for the next of it.
+        for item in &gone {
+            if let Some(key) = item.partition.ring.lock().release_key(item.offset) {
+                state.next_of(&key);
+            }
+        }
+        state.wake();
+        drop(state);
+        gone
+    }
+
+    /// Hands an item out again, after a retry without delay or a release.
+    pub(crate) fn again(&self, item: Item) {
+        let mut state = self.state.lock();
+        state.bytes += item.message.size();
+        // It still holds its key up, where keys are ordered: it is the next of it.
+        state.ready.push_back(item);
+        state.wake();
+    }
+
+    /// A delivery that held its key up is settled: the next of the key may go.
+    pub(crate) fn release_keys(&self, keys: impl IntoIterator<Item = Box<str>>) {
+        let mut state = self.state.lock();
+        for key in keys {
+            state.next_of(&key);
+        }
+        state.wake();
+    }
+
+    /// Room within the prefetch came free.
+    pub(crate) fn freed(&self, count: usize, settled: bool) {
+        if count == 0 {
+            return;
+        }
+        if settled {
+            self.settled.fetch_add(count as u64, Ordering::SeqCst);
+        }
+        let left = self.unsettled.fetch_sub(count, Ordering::SeqCst) - count;
+        if self.starved.swap(false, Ordering::SeqCst) {
+            let waker = self.state.lock().waker.take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+        if left == 0 {
+            self.idle.notify_waiters();
+            if self.flow() == Flow::Stopped {
+                self.ring();
+            }
+        }
+    }
+
+    /// Waits until nothing is unsettled.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let mut idle = std::pin::pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.unsettled() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Wakes the polling thread, wherever it waits.
+    pub(crate) fn ring(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+        if let Some(bell) = &*self.bell.lock() {
+            bell.ring();
+        }
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        let mut state = self.state.lock();
+        let is_known = state.events.back() == Some(&event) && !matches!(event, Event::Gap { .. });
+        if !is_known && state.events.len() < EVENTS {
+            state.events.push_back(event);
+        }
+        if let Some(waker) = state.event_waker.take() {
+            drop(state);
+            waker.wake();
+        }
+    }
+
+    /// Ends the consumer with an error; the first one stays.
+    pub(crate) fn end(&self, end: End) {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(end);
+        state.flow = Flow::Stopped;
+        state.wake();
+        if let Some(waker) = state.event_waker.take() {
+            waker.wake();
+        }
+        drop(state);
+        self.ring();
+    }
+
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.state.lock().end.clone()
+    }
+
+    /// Changes the flow; returns how many that were not started went back.
+    pub(crate) fn set_flow(&self, flow: Flow) -> usize {
+        let mut state = self.state.lock();
+        if state.flow == Flow::Stopped {
+            return 0;
+        }
+        state.flow = flow;
+        state.wake();
+        drop(state);
+        let released = if flow == Flow::Stopped { self.withhold(|_| true) } else { 0 };
+        self.ring();
+        released
+    }
+
+    pub(crate) fn poll_event(&self, cx: &Context<'_>) -> Poll<Event> {
+        let mut state = self.state.lock();
+        match state.events.pop_front() {
+            Some(event) => Poll::Ready(event),
+            None => {
+                state.event_waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn stop_waiting(&self) {
+        self.state.lock().waker = None;
+    }
+
+    /// Hands out up to `max` deliveries.
+    pub(crate) fn poll_next(&self, cx: &Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+        let mut expired = Vec::new();
+        let polled = {
+            let mut state = self.state.lock();
+            self.poll_state(&mut state, cx, max, out, &mut expired)
+        };
+        for item in expired {
+            item.partition.pass_over(item.offset);
+        }
+        if self.is_full.load(Ordering::Relaxed)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+        polled
+    }
+
+    fn poll_state(
+        &self,
+        state: &mut State,
+        cx: &Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+        expired: &mut Vec<Item>,
+    ) -> Poll<Result<usize>> {
+        if let Some(end) = &state.end {
+            return Poll::Ready(Err(end.error()));
+        }
+        match state.flow {
+            Flow::Stopped => return Poll::Ready(Ok(0)),
+            Flow::Paused => {
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Flow::Running => {}
+        }
+        let mut now = None;
+        let mut count = 0;
+        let room = |intake: &Self| intake.settings.options.prefetch.saturating_sub(intake.unsettled());
+        let mut left = max.min(room(self));
+        loop {
+            while count < left {
+                let Some(item) = state.ready.pop_front() else { break };
+                state.bytes = state.bytes.saturating_sub(item.message.size());
+                if item.expires > 0 && *now.get_or_insert_with(|| to_millis(SystemTime::now())) >= item.expires {
+                    expired.push(item);
+                    continue;
+                }
+                count += 1;
+                out.push(item.into_delivery());
+            }
+            if count > 0 {
+                self.unsettled.fetch_add(count, Ordering::SeqCst);
+                return Poll::Ready(Ok(count));
+            }
+            state.waker = Some(cx.waker().clone());
+            self.starved.store(true, Ordering::SeqCst);
+            // Room may have come since it was looked at.
+            left = max.min(room(self));
+            if state.ready.is_empty() || left == 0 {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl State {
+    fn admit(&mut self, item: Item, is_ordered: bool) {
+        self.bytes += item.message.size();
+        // One that was retried still holds its key up, and is the next of it.
+        let is_next = is_ordered && item.partition.ring.lock().holds_key(item.offset);
+        if is_ordered && !is_next && let Some(key) = item.message.key() {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.push_back(item);
+                self.behind += 1;
+                return;
+            }
+            self.lanes.insert(key.into(), VecDeque::new());
+            item.partition.ring.lock().hold_key(item.offset, key.into());
+        }
+        self.ready.push_back(item);
+    }
+
+    /// Lets the next message of a key go.
+    fn next_of(&mut self, key: &str) {
+        match self.lanes.get_mut(key).map(VecDeque::pop_front) {
+            Some(Some(item)) => {
+                self.behind -= 1;
+                item.partition.ring.lock().hold_key(item.offset, key.into());
+                self.ready.push_back(item);
+            }
+            Some(None) => drop(self.lanes.remove(key)),
+            None => {}
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Item {
+    /// A delivery as it was before it was handed out.
+    pub(crate) fn again(partition: &Arc<Partition>, delivery: Unsettled, attempt: u32) -> Self {
+        let Unsettled { message, tag, redriven, .. } = delivery;
+        let expires = message.ttl().map_or(0, |ttl| {
+            to_millis(message.timestamp()).saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+        });
+        let offset = i64::try_from(tag).unwrap_or(i64::MAX);
+        Self { partition: Arc::clone(partition), message, offset, attempt, redriven, expires, rank: 0 }
+    }
+
+    fn into_delivery(self) -> Delivery {
+        let Self { partition, message, offset, attempt, redriven, .. } = self;
+        partition.out.fetch_add(1, Ordering::SeqCst);
+        partition.handed.fetch_max(offset + 1, Ordering::Relaxed);
+        let position = match partition.lane {
+            Lane::Main => crate::producer::position(partition.number, offset),
+            Lane::Retry | Lane::Delayed => None,
+        };
+        let position: Option<Position> = position;
+        // Offsets are never negative.
+        let tag = u64::try_from(offset).unwrap_or(0);
+        Delivery::new(Unsettled { message, tag, attempt, redriven, position }, partition as Arc<dyn Settler>)
+    }
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").field("topic", &self.settings.topics.main).finish_non_exhaustive()
+    }
+}

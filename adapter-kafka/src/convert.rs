@@ -1,0 +1,270 @@
+//! Messages to records and back, both ways together. `docs/wire-format.md` fixes the mapping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use messaging_core::wire::{self, from_millis, to_millis};
+use messaging_core::{HeaderName, Message, MessageBuilder, MessageId, ReplyAddress, Subject};
+use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
+use uuid::Uuid;
+
+use crate::raw;
+
+/// CloudEvents' names in the binary mode of its Kafka binding.
+pub(crate) const CE_ID: &str = "ce_id";
+pub(crate) const CE_TYPE: &str = "ce_type";
+pub(crate) const CE_SUBJECT: &str = "ce_subject";
+pub(crate) const CONTENT_TYPE: &str = "content-type";
+/// A header of the application's own that is called `content-type` travels under this name.
+pub(crate) const OWN_CONTENT_TYPE: &str = "messaging-header-content-type";
+
+/// A dead letter of a tombstone: its own payload cannot be null.
+pub(crate) const NULL: &str = "messaging-null";
+
+/// What a foreign record had that has no place in a message: kept, so that copies are true to the byte.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    key: Option<Bytes>,
+    /// Null is a tombstone, and not an empty payload.
+    is_null: bool,
+    headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// Whether a message is a tombstone: a record with a null payload, which is not an empty one.
+#[must_use]
+pub fn is_tombstone(message: &Message) -> bool {
+    wire_of(message).is_some_and(|wire| wire.is_null)
+}
+
+fn wire_of(message: &Message) -> Option<&Wire> {
+    message.native().and_then(|native| native.downcast_ref())
+}
+
+/// The key of a record for this message.
+pub(crate) fn key_of(message: &Message) -> Option<&[u8]> {
+    match wire_of(message) {
+        Some(wire) => wire.key.as_deref(),
+        None => message.key().map(str::as_bytes),
+    }
+}
+
+/// The payload of a record for this message; none for a tombstone.
+pub(crate) fn payload_of(message: &Message) -> Option<&[u8]> {
+    if is_tombstone(message) { None } else { Some(message.payload()) }
+}
+
+/// When the message was made, as records carry it.
+pub(crate) fn timestamp_of(message: &Message) -> i64 {
+    i64::try_from(to_millis(message.timestamp())).unwrap_or(i64::MAX)
+}
+
+/// The headers of a record for this message, and `extra` ones.
+pub(crate) fn headers_of(message: &Message, extra: &[(&'static str, String)]) -> OwnedHeaders {
+    if let Some(wire) = wire_of(message) {
+        return foreign_headers(message, wire, extra);
+    }
+    let mut id = Scratch { uuid: [0; 36], text: String::new() };
+    let mut headers = OwnedHeaders::new_with_capacity(4 + message.headers().len() + extra.len());
+    headers = with(headers, CE_ID, id.text_of(message.id()));
+    let texts = [
+        (CE_TYPE, message.message_type()),
+        (CE_SUBJECT, message.subject().map(Subject::as_str)),
+        (CONTENT_TYPE, message.content_type()),
+        (wire::CORRELATION_ID, message.correlation_id()),
+        (wire::REPLY_TO, message.reply_to().map(ReplyAddress::as_str)),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            headers = with(headers, name, text);
+        }
+    }
+    for (name, value) in message.headers().iter() {
+        headers = with(headers, if name == CONTENT_TYPE { OWN_CONTENT_TYPE } else { name }, value);
+    }
+    extra.iter().fold(headers, |headers, (name, value)| with(headers, name, value))
+}
+
+/// As they came, less what earlier copies added; the id goes along where the sender gave none.
+fn foreign_headers(message: &Message, wire: &Wire, extra: &[(&'static str, String)]) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(1 + wire.headers.len() + extra.len());
+    if !wire.headers.iter().any(|(name, _)| name == CE_ID) {
+        headers = with(headers, CE_ID, &message.id().to_string());
+    }
+    for (name, value) in &wire.headers {
+        headers = headers.insert(Header { key: name, value: value.as_deref() });
+    }
+    extra.iter().fold(headers, |headers, (name, value)| with(headers, name, value))
+}
+
+fn with(headers: OwnedHeaders, name: &str, value: &str) -> OwnedHeaders {
+    headers.insert(Header { key: name, value: Some(value) })
+}
+
+/// Where an id is written out without an allocation.
+struct Scratch {
+    uuid: [u8; 36],
+    text: String,
+}
+
+impl Scratch {
+    fn text_of(&mut self, id: &MessageId) -> &str {
+        match id.as_uuid() {
+            Some(uuid) => uuid.hyphenated().encode_lower(&mut self.uuid),
+            None => {
+                self.text = id.to_string();
+                &self.text
+            }
+        }
+    }
+}
+
+/// A record, read.
+pub(crate) struct Decoded {
+    pub(crate) message: Message,
+    /// How many attempts earlier copies had.
+    pub(crate) attempts: u32,
+    pub(crate) redriven: u32,
+    /// When it is due, in milliseconds since 1970; 0 for at once.
+    pub(crate) due: u64,
+    /// When it expires, in milliseconds since 1970; 0 for never.
+    pub(crate) expires: u64,
+    /// What a dead letter says of itself.
+    pub(crate) marks: Vec<(String, String)>,
+}
+
+/// Many small payloads in one allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Arena(BytesMut);
+
+/// Payloads from this size on have an allocation of their own: a held message keeps its whole chunk.
+const LARGE: usize = 8 * 1024;
+const CHUNK: usize = 64 * 1024;
+
+impl Arena {
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.is_empty() {
+            return Bytes::new();
+        }
+        if bytes.len() >= LARGE {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            self.0 = BytesMut::with_capacity(CHUNK);
+        }
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
+    }
+}
+
+/// What is read of the headers before the message is built.
+#[derive(Default)]
+struct Properties {
+    id: Option<MessageId>,
+    key: Option<String>,
+    attempts: u32,
+    redriven: u32,
+    due: u64,
+    expires: u64,
+    marks: Vec<(String, String)>,
+    /// Something has no place in a message.
+    is_odd: bool,
+    is_null: bool,
+}
+
+/// Reads a record. Nothing that anybody's client can send is refused.
+pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded {
+    let made = u64::try_from(record.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
+    let payload = record.payload().map(|payload| arena.copy(payload)).unwrap_or_default();
+    let is_null = record.payload().is_none();
+    let mut properties = Properties { is_odd: is_null, is_null, ..Properties::default() };
+    // The id comes first in our own records, but not in others': the builder takes it at the end.
+    let mut builder = Some(Message::received(payload, MessageId::from(Uuid::nil()), from_millis(made)));
+    raw::each_header(record, |name, value| {
+        builder = builder.take().map(|builder| read(builder, &mut properties, name, value));
+    });
+    let mut builder = builder.unwrap_or_else(|| Message::builder(Bytes::new()));
+    if let Some(key) = &properties.key {
+        builder = builder.key(key.as_str());
+    } else if let Some(key) = record.key() {
+        match std::str::from_utf8(key) {
+            Ok(key) => builder = builder.key(key),
+            Err(_) => {
+                properties.is_odd = true;
+                builder = builder.key(String::from_utf8_lossy(key).as_ref());
+            }
+        }
+    }
+    let id = match properties.id.take() {
+        Some(id) => id,
+        // A record without an id gets one that is the same at every delivery.
+        None => MessageId::from_text(&format!("{}/{}/{}", record.topic(), record.partition(), record.offset())),
+    };
+    builder = builder.id(id);
+    if properties.expires > 0 {
+        builder = builder.ttl(Duration::from_millis(properties.expires.saturating_sub(made)));
+    }
+    if properties.is_odd {
+        builder = builder.native(Arc::new(wire(record, &properties)));
+    }
+    let Properties { attempts, redriven, due, expires, marks, .. } = properties;
+    Decoded { message: builder.build_foreign(), attempts, redriven, due, expires, marks }
+}
+
+fn read(builder: MessageBuilder, into: &mut Properties, name: &[u8], value: Option<&[u8]>) -> MessageBuilder {
+    let (Ok(name_text), Some(Ok(text))) = (std::str::from_utf8(name), value.map(std::str::from_utf8)) else {
+        into.is_odd = true;
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value.unwrap_or_default()));
+        return builder.header(HeaderName::from_foreign(&name), value.as_ref());
+    };
+    match name_text {
+        CE_ID => into.id = Some(MessageId::from_text(text)),
+        CE_TYPE => return builder.message_type(text),
+        CE_SUBJECT => return builder.subject(Subject::from_foreign(text)),
+        CONTENT_TYPE => return builder.content_type(text),
+        OWN_CONTENT_TYPE => return builder.header(HeaderName::from_foreign(CONTENT_TYPE), text),
+        name if name.starts_with(wire::PREFIX) => return reserved(builder, into, name, text),
+        name => {
+            let known = HeaderName::from_foreign(name);
+            into.is_odd |= known.as_str() != name;
+            return builder.header(known, text);
+        }
+    }
+    builder
+}
+
+fn reserved(builder: MessageBuilder, into: &mut Properties, name: &str, text: &str) -> MessageBuilder {
+    match name {
+        wire::CORRELATION_ID => return builder.correlation_id(text),
+        wire::REPLY_TO => return builder.reply_to(ReplyAddress::new(text)),
+        wire::KEY => into.key = Some(text.to_owned()),
+        NULL => (into.is_odd, into.is_null) = (true, true),
+        wire::DUE => into.due = text.parse().unwrap_or(0),
+        wire::EXPIRES => into.expires = text.parse().unwrap_or(0),
+        other => {
+            match other {
+                wire::ATTEMPTS => into.attempts = text.parse().unwrap_or(0),
+                wire::REDRIVEN => into.redriven = text.parse().unwrap_or(0),
+                _ => {}
+            }
+            into.marks.push((other.to_owned(), text.to_owned()));
+        }
+    }
+    builder
+}
+
+/// The parts of a record that have no place in a message.
+fn wire(record: &BorrowedMessage<'_>, properties: &Properties) -> Wire {
+    let mut headers = Vec::new();
+    raw::each_header(record, |name, value| {
+        // What the adapter added to an earlier copy is not the sender's.
+        if !name.starts_with(wire::PREFIX.as_bytes()) {
+            headers.push((String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)));
+        }
+    });
+    let key = match &properties.key {
+        Some(key) => Some(Bytes::copy_from_slice(key.as_bytes())),
+        None => record.key().map(Bytes::copy_from_slice),
+    };
+    Wire { key, is_null: properties.is_null, headers }
+}

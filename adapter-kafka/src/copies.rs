@@ -1,0 +1,87 @@
+//! Confirmed copies: delayed retries and dead letters. The original counts as settled only after its copy is confirmed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use messaging_core::{Error, ErrorKind, Result};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::ClientContext;
+
+use crate::connection::Detached;
+use crate::error::{from_delivery, from_kafka};
+use crate::raw;
+
+/// What happens when it is known whether a copy was made. Boxed, since copies are rare.
+pub(crate) type Then = Box<dyn FnOnce(Result<()>) + Send + Sync>;
+
+/// What librdkafka carries for each copy.
+type Opaque = Box<Then>;
+
+struct Copies;
+
+impl ClientContext for Copies {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "messaging::kafka", %error, reason, "the producer of copies complains");
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "messaging::kafka", facility, message);
+    }
+}
+
+impl ProducerContext for Copies {
+    type DeliveryOpaque = Opaque;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, then: Opaque) {
+        (*then)(match report {
+            Ok(_) => Ok(()),
+            Err((error, message)) => Err(from_delivery(error, raw::was_not_persisted(message))),
+        });
+    }
+}
+
+/// A record to be made.
+pub(crate) struct Copy<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) timestamp: i64,
+    pub(crate) headers: OwnedHeaders,
+}
+
+/// The producer of copies, one a connection.
+pub(crate) struct CopyDesk(Detached<ThreadedProducer<Copies>>);
+
+impl CopyDesk {
+    pub(crate) fn open(config: &ClientConfig) -> Result<Arc<Self>> {
+        let producer = config
+            .create_with_context(Copies)
+            .map_err(|error| from_kafka("a producer of copies cannot be set up", &error))?;
+        Ok(Arc::new(Self(Detached::new(producer))))
+    }
+
+    /// Makes a copy; `then` is called exactly once, here or on the producer's thread.
+    pub(crate) fn make(&self, copy: Copy<'_>, then: Then) {
+        let Some(producer) = self.0.get() else {
+            return then(Err(Error::new(ErrorKind::Closed, "the broker was closed")));
+        };
+        let mut record: BaseRecord<'_, [u8], [u8], Opaque> =
+            BaseRecord::with_opaque_to(copy.topic, Box::new(then)).timestamp(copy.timestamp).headers(copy.headers);
+        record.partition = copy.partition;
+        record.key = copy.key;
+        record.payload = copy.payload;
+        if let Err((error, record)) = producer.send(record) {
+            (*record.delivery_opaque)(Err(from_delivery(&error, true)));
+        }
+    }
+}
+
+impl fmt::Debug for CopyDesk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CopyDesk")
+    }
+}

@@ -1,0 +1,127 @@
+//! librdkafka's errors as the core's, in one place.
+
+use messaging_core::{Error, ErrorKind, ErrorOutcome};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+/// The core's error for one of the client's, with what was being done.
+pub(crate) fn from_kafka(what: &str, error: &KafkaError) -> Error {
+    match code_of(error) {
+        Some(code) => from_code(what, code),
+        None => match error {
+            KafkaError::ClientConfig(_, text, key, _) => {
+                Error::new(ErrorKind::Config, format!("{what}: kafka's client refuses {key:?}: {text}"))
+            }
+            KafkaError::ClientCreation(text) => Error::new(ErrorKind::Config, format!("{what}: {text}")),
+            other => Error::new(ErrorKind::Internal, format!("{what}: {other}")),
+        },
+    }
+}
+
+/// The client's code of an error, those of the admin calls included, which `rdkafka` leaves out.
+pub(crate) fn code_of(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    }
+}
+
+/// The core's error for one of the client's codes.
+pub(crate) fn from_code(what: &str, code: Code) -> Error {
+    let (kind, next) = kind_of(code);
+    Error::new(kind, format!("{what}: {code}{next}"))
+}
+
+/// The core's error for a message that was not confirmed.
+pub(crate) fn from_delivery(error: &KafkaError, not_persisted: bool) -> Error {
+    let error = from_kafka("the message was not confirmed", error);
+    // Its own word is better than the guess by kind.
+    error.with_outcome(if not_persisted { ErrorOutcome::NotSent } else { ErrorOutcome::Unknown })
+}
+
+fn kind_of(code: Code) -> (ErrorKind, &'static str) {
+    match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::GroupIdNotFound => {
+            (ErrorKind::NotFound, ": create it, or use topology = create")
+        }
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            (ErrorKind::TooLarge, ": send a reference to the data, or raise `message_bytes` here and at the broker")
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            (ErrorKind::Unauthenticated, ": check user, password and sasl_mechanism")
+        }
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => {
+            (ErrorKind::Forbidden, ": give the user this permission at the broker")
+        }
+        Code::SSL => (ErrorKind::Unreachable, ": check the certificates and whether this port speaks TLS"),
+        Code::BrokerTransportFailure | Code::Resolve | Code::AllBrokersDown | Code::BrokerNotAvailable => {
+            (ErrorKind::Unreachable, ": check the address and whether the broker runs")
+        }
+        Code::MessageTimedOut
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::TimedOutQueue
+        | Code::NotEnoughReplicas
+        | Code::NotEnoughReplicasAfterAppend => (ErrorKind::Timeout, ""),
+        Code::QueueFull => (ErrorKind::Full, ": lower in_flight, or wait"),
+        Code::PurgeQueue | Code::PurgeInflight => (ErrorKind::Closed, ": the broker was closed meanwhile"),
+        Code::IllegalGeneration | Code::UnknownMemberId => {
+            (ErrorKind::StaleDelivery, ": the partition belongs to another member by now")
+        }
+        Code::RebalanceInProgress | Code::NonEmptyGroup => (ErrorKind::Conflict, ": the group has members"),
+        Code::InvalidReplicationFactor | Code::InvalidPartitions | Code::InvalidConfig | Code::PolicyViolation => {
+            (ErrorKind::Config, ": nothing was made")
+        }
+        Code::InvalidTopic => (ErrorKind::InvalidName, ""),
+        Code::BadMessage | Code::Underflow => (ErrorKind::Protocol, ": check whether kafka listens at this port"),
+        Code::UnsupportedVersion | Code::UnsupportedFeature | Code::UnsupportedForMessageFormat => {
+            (ErrorKind::Unsupported, ": this broker is too old for it")
+        }
+        _ => (ErrorKind::Internal, ""),
+    }
+}
+
+/// Whether the client goes on by itself after an error that a poll returned.
+pub(crate) fn is_passing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::CoordinatorLoadInProgress
+            | Code::OffsetNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::ReplicaNotAvailable
+            | Code::KafkaStorageError
+            | Code::RebalanceInProgress
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_persisted_decides_the_outcome() {
+        let timed_out = KafkaError::MessageProduction(Code::MessageTimedOut);
+        assert_eq!(from_delivery(&timed_out, true).outcome(), ErrorOutcome::NotSent);
+        let unknown = from_delivery(&timed_out, false);
+        assert_eq!((unknown.kind(), unknown.outcome()), (ErrorKind::Timeout, ErrorOutcome::Unknown));
+        assert!(unknown.is_retryable());
+    }
+
+    #[test]
+    fn errors_of_admin_calls_have_their_kind_too() {
+        let error = from_kafka("creating", &KafkaError::AdminOp(Code::InvalidReplicationFactor));
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+}

@@ -1,0 +1,156 @@
+//! A producer and the outcomes it owes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use messaging_core::{Error, ErrorKind, Outcome, Position, Receipt, Result, Room, Tickets, TicketsOwner};
+use parking_lot::Mutex;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, producer::PurgeConfig};
+
+use crate::connection::{ASK, Detached, blocking};
+use crate::error::{from_delivery, from_kafka};
+use crate::raw;
+
+/// A new idempotent producer asks for its id only half a second after it was made (librdkafka's timer), and nothing is confirmed
+/// before.
+const WARM_UP: Duration = Duration::from_millis(550);
+
+/// librdkafka gives messages up by itself; what it forgot for so much longer is given up here.
+const FORGOTTEN: Duration = Duration::from_secs(5);
+
+/// Completes tickets as confirmations arrive.
+pub(crate) struct Confirmations(Arc<Tickets<Receipt>>);
+
+impl ClientContext for Confirmations {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "messaging::kafka", %error, reason, "a producer complains");
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "messaging::kafka", facility, message);
+    }
+}
+
+impl ProducerContext for Confirmations {
+    /// The ticket of the message: no allocation for each.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, ticket: usize) {
+        let result = match report {
+            Ok(message) => Ok(Receipt { position: position(message.partition(), message.offset()) }),
+            Err((error, message)) => Err(from_delivery(error, raw::was_not_persisted(message))),
+        };
+        self.0.complete(ticket as u64, result);
+    }
+}
+
+/// A place in the log, if the numbers are of one.
+pub(crate) fn position(partition: i32, offset: i64) -> Option<Position> {
+    Some(Position { partition: u32::try_from(partition).ok()?, offset: u64::try_from(offset).ok()? })
+}
+
+type Threaded = ThreadedProducer<Confirmations>;
+
+/// A producer, shared by all publishers with the same time limit.
+pub(crate) struct Sender {
+    producer: Detached<Threaded>,
+    tickets: TicketsOwner<Receipt>,
+    made: Instant,
+    /// How long an era of the tickets is, and when the current one began.
+    era: Duration,
+    era_began: Mutex<Instant>,
+    /// After so many eras a message is given up here.
+    patience: u32,
+}
+
+impl Sender {
+    pub(crate) fn open(config: &ClientConfig, timeout: Duration) -> Result<Arc<Self>> {
+        let tickets = Tickets::owned();
+        let context = Confirmations(Arc::clone(tickets.tickets()));
+        let producer: Threaded = config
+            .create_with_context(context)
+            .map_err(|error| from_kafka("a producer cannot be set up", &error))?;
+        let limit = timeout + FORGOTTEN;
+        let era = (limit / 10).max(Duration::from_millis(250));
+        Ok(Arc::new(Self {
+            producer: Detached::new(producer),
+            tickets,
+            made: Instant::now(),
+            era,
+            era_began: Mutex::new(Instant::now()),
+            patience: u32::try_from(limit.as_millis() / era.as_millis().max(1)).unwrap_or(u32::MAX),
+        }))
+    }
+
+    /// Waits until the producer can confirm at once, so that a short time limit is not spent on that: it has its id, and knows the
+    /// leaders of the topics. A topic that is not there is found out by the first message.
+    pub(crate) async fn warm(self: &Arc<Self>, topics: Vec<String>) {
+        let sender = Arc::clone(self);
+        let ask = move || {
+            let Some(producer) = sender.producer.get() else { return };
+            for topic in topics {
+                // What it says is kept by the client.
+                let _ = producer.client().fetch_metadata(Some(&topic), ASK);
+            }
+        };
+        let _ = blocking("asking for leaders", ASK, ask).await;
+        if let Some(left) = WARM_UP.checked_sub(self.made.elapsed()) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    pub(crate) fn tickets(&self) -> &Arc<Tickets<Receipt>> {
+        self.tickets.tickets()
+    }
+
+    /// Hands a record over; `record` gets the ticket to carry.
+    pub(crate) fn send<'a>(
+        &self,
+        room: Room,
+        record: impl FnOnce(usize) -> BaseRecord<'a, [u8], [u8], usize>,
+    ) -> Outcome<Receipt> {
+        let ticket = self.tickets.open(room);
+        let result = match self.producer.get() {
+            // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
+            Some(producer) => producer.send(record(ticket as usize)).map_err(|(error, _)| from_delivery(&error, true)),
+            None => Err(Error::new(ErrorKind::Closed, "the broker was closed")),
+        };
+        if let Err(error) = result {
+            self.tickets.complete(ticket, Err(error));
+        }
+        Outcome::pending(Arc::clone(self.tickets.tickets()) as Arc<_>, ticket)
+    }
+
+    /// Lets time pass for the tickets; returns how long the oldest waits already.
+    pub(crate) fn tick(&self) -> Option<Duration> {
+        let mut began = self.era_began.lock();
+        if began.elapsed() >= self.era {
+            *began = Instant::now();
+            self.tickets.advance();
+            self.tickets.expire(self.patience, || {
+                Error::new(ErrorKind::Timeout, "the broker did not confirm the message in time")
+            });
+        }
+        let age = self.tickets.oldest_age_in_eras()?;
+        // A whole era is unknown; the younger bound accuses nobody falsely.
+        Some(self.era * age.saturating_sub(1))
+    }
+
+    /// Gives up what is under way, after a close.
+    pub(crate) fn abandon(&self) {
+        if let Some(producer) = self.producer.get() {
+            producer.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("tickets", self.tickets.tickets()).finish_non_exhaustive()
+    }
+}

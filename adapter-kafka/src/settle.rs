@@ -1,0 +1,200 @@
+//! Settling: acknowledgements mark offsets, retries and dead letters are copies that are confirmed first.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use messaging_core::wire::{self, DeadLetterMark, to_millis};
+use messaging_core::{
+    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Flow, Outcome, Room, Settlement, Settler,
+    Unsettled,
+};
+
+use crate::consumer::{Item, Partition};
+use crate::convert::{NULL, headers_of, key_of, payload_of, timestamp_of};
+use crate::copies::{Copy, Then};
+
+fn stale() -> Error {
+    Error::new(
+        ErrorKind::StaleDelivery,
+        "its partition belongs to another member by now, or it was settled before; nothing was changed",
+    )
+}
+
+impl Settler for Partition {
+    fn settle(self: Arc<Self>, delivery: Unsettled, how: Settlement) -> Outcome {
+        match how {
+            Settlement::Ack => Outcome::ready(if self.finish(offset_of(delivery.tag)) { Ok(()) } else { Err(stale()) }),
+            Settlement::Release => self.put_back(delivery, Duration::ZERO, false),
+            Settlement::Retry { after } if after.is_zero() || self.intake.holds_retries() => {
+                self.put_back(delivery, after, true)
+            }
+            Settlement::Retry { after } => self.retry_later(delivery, after),
+            Settlement::DeadLetter(reason) => self.dead_letter(delivery, *reason),
+        }
+    }
+
+    fn ack_many(&self, tags: &[u64]) -> Outcome<Acked> {
+        let (acked, keys) = self.settle_many(tags);
+        if !keys.is_empty() {
+            self.intake.release_keys(keys);
+        }
+        self.let_go(acked, true);
+        Outcome::ready(Ok(Acked { acked: acked as u64, stale: (tags.len() - acked) as u64 }))
+    }
+
+    fn extend(&self, _tag: u64, _by: Duration) -> Outcome {
+        Outcome::ready(Err(Error::new(ErrorKind::Unsupported, "a member keeps its partitions as long as it lives")))
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.intake.settings.capabilities
+    }
+}
+
+fn offset_of(tag: u64) -> i64 {
+    i64::try_from(tag).unwrap_or(i64::MAX)
+}
+
+impl Partition {
+    /// Settles an offset for good; false if it is not this member's any more.
+    fn finish(&self, offset: i64) -> bool {
+        let (settled, key) = self.settle_one(offset);
+        if let Some(key) = key {
+            self.intake.release_keys([key]);
+        }
+        if settled {
+            self.let_go(1, true);
+        }
+        settled
+    }
+
+    /// Gives back places within the prefetch.
+    fn let_go(&self, count: usize, settled: bool) {
+        self.out.fetch_sub(count, Ordering::SeqCst);
+        self.intake.freed(count, settled);
+    }
+
+    /// Hands the message out again from here, now or later.
+    fn put_back(self: Arc<Self>, delivery: Unsettled, after: Duration, counts: bool) -> Outcome {
+        let offset = offset_of(delivery.tag);
+        let attempt = delivery.attempt + u32::from(counts);
+        if !self.note_attempt(offset, counts.then_some(delivery.attempt)) {
+            return Outcome::ready(Err(stale()));
+        }
+        let intake = Arc::clone(&self.intake);
+        // Once it is stopped or its partition goes, it stays uncommitted, for the next member.
+        let stays_here = intake.flow() != Flow::Stopped && !self.is_leaving();
+        if stays_here {
+            let item = Item::again(&self, delivery, attempt);
+            if after.is_zero() {
+                intake.again(item);
+            } else {
+                intake.delay(to_millis(SystemTime::now() + after) + 1, item);
+                intake.ring();
+            }
+        } else if let Some(key) = self.release_key(offset) {
+            intake.release_keys([key]);
+        }
+        self.let_go(1, true);
+        Outcome::ready(Ok(()))
+    }
+
+    /// Makes a copy in the group's retry topic, then settles the original.
+    fn retry_later(self: Arc<Self>, delivery: Unsettled, after: Duration) -> Outcome {
+        // Milliseconds are cut off, and nothing may be early.
+        let due = to_millis(SystemTime::now() + after) + 1;
+        let mut extra = vec![(wire::ATTEMPTS, delivery.attempt.to_string()), (wire::DUE, due.to_string())];
+        if delivery.redriven > 0 {
+            extra.push((wire::REDRIVEN, delivery.redriven.to_string()));
+        }
+        if let Some(ttl) = delivery.message.ttl() {
+            extra.push((wire::EXPIRES, (to_millis(delivery.message.timestamp()) + millis(ttl)).to_string()));
+        }
+        let Some(topic) = self.intake.settings.topics.retry.clone() else {
+            return self.put_back(delivery, after, true);
+        };
+        // To the partition of the same number, which the same member has where there are as many.
+        let partition = Some(self.number).filter(|number| *number < self.intake.settings.topics.retry_partitions);
+        self.copy(delivery, &topic, partition, None, extra)
+    }
+
+    /// Makes a copy in the dead letter, then settles the original.
+    fn dead_letter(self: Arc<Self>, delivery: Unsettled, reason: DeadLetterReason) -> Outcome {
+        let (Some(source), Some(topic)) =
+            (self.intake.settings.source.clone(), self.intake.settings.topics.dead.clone())
+        else {
+            let error = Error::new(ErrorKind::Unsupported, "an ephemeral subscription has no dead letter");
+            drop(self.put_back(delivery, Duration::ZERO, true));
+            return Outcome::ready(Err(error));
+        };
+        let Unsettled { attempt: attempts, redriven, .. } = delivery;
+        let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
+        let mut extra = mark.entries();
+        if let Some(key) = delivery.message.key() {
+            extra.push((wire::KEY, key.to_owned()));
+        }
+        let id = delivery.message.id().to_string();
+        self.copy(delivery, &topic, None, Some(id), extra)
+    }
+
+    fn copy(
+        self: Arc<Self>,
+        delivery: Unsettled,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<String>,
+        mut extra: Vec<(&'static str, String)>,
+    ) -> Outcome {
+        let offset = offset_of(delivery.tag);
+        if !self.note_attempt(offset, None) {
+            return Outcome::ready(Err(stale()));
+        }
+        let desk = match self.intake.settings.connection.copies() {
+            Ok(desk) => desk,
+            Err(error) => {
+                drop(self.put_back(delivery, Duration::ZERO, true));
+                return Outcome::ready(Err(error));
+            }
+        };
+        let intake = Arc::clone(&self.intake);
+        let ticket = intake.tickets().open(Room::none());
+        let message = delivery.message.clone();
+        let then: Then = Box::new(move |made| {
+            let intake = Arc::clone(&self.intake);
+            let result = match made {
+                Ok(()) if self.finish(offset) => Ok(()),
+                // The partition has moved on: the copy is there, and the original comes again elsewhere.
+                Ok(()) => Err(stale()),
+                Err(error) => {
+                    let after = Delivery::drop_backoff(delivery.attempt);
+                    drop(self.put_back(delivery, after, true));
+                    Err(error)
+                }
+            };
+            intake.tickets().complete(ticket, result);
+        });
+        let is_dead_letter = key.is_some();
+        let key = key.as_deref().map(str::as_bytes).or_else(|| key_of(&message));
+        let mut payload = payload_of(&message);
+        if is_dead_letter && payload.is_none() {
+            // In a compacted topic a null payload deletes what has the same key.
+            extra.push((NULL, "1".to_owned()));
+            payload = Some(&[]);
+        }
+        let copy = Copy {
+            topic,
+            partition,
+            key,
+            payload,
+            timestamp: timestamp_of(&message),
+            headers: headers_of(&message, &extra),
+        };
+        desk.make(copy, then);
+        Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
