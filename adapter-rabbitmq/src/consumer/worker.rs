@@ -668,13 +668,13 @@ impl Service {
         if !self.is_stopping && timeout_at(by, self.stop(worker)).await.is_err() {
             self.is_stopping = true;
         }
-        finished.abandoned = worker.shared.handed();
+        let abandoned = worker.shared.handed();
         let mut flushed = self.flush(worker, by).await;
         // What is still open, in the application's hands or held here, goes back to the broker.
         worker.shared.end("the consumer was closed");
         worker.shared.set_unacknowledged(0);
         self.commands.close();
-        if flushed.is_ok() && finished.abandoned + self.later.len() as u64 > 0 {
+        if flushed.is_ok() && abandoned + self.later.len() as u64 > 0 {
             flushed = self.give_back(worker, by).await;
         }
         if let Err(error) = flushed {
