@@ -91,7 +91,7 @@ impl Drinkers {
             let (tap, share) = task.join("a consumer of the case").await??;
             if self.how.quiet.load(Ordering::Acquire) {
                 // One that has not come back yet from a fault may say so.
-                tap.close_whatever_it_reports().await?;
+                let _ = tap.close_whatever_it_reports().await?;
             } else {
                 tap.close().await?;
             }
