@@ -284,13 +284,6 @@ impl Broker for KafkaBroker {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Threads that hold the connection see that it is over.
-        self.connection.close();
-    }
-}
-
 impl fmt::Debug for KafkaBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaBroker").field("name", &self.0.name).finish_non_exhaustive()

@@ -222,8 +222,8 @@ impl ConnectionOptions {
     /// What every client of this connection has in common.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        // Lost connections are told by warnings, see `consumer::group`; they are logged at the level of debugging.
-        client.set_log_level(RDKafkaLogLevel::Warning);
+        // Lost connections are told by the log alone, see `consumer::group`; it goes on at the level of debugging.
+        client.set_log_level(RDKafkaLogLevel::Info);
         client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
         // A leader that is stopped answers nothing; the default waits a minute for it.
         client.set("socket.timeout.ms", "3000").set("socket.connection.setup.timeout.ms", "5000");

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use async_trait::async_trait;
 
-use crate::{Kind, Proxy, Result, Route};
+use crate::{Error, Kind, Proxy, Result, Route};
 
 /// How a broker was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,18 @@ pub trait Broker: fmt::Debug + Send + Sync {
 
     /// The URL of [`Door::Proxied`].
     fn proxied_url(&self) -> String;
+
+    /// Runs the server's own command line for administrators: `rabbitmqctl` with these arguments; of Kafka the class that comes
+    /// first, such as `org.apache.kafka.tools.TopicCommand`, with the rest. Returns what it printed.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for one that is not native, and for other kinds; what it printed, if it
+    /// failed.
+    async fn administer(&self, arguments: &[&str]) -> Result<String> {
+        let text =
+            format!("this {} has no command line here, asked for {arguments:?}: use a native server", self.kind());
+        Err(Error::unsupported(text))
+    }
 
     /// A way in through a proxy of the caller's own, so that its faults meet nobody else. Of Kafka there are eight: the call
     /// waits for one to be given back.

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_conformance::history::{Event, Fate, Findings, History, Mark, OffenceKind, What};
+use std::time::SystemTime;
+
+use messaging_conformance::history::{Event, Fate, Findings, History, Mark, OffenceKind, Recorder, What};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -200,4 +202,61 @@ proptest! {
         let whats = (0..count).map(|mark| intent(mark, Some("k"))).chain(order.into_iter().map(receipt));
         prop_assert_eq!(marks(&history(1, whats).check(), OffenceKind::Reordered), vec![vec![first + 1, first]]);
     }
+}
+
+#[test]
+fn every_message_is_counted_once_by_what_became_of_it() {
+    let mixed = [
+        intent(0, None),
+        outcome(0, Fate::Confirmed),
+        receipt(0),
+        receipt(0),
+        intent(1, None),
+        outcome(1, Fate::Unknown),
+        receipt(1),
+        intent(2, None),
+        intent(3, None),
+        outcome(3, Fate::NotSent),
+    ];
+    let findings = history(1, mixed).check();
+    assert_eq!((findings.intended, findings.confirmed, findings.unknown, findings.not_sent), (4, 1, 2, 1));
+    assert_eq!((findings.received, findings.receipts, findings.recovered), (2, 3, 1));
+}
+
+#[test]
+fn what_is_missing_follows_receipts_and_returns() {
+    let recorder = Recorder::new(1);
+    let missing_after = |what| {
+        recorder.note(SystemTime::now(), what);
+        recorder.missing(0)
+    };
+    let steps = [
+        (outcome(0, Fate::Confirmed), 1),
+        (receipt(1), 1),
+        // Received before it was confirmed: nothing is missing.
+        (outcome(1, Fate::Confirmed), 1),
+        (receipt(0), 0),
+        (receipt(0), 0),
+        (returned(0), 0),
+        (returned(0), 1),
+        (outcome(0, Fate::Confirmed), 1),
+        (receipt(0), 0),
+    ];
+    for (step, (what, missing)) in steps.into_iter().enumerate() {
+        assert_eq!(missing_after(what), missing, "step {step}");
+    }
+}
+
+#[test]
+fn what_other_processes_noted_is_put_in_its_place() {
+    let recorder = Recorder::new(1);
+    let begun = SystemTime::now();
+    let at = |ms: u64| begun + Duration::from_millis(ms);
+    // The consumer's file is read before the publisher's.
+    recorder.note(at(30), receipt(0));
+    recorder.note(at(40), receipt(1));
+    recorder.note(at(10), intent(0, Some("k")));
+    recorder.note(at(20), intent(1, Some("k")));
+    recorder.note(at(25), outcome(0, Fate::Confirmed));
+    assert_eq!(kinds(&recorder.check()), []);
 }

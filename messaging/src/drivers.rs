@@ -8,15 +8,24 @@ use messaging_core::{Broker, BrokerUrl, ConnectOptions, Driver, Registry, Result
 const PRESENT: &[Driver] = &[
     #[cfg(feature = "memory")]
     adapter_memory::DRIVER,
+    #[cfg(feature = "kafka")]
+    adapter_kafka::DRIVER,
+    #[cfg(feature = "rabbitmq")]
+    adapter_rabbitmq::DRIVER,
 ];
 
 /// Schemes without a driver in this build, and what to say when one is asked for.
 const ABSENT: &[(&str, &str)] = &[
     #[cfg(not(feature = "memory"))]
     ("memory", "enable the feature \"memory\" of the crate \"messaging\""),
-    ("amqp", "there is no adapter for RabbitMQ in this version yet"),
-    ("amqps", "there is no adapter for RabbitMQ in this version yet"),
-    ("kafka", "there is no adapter for Kafka in this version yet"),
+    #[cfg(not(feature = "rabbitmq"))]
+    ("amqp", "enable the feature \"rabbitmq\" of the crate \"messaging\""),
+    #[cfg(not(feature = "rabbitmq"))]
+    ("amqps", "enable the feature \"rabbitmq\" of the crate \"messaging\""),
+    #[cfg(not(feature = "kafka"))]
+    ("kafka", "enable the feature \"kafka\" of the crate \"messaging\""),
+    #[cfg(not(feature = "kafka"))]
+    ("kafkas", "enable the feature \"kafka\" of the crate \"messaging\""),
     ("redis", "there is no adapter for Redis in this version yet"),
     ("rediss", "there is no adapter for Redis in this version yet"),
     ("sqs", "there is no adapter for Amazon SQS in this version yet"),

@@ -21,6 +21,7 @@ use crate::broker::KafkaBroker;
 use crate::connection::{ASK, blocking};
 use crate::consumer::{End, Ending, Metadata, commit_now};
 use crate::error::{from_code, from_kafka};
+use crate::topology::partitions;
 
 /// How long members may take to leave a group that is to be deleted.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -94,8 +95,7 @@ impl KafkaBroker {
             return Ok(());
         }
         let (connection, group) = (self.connection().clone(), self.group(source));
-        let ends: Vec<_> =
-            standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
+        let ends: Vec<_> = standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
         let commit = move || commit_now(&observer(&connection.options, &group)?, &ends);
         blocking("passing over what waits", ASK * 2, commit).await?.map_err(|error| match error.kind() {
             ErrorKind::StaleDelivery => Error::new(
@@ -152,6 +152,11 @@ impl KafkaBroker {
                 Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
                 Err((name, code)) => return Err(from_code(&format!("topic {name:?} cannot be deleted"), code)),
             }
+        }
+        // Whoever makes them again at once must not take what is going for what is there.
+        let begun = Instant::now();
+        while begun.elapsed() < LEAVE && partitions(self.connection(), &names).await?.iter().any(Option::is_some) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(super) struct Heard {
     pub(super) commits: Vec<KafkaResult<()>>,
     /// A broker was lost.
     pub(super) is_cut: bool,
+    /// A connection was lost that was not in use.
+    pub(super) is_disturbed: bool,
     /// The client cannot go on.
     pub(super) is_fatal: bool,
 }
@@ -64,10 +66,16 @@ impl ClientContext for Ear {
         }
     }
 
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // An idle or fetching client raises no error event for a lost connection, but says so in its log.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // A client raises no error event for a lost connection or an answer that does not come, but says so in its log.
         if matches!(facility, "FAIL" | "REQTMOUT") {
-            self.heard.lock().is_cut = true;
+            let mut heard = self.heard.lock();
+            // A connection that was not in use is told at a lower level.
+            *(if level as i32 <= RDKafkaLogLevel::Warning as i32 {
+                &mut heard.is_cut
+            } else {
+                &mut heard.is_disturbed
+            }) = true;
         }
         tracing::debug!(target: "messaging::kafka", facility, message);
     }

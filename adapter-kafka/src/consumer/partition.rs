@@ -145,7 +145,14 @@ impl Ring {
 }
 
 impl Partition {
-    pub(super) fn new(intake: Arc<Intake>, topic: Arc<str>, number: i32, lane: Lane, start: i64, past: Metadata) -> Self {
+    pub(super) fn new(
+        intake: Arc<Intake>,
+        topic: Arc<str>,
+        number: i32,
+        lane: Lane,
+        start: i64,
+        past: Metadata,
+    ) -> Self {
         let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS } else { start };
         let ring = Ring { base: start, ..Ring::default() };
         Self {
@@ -252,9 +259,14 @@ impl Partition {
         metadata
     }
 
+    /// What is asked of it from now on is stale.
+    pub(super) fn disown(&self) {
+        self.ring.lock().is_dead = true;
+    }
+
     /// Takes the partition away: what is asked of it from now on is stale. Returns how many deliveries were still out.
     pub(super) fn kill(&self) -> usize {
-        self.ring.lock().is_dead = true;
+        self.disown();
         self.out.load(Ordering::SeqCst)
     }
 

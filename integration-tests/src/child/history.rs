@@ -26,6 +26,8 @@ pub enum Event {
     Outcome(String, Outcome),
     /// A message was received.
     Receipt(String),
+    /// A received message is about to be acknowledged.
+    Ack(String),
     /// Anything else worth knowing.
     Note(String),
 }
@@ -96,6 +98,14 @@ impl History {
         self.write(Event::Receipt(id.into()))
     }
 
+    /// Writes down that a received message is about to be acknowledged.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn ack(&self, id: impl Into<String>) -> Result<()> {
+        self.write(Event::Ack(id.into()))
+    }
+
     /// Writes down anything else.
     ///
     /// # Errors
@@ -130,12 +140,48 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
 /// If the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
     match fs::read(path) {
-        Ok(bytes) => {
-            Ok(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
-        }
+        Ok(bytes) => Ok(entries(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(Error::at(path)(error)),
     }
+}
+
+/// Reads a history while it grows: each entry once.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    /// Up to here it was read, a whole number of lines.
+    read: u64,
+}
+
+impl Follower {
+    /// Begins at the beginning; the file need not be there yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), read: 0 }
+    }
+
+    /// What was written since the last call.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn news(&mut self) -> Result<Vec<Entry>> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::at(&self.path)(error)),
+        };
+        let mut bytes = Vec::new();
+        let read = file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes));
+        read.map_err(Error::at(&self.path))?;
+        // The last line may be half written now, and whole the next time.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.read += whole as u64;
+        Ok(entries(&bytes[..whole]))
+    }
+}
+
+fn entries(bytes: &[u8]) -> Vec<Entry> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
 /// Histories added up: what was lost, what came twice, what nobody sent.
@@ -168,7 +214,7 @@ impl Tally {
                 Event::Outcome(id, Outcome::Confirmed) => drop(confirmed.insert(id.clone())),
                 Event::Outcome(id, Outcome::Refused) => drop(refused.insert(id.clone())),
                 Event::Receipt(id) => *received.entry(id.clone()).or_default() += 1,
-                Event::Outcome(_, Outcome::Unknown) | Event::Note(_) => {}
+                Event::Outcome(_, Outcome::Unknown) | Event::Ack(_) | Event::Note(_) => {}
             }
         }
         // Sent again after a refusal and then confirmed, it is confirmed.
@@ -230,5 +276,25 @@ mod tests {
         fs::remove_file(&path).unwrap();
 
         assert_eq!(events, [Event::Intent("whole".into()), Event::Intent("after".into())]);
+    }
+
+    /// Who follows gets each entry once, and a line when it is whole.
+    #[test]
+    fn a_follower_gets_each_entry_once() {
+        let path = std::env::temp_dir().join(format!("messaging-followed-{}", process::id()));
+        let mut follower = Follower::new(&path);
+        let mut events = || follower.news().unwrap().into_iter().map(|entry| entry.event).collect::<Vec<_>>();
+        let (none, history) = (events(), History::open(&path).unwrap());
+        history.ack("one").unwrap();
+        let first = events();
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(b"{\"at\":1,\"by\":1,\"event\":").unwrap();
+        let half = events();
+        torn.write_all(b"{\"receipt\":\"two\"}}\n").unwrap();
+        let second = events();
+        fs::remove_file(&path).unwrap();
+
+        assert_eq!((none, half), (Vec::new(), Vec::new()));
+        assert_eq!((first, second), (vec![Event::Ack("one".into())], vec![Event::Receipt("two".into())]));
     }
 }

@@ -23,7 +23,7 @@ use rand::RngExt;
 use rustix::process::Signal;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use history::{Entry, Event, History, Outcome, Tally, read};
+pub use history::{Entry, Event, Follower, History, Outcome, Tally, read};
 
 use crate::{
     Error, Result,
@@ -97,6 +97,14 @@ impl Child {
     /// If the file is there and cannot be read.
     pub fn history(&self) -> Result<Vec<Entry>> {
         read(&self.history_file())
+    }
+
+    /// Passes if it runs.
+    ///
+    /// # Errors
+    /// If it ended, with the end of what it printed.
+    pub fn must_live(&self) -> Result<()> {
+        self.lock().must_live()
     }
 
     /// Waits for a point of its history. Fails at once if it ended without getting there.

@@ -125,6 +125,15 @@ impl Recipe for Kafka {
         command.arg("kafka.Kafka").arg(site.file("server.properties"));
         Ok(command)
     }
+
+    fn administration(&self, site: &Site, arguments: &[&str]) -> Option<Command> {
+        let mut command = java("-Xmx128m", &site.folder, &jars());
+        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
+        let server = site.doors.address(Door::Plain).ok()?;
+        let (class, rest) = arguments.split_first()?;
+        command.arg(class).args(["--bootstrap-server", &server.to_string()]).args(rest);
+        Some(command)
+    }
 }
 
 /// One of Kafka's own tools, by the name of its class: the script that usually starts it is not installed.

@@ -50,6 +50,11 @@ pub(crate) trait Recipe: fmt::Debug + Send + Sync {
     /// The command that runs it in the foreground.
     fn command(&self, site: &Site) -> Result<Command>;
 
+    /// The command of the server's administrators; none if it has none here.
+    fn administration(&self, _site: &Site, _arguments: &[&str]) -> Option<Command> {
+        None
+    }
+
     /// How long it may take to end when asked; zero for one that is not worth asking.
     fn patience(&self) -> Duration {
         PATIENCE
@@ -290,6 +295,20 @@ impl Broker for NativeBroker {
 
     fn proxied_url(&self) -> String {
         self.site.doors.proxied_url()
+    }
+
+    async fn administer(&self, arguments: &[&str]) -> Result<String> {
+        let command = self.recipe.administration(&self.site, arguments);
+        let none = || Error::unsupported(format!("{} has no command line here, asked for {arguments:?}", self.kind));
+        let command = command.ok_or_else(none)?;
+        let cannot = |error: std::io::Error| Error::caused(format!("cannot administer {}", self.name), error);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output().await.map_err(cannot)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(said);
+        }
+        let complained = String::from_utf8_lossy(&output.stderr);
+        Err(Error::failed(format!("{} did not do {arguments:?}: {said}{complained}", self.name)))
     }
 }
 

@@ -139,6 +139,14 @@ impl Recipe for RabbitMq {
             );
         Ok(command)
     }
+
+    fn administration(&self, site: &Site, arguments: &[&str]) -> Option<Command> {
+        let mut command = root::command(&install::root(), "/usr/lib/rabbitmq/bin/rabbitmqctl");
+        command.env("HOME", site.file("home")).env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
+        command.env("ERL_EPMD_PORT", self.epmd.claim.port().to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.args(["--node", &Self::node_name(&self.distribution)]).args(arguments);
+        Some(command)
+    }
 }
 
 /// The users at first start, as the server's own export would write them.

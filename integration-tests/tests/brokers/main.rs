@@ -10,6 +10,7 @@
     reason = "a test that cannot go on has failed, and says why"
 )]
 
+mod administration;
 mod clusters;
 mod containers;
 mod doors;
@@ -63,6 +64,8 @@ const ROWS: &[Row] = &[
     row!(doors::wrong_certificates, TLS),
     row!(doors::logins, LOGINS),
     row!(notifications::topic_reaches_queues, &[Kind::Sqs]),
+    row!(administration::command_line, &[Kind::RabbitMq, Kind::Kafka]),
+    row!(administration::connections_closed, &[Kind::RabbitMq]),
 ];
 
 const CLUSTERS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valkey];

@@ -1,6 +1,7 @@
 //! The check of a history.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,12 @@ pub struct Findings {
     pub intended: usize,
     /// How many the broker confirmed.
     pub confirmed: usize,
+    /// How many the broker has not got, as it said.
+    pub not_sent: usize,
+    /// How many came to nothing that is known.
+    pub unknown: usize,
+    /// How many different ones were received, all groups together.
+    pub received: usize,
     /// How many receipts there were, all groups together.
     pub receipts: usize,
     /// Confirmed, and never received; or given back as often as it was received.
@@ -128,6 +135,36 @@ struct Known {
     fate: Option<Fate>,
 }
 
+impl Known {
+    fn is_unknown(&self) -> bool {
+        self.place.is_some() && !matches!(self.fate, Some(Fate::Confirmed | Fate::NotSent))
+    }
+}
+
+/// A history by message: a run with a thousand duplicates among a million messages would be read a thousand times.
+struct Parts<'a> {
+    history: &'a History,
+    index: OnceCell<HashMap<Mark, Vec<usize>>>,
+}
+
+impl Parts<'_> {
+    fn about(&self, marks: &[Mark]) -> History {
+        let index = self.index.get_or_init(|| {
+            let mut index = HashMap::<_, Vec<_>>::new();
+            for (place, event) in self.history.events.iter().enumerate() {
+                if let Some(mark) = event.what.mark() {
+                    index.entry(mark).or_default().push(place);
+                }
+            }
+            index
+        });
+        let mut places: Vec<usize> = marks.iter().filter_map(|mark| index.get(mark)).flatten().copied().collect();
+        places.sort_unstable();
+        let events = places.into_iter().map(|place| self.history.events[place].clone()).collect();
+        History { events, groups: self.history.groups }
+    }
+}
+
 /// What a group did with a message.
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -144,15 +181,19 @@ pub(super) fn check(history: &History) -> Findings {
     let mut findings = Findings {
         intended: known.values().filter(|known| known.place.is_some()).count(),
         confirmed: known.values().filter(|known| known.fate == Some(Fate::Confirmed)).count(),
+        not_sent: known.values().filter(|known| known.fate == Some(Fate::NotSent)).count(),
+        unknown: known.values().filter(|known| known.is_unknown()).count(),
         ..Findings::default()
     };
+    let parts = Parts { history, index: OnceCell::new() };
     let groups = history.groups.max(1);
     let mut recovered = BTreeSet::new();
     for group in 0..groups {
         let seen = receipts(history, group);
-        let offence = |kind, marks: Vec<Mark>| Offence { kind, group, part: history.about(&marks), marks };
+        let offence = |kind, marks: Vec<Mark>| Offence { kind, group, part: parts.about(&marks), marks };
         for (mark, known) in &known {
             let seen = seen.get(mark).copied().unwrap_or_default();
+            findings.received += usize::from(seen.receipts > 0);
             findings.receipts += seen.receipts;
             findings.redelivered += seen.redelivered;
             if known.fate == Some(Fate::Confirmed) && seen.receipts <= seen.returned {
@@ -164,10 +205,7 @@ pub(super) fn check(history: &History) -> Findings {
             if seen.duplicates > 0 {
                 findings.duplicated.push(offence(OffenceKind::Duplicated, vec![*mark]));
             }
-            if seen.receipts > 0
-                && known.place.is_some()
-                && !matches!(known.fate, Some(Fate::Confirmed | Fate::NotSent))
-            {
+            if seen.receipts > 0 && known.is_unknown() {
                 recovered.insert(*mark);
             }
         }
@@ -225,7 +263,7 @@ fn receipts(history: &History, of: u32) -> HashMap<Mark, Seen> {
 
 /// Pairs of one key that were first received the other way round than intended: (received first, received after).
 fn swaps(history: &History, of: u32, known: &BTreeMap<Mark, Known>) -> Vec<Vec<Mark>> {
-    let mut firsts = BTreeSet::new();
+    let mut firsts = HashSet::new();
     let mut latest: HashMap<&str, (usize, Mark)> = HashMap::new();
     let mut swaps = Vec::new();
     for event in &history.events {

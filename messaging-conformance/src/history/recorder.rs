@@ -1,14 +1,15 @@
 //! Recording a history while messages move.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use messaging_core::{Delivery, Error, ErrorOutcome, Message, Receipt};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Event, Fate, History, Mark, What};
+use super::{Event, Fate, Findings, History, Mark, What};
 
 /// Collects a history from many tasks. Cheap to clone.
 ///
@@ -18,6 +19,8 @@ pub struct Recorder(Arc<Inner>);
 
 struct Inner {
     begun: Instant,
+    /// The same moment by the machine's clock, which other processes share.
+    begun_at: SystemTime,
     state: Mutex<State>,
 }
 
@@ -25,9 +28,16 @@ struct Inner {
 struct State {
     history: History,
     next: Mark,
-    /// By group: how often a message was received, less how often it was given back.
-    received: Vec<HashMap<Mark, i64>>,
-    confirmed: BTreeSet<Mark>,
+    groups: Vec<Group>,
+    confirmed: HashSet<Mark>,
+}
+
+#[derive(Default)]
+struct Group {
+    /// How often a message was received, less how often it was given back.
+    received: HashMap<Mark, i64>,
+    /// How many confirmed ones have no receipt that stands: kept up, because it is asked for again and again.
+    missing: usize,
 }
 
 impl Recorder {
@@ -37,10 +47,10 @@ impl Recorder {
     pub fn new(groups: u32) -> Self {
         let state = State {
             history: History { events: Vec::new(), groups },
-            received: vec![HashMap::new(); groups as usize],
+            groups: (0..groups).map(|_| Group::default()).collect(),
             ..State::default()
         };
-        Self(Arc::new(Inner { begun: Instant::now(), state: Mutex::new(state) }))
+        Self(Arc::new(Inner { begun: Instant::now(), begun_at: SystemTime::now(), state: Mutex::new(state) }))
     }
 
     /// Notes the intent to send, and makes the message of it.
@@ -69,27 +79,19 @@ impl Recorder {
 
     /// Notes what became of a send.
     pub fn fate(&self, mark: Mark, fate: Fate) {
-        let mut state = self.0.state.lock();
-        if fate == Fate::Confirmed {
-            state.confirmed.insert(mark);
-        }
-        self.push(&mut state, What::Outcome { mark, fate });
+        self.push(&mut self.0.state.lock(), What::Outcome { mark, fate });
     }
 
     /// Notes a receipt; a message of another origin counts as unexpected.
     pub fn receipt(&self, delivery: &Delivery, group: u32, consumer: u32) -> Mark {
         let mark = mark_of(delivery.message()).unwrap_or(Mark::MAX);
-        let mut state = self.0.state.lock();
-        state.count(mark, group, 1);
-        self.push(&mut state, What::Receipt { mark, group, consumer });
+        self.push(&mut self.0.state.lock(), What::Receipt { mark, group, consumer });
         mark
     }
 
     /// Notes that what was received is given back, or was taken back: it must come again.
     pub fn returned(&self, mark: Mark, group: u32) {
-        let mut state = self.0.state.lock();
-        state.count(mark, group, -1);
-        self.push(&mut state, What::Returned { mark, group });
+        self.push(&mut self.0.state.lock(), What::Returned { mark, group });
     }
 
     /// Notes that a settlement failed: the message must come again if the error says that the broker did not hear of it, and
@@ -115,8 +117,7 @@ impl Recorder {
     #[must_use]
     pub fn missing(&self, group: u32) -> usize {
         let state = self.0.state.lock();
-        let Some(received) = state.received.get(group as usize) else { return state.confirmed.len() };
-        state.confirmed.iter().filter(|mark| received.get(mark).is_none_or(|times| *times <= 0)).count()
+        state.groups.get(group as usize).map_or(state.confirmed.len(), |group| group.missing)
     }
 
     /// How many messages were confirmed so far.
@@ -131,16 +132,57 @@ impl Recorder {
         self.0.state.lock().history.clone()
     }
 
+    /// Notes what happened in another process, which wrote down when by the machine's clock. Its marks must be none of
+    /// those given here.
+    pub fn note(&self, at: SystemTime, what: What) {
+        let at = at.duration_since(self.0.begun_at).unwrap_or_default();
+        self.0.state.lock().add(Event { at, what });
+    }
+
+    /// How long ago the history began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.begun.elapsed()
+    }
+
+    /// Puts what other processes noted in its place by time, and checks the history so far.
+    #[must_use]
+    pub fn check(&self) -> Findings {
+        let mut state = self.0.state.lock();
+        state.history.events.sort_by_key(|event| event.at);
+        state.history.check()
+    }
+
     fn push(&self, state: &mut State, what: What) {
-        let at = self.0.begun.elapsed();
-        state.history.events.push(Event { at, what });
+        state.add(Event { at: self.0.begun.elapsed(), what });
     }
 }
 
 impl State {
+    fn add(&mut self, event: Event) {
+        match event.what {
+            What::Outcome { mark, fate: Fate::Confirmed } if self.confirmed.insert(mark) => {
+                let unseen = |group: &Group| group.received.get(&mark).is_none_or(|times| *times <= 0);
+                self.groups.iter_mut().filter(|group| unseen(group)).for_each(|group| group.missing += 1);
+            }
+            What::Receipt { mark, group, .. } => self.count(mark, group, 1),
+            What::Returned { mark, group } => self.count(mark, group, -1),
+            _ => {}
+        }
+        self.history.events.push(event);
+    }
+
     fn count(&mut self, mark: Mark, group: u32, by: i64) {
-        if let Some(received) = self.received.get_mut(group as usize) {
-            *received.entry(mark).or_default() += by;
+        let Some(group) = self.groups.get_mut(group as usize) else { return };
+        let times = group.received.entry(mark).or_default();
+        let before = *times > 0;
+        *times += by;
+        if self.confirmed.contains(&mark) {
+            match (before, *times > 0) {
+                (false, true) => group.missing -= 1,
+                (true, false) => group.missing += 1,
+                _ => {}
+            }
         }
     }
 }

@@ -1,0 +1,218 @@
+//! What only Kafka has: committed offsets, groups that rebalance, copies in sync.
+
+use std::{sync::Arc, time::Duration};
+
+use integration_tests::{Error, Kind, Result, raw, until};
+use messaging_conformance::history::Mark;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaError,
+};
+
+use crate::{
+    address::Address,
+    harness::Verdict,
+    length::Length,
+    members::Troupe,
+    processes,
+    real::Real,
+    run::{Demand, Run},
+    shared::{close, healthy},
+    stage::Stage,
+    traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing},
+};
+
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// How many members the group has, by Kafka's own command line: a client cannot ask for groups of the new protocol.
+pub(crate) async fn members(stage: &Real, at: &Address) -> Result<usize> {
+    let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+    let group = group(at);
+    let listed = stage.node().administer(&[class, "--describe", "--members", "--group", &group]).await?;
+    Ok(listed.lines().filter(|line| line.trim_start().starts_with(&group)).count())
+}
+
+/// The group of a queue or subscription.
+fn group(at: &Address) -> String {
+    at.subscription.as_ref().map_or_else(|| at.name.clone(), |subscription| format!("{}--{subscription}", at.name))
+}
+
+/// An offset committed past what is settled is found out, by what the broker itself says.
+pub(crate) async fn a_skipping_commit_is_found_out() -> Verdict {
+    let stage = Real::one(Kind::Kafka).await?;
+    let at = stage.queue();
+    let mut client = raw::connect(Kind::Kafka, &stage.url(), None).await?;
+    client.create(&at.name).await?;
+    for mark in 0..10 {
+        client.put(&at.name, &mark.to_string()).await?;
+    }
+    let (config, topic) = (config(&stage.url(), &group(&at)), at.name.clone());
+    let committing = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create()?;
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&topic, 0, Offset::Offset(5))?;
+        consumer.commit(&offsets, CommitMode::Sync)
+    });
+    committing.await??;
+
+    let mut troupe = Troupe::new(&Arc::new(Run::new("kafka with a commit that skips")));
+    troupe.acked.extend([0, 1, 2, 7]);
+    let found = processes::skips(&stage, &at, &mut troupe).await?;
+    let (nobody, coordinator) = (members(&stage, &at).await?, coordinator(&stage.url(), &at).await?);
+    delete(&stage.url(), &at).await?;
+
+    let told = "2 messages below the committed offset are not settled, such as 3";
+    if found.as_deref() != Some(told) || (nobody, coordinator) != (0, 0) {
+        return Err(format!("{found:?} is found, {nobody} members and coordinator {coordinator}").into());
+    }
+    Ok(())
+}
+
+/// The node that coordinates the group: it leads the group's partition of Kafka's own topic, which is found by the hash of
+/// its name.
+pub(crate) async fn coordinator(url: &str, at: &Address) -> Result<usize> {
+    let (config, group) = (config(url, "asking"), group(at));
+    let asked = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create()?;
+        let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), ANSWER)?;
+        let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+        let count = i32::try_from(partitions.len()).unwrap_or(i32::MAX).max(1);
+        let hash = group.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+        let wanted = (hash & i32::MAX) % count;
+        Ok(partitions.iter().find(|partition| partition.id() == wanted).map(|partition| partition.leader()))
+    });
+    let leader: Result<_, KafkaError> =
+        asked.await.map_err(|error| Error::caused("asking for a coordinator was given up", error))?;
+    let leader = leader.map_err(|error| Error::caused("kafka does not tell a coordinator", error))?;
+    // Ids begin at 1.
+    let node = leader.and_then(|id| usize::try_from(id).ok()?.checked_sub(1));
+    node.ok_or_else(|| Error::failed(format!("the group of {} has no coordinator now", at.name)))
+}
+
+/// With fewer copies in sync than are asked for, publishes fail and say so, and nothing is claimed; then all goes on.
+pub(crate) async fn below_min_in_sync() -> Verdict {
+    let stage = Real::cluster(Kind::Kafka).await?;
+    let messages = Length::chosen().messages();
+    let at = stage.queue();
+    let run = Arc::new(Run::new("kafka ×3 fewer in sync than asked for"));
+    let broker = at.open().await?;
+    let consuming = Consuming::start(&run, &broker, &at, Manner::default()).await?;
+    // All three, so that one that is gone is one too few, and the controllers are still a majority.
+    let alter = ["kafka.admin.ConfigCommand", "--alter", "--entity-type", "topics", "--entity-name", &at.name];
+    let alter = [&alter[..], &["--add-config", "min.insync.replicas=3"]].concat();
+    stage.node().administer(&alter).await?;
+    let load = Load { timeout: Duration::from_secs(5), ..Load::default() };
+    let publishing = Publishing::start(&run, &broker, &at, load).await?;
+    traffic::confirmed(&run, messages / 2).await?;
+
+    let cluster = stage.of_nodes()?;
+    let follower = (cluster.leader(&at.name).await? + 1) % cluster.len();
+    run.fault_began();
+    cluster.node(follower).kill().await?;
+    // Until the controller has taken it out of the set, the leader waits for it, and what it has in the end is a matter of luck.
+    let settled = until("no more confirms", PATIENCE, || async {
+        let before = run.confirmed();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if run.confirmed() == before { Ok(before) } else { Err(Error::failed("some are confirmed")) }
+    })
+    .await;
+    let during = tokio::time::sleep(load.timeout + Duration::from_secs(2));
+    during.await;
+    let claimed = run.confirmed();
+    let failed = run.failed();
+    cluster.node(follower).start().await?;
+    run.fault_ended();
+
+    if claimed != settled? {
+        return Err("publishes were confirmed while too few copies were in sync".into());
+    }
+    if failed == 0 {
+        return Err(format!("no publish failed within its time limit of {:?}", load.timeout).into());
+    }
+    run.remark(format!("{failed} failed meanwhile"));
+    traffic::back(&run, true, true).await?;
+    traffic::confirmed(&run, messages).await?;
+    publishing.stop().await?;
+    traffic::received(&run).await?;
+    healthy(&*broker).await?;
+    consuming.stop().await?;
+    close(&*broker).await?;
+    traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
+    run.judge(Demand::of(messages))
+}
+
+/// The messages before the group's committed offsets.
+pub(crate) async fn committed(url: &str, at: &Address) -> Result<Vec<Mark>> {
+    let (config, topic) = (config(url, &group(at)), at.name.clone());
+    let read = tokio::task::spawn_blocking(move || read_committed(&config, &topic));
+    let read = read.await.map_err(|error| Error::caused("reading what is committed was given up", error))?;
+    read.map_err(|error| Error::caused("kafka does not tell what is committed", error))
+}
+
+fn read_committed(config: &ClientConfig, topic: &str) -> Result<Vec<Mark>, KafkaError> {
+    let consumer: BaseConsumer = config.create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let mut asked = TopicPartitionList::new();
+    for partition in 0..partitions {
+        asked.add_partition(topic, i32::try_from(partition).unwrap_or(i32::MAX));
+    }
+    let committed = consumer.committed_offsets(asked, ANSWER)?;
+    let mut marks = Vec::new();
+    for element in committed.elements() {
+        let Offset::Offset(end) = element.offset() else { continue };
+        let (low, _) = consumer.fetch_watermarks(topic, element.partition(), ANSWER)?;
+        read_until(&consumer, topic, element.partition(), low..end, &mut marks)?;
+    }
+    // Dropped while such a list lives, the consumer would hang.
+    drop(committed);
+    Ok(marks)
+}
+
+fn read_until(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    offsets: std::ops::Range<i64>,
+    marks: &mut Vec<Mark>,
+) -> Result<(), KafkaError> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, partition, Offset::Offset(offsets.start))?;
+    consumer.assign(&from)?;
+    let mut next = offsets.start;
+    while next < offsets.end {
+        let Some(message) = consumer.poll(ANSWER) else { break };
+        let message = message?;
+        next = message.offset() + 1;
+        if message.offset() < offsets.end {
+            let text = message.payload().and_then(|payload| std::str::from_utf8(payload).ok());
+            marks.extend(text.and_then(|text| text.parse::<Mark>().ok()));
+        }
+    }
+    consumer.assign(&TopicPartitionList::new())
+}
+
+/// Deletes the topic.
+pub(crate) async fn delete(url: &str, at: &Address) -> Result<()> {
+    let cannot = |error: KafkaError| Error::caused(format!("topic {} cannot be deleted", at.name), error);
+    let admin: AdminClient<DefaultClientContext> = config(url, "deleting").create().map_err(cannot)?;
+    let deleted = admin.delete_topics(&[&at.name], &AdminOptions::new()).await.map_err(cannot)?;
+    match deleted.into_iter().next() {
+        Some(Err((_, code))) => Err(cannot(KafkaError::AdminOp(code))),
+        _ => Ok(()),
+    }
+}
+
+fn config(url: &str, group: &str) -> ClientConfig {
+    let hosts = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", hosts).set("broker.address.family", "v4").set("group.id", group);
+    config.set("enable.auto.commit", "false").set("reconnect.backoff.max.ms", "500");
+    config
+}

@@ -1,0 +1,191 @@
+//! Faults while an adapter works: whatever breaks, what was confirmed is received, nothing is invented, and all goes on soon.
+//!
+//! Each run ends with a line: confirmed, received, lost, unexpected, duplicated, unknown outcomes, and how soon it was back.
+//! The runs are short; with `MESSAGING_FAULTS=long` they are what a release is judged by.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed, and says why")]
+
+mod address;
+#[allow(dead_code, reason = "other programs use the rest")]
+#[path = "../harness/mod.rs"]
+mod harness;
+mod kafka;
+mod length;
+mod members;
+mod memory;
+mod processes;
+mod rabbitmq;
+mod real;
+mod run;
+mod shared;
+mod stage;
+mod traffic;
+
+use std::{future::Future, process::ExitCode, time::Duration};
+
+use harness::Verdict;
+use integration_tests::Kind;
+use integration_tests::child::Role;
+use length::Length;
+use libtest_mimic::{Arguments, Trial};
+use processes::Dying;
+use real::Real;
+use run::Phase;
+use stage::{Fault, Stage};
+use traffic::Load;
+
+fn main() -> ExitCode {
+    match Role::current() {
+        Ok(None) => {
+            let mut arguments = Arguments::from_args();
+            // Side by side they would measure each other.
+            arguments.test_threads.get_or_insert(1);
+            harness::run(&arguments, cases())
+        }
+        _ => harness::main(Vec::new, members::play),
+    }
+}
+
+fn cases() -> Vec<Trial> {
+    let mut cases = vec![
+        case("memory::a_forgetful_server_is_found_out", memory::a_forgetful_server_is_found_out),
+        case("memory::a_stray_duplicate_is_found_out", memory::a_stray_duplicate_is_found_out),
+        case("memory::what_a_killed_process_lost_is_found_out", memory::what_a_killed_process_lost_is_found_out),
+        case("memory::a_slow_recovery_is_found_out", memory::a_slow_recovery_is_found_out),
+        case("memory::deleted", memory::deleted),
+        case("memory::closed_with_a_dead_broker", memory::closed_with_a_dead_broker),
+    ];
+    for fault in [Fault::Killed, Fault::Cut, Fault::BlackHole] {
+        for phase in [Phase::Publishing, Phase::Consuming, Phase::Both] {
+            cases.push(case(format!("memory::{fault:?}_{phase:?}").to_lowercase(), move || {
+                memory::through(fault, phase)
+            }));
+        }
+    }
+    cases.extend(of_rabbitmq());
+    cases.extend(of_kafka());
+    cases
+}
+
+const PHASES: [Phase; 3] = [Phase::Publishing, Phase::Consuming, Phase::Both];
+
+/// The faults that every kind of broker has to bear.
+fn of_every(kind: Kind) -> Vec<Trial> {
+    let mut cases = Vec::new();
+    for fault in [Fault::Cut, Fault::BlackHole, Fault::Slow] {
+        for phase in PHASES {
+            cases.push(through(kind, fault, phase));
+        }
+    }
+    for fault in [Fault::Killed, Fault::AnswersLost, Fault::Paused] {
+        cases.push(through(kind, fault, Phase::Both));
+    }
+    for fault in [Fault::Killed, Fault::BlackHole] {
+        let name = format!("{kind}::closed_with_a_broker_{fault:?}").to_lowercase();
+        cases.push(case(name, move || async move {
+            shared::closed_with_a_dead_broker(&Real::one(kind).await?, fault).await
+        }));
+    }
+    for fault in [Fault::Cut, Fault::BlackHole] {
+        cases.push(case(format!("{kind}::member_{fault:?}").to_lowercase(), move || async move {
+            let stage = Real::one(kind).await?;
+            shared::member_cut_off(&stage, fault, stage.queue().ordered()).await
+        }));
+    }
+    cases.push(case(format!("{kind}::deleted"), move || async move {
+        let stage = Real::one(kind).await?;
+        shared::deleted_under_us(&stage, stage.queue()).await
+    }));
+    cases.push(case(format!("{kind}::publishers_killed"), move || async move {
+        processes::publishers_killed(&Real::one(kind).await?).await
+    }));
+    cases
+}
+
+fn through(kind: Kind, fault: Fault, phase: Phase) -> Trial {
+    case(format!("{kind}::{fault:?}_{phase:?}").to_lowercase(), move || async move {
+        shared::through(&Real::one(kind).await?, fault, phase).await
+    })
+}
+
+fn of_rabbitmq() -> Vec<Trial> {
+    const KIND: Kind = Kind::RabbitMq;
+    let mut cases = of_every(KIND);
+    cases.push(through(KIND, Fault::Closed, Phase::Both));
+    cases.push(case("rabbitmq::consumers_killed", || async move {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(2), Length::chosen().messages());
+        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 0, messages };
+        processes::consumers_killed(&stage, stage.queue(), dying).await
+    }));
+    cases.push(case("rabbitmq::consumers_killed_in_order", || async move {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(3), Length::chosen().pick(2_000, 20_000));
+        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 1_000, messages };
+        processes::consumers_killed(&stage, stage.queue().ordered(), dying).await
+    }));
+    cases.push(case("rabbitmq::exchange_deleted", || async move {
+        let stage = Real::one(KIND).await?;
+        shared::deleted_under_us(&stage, stage.queue().subscribed("all")).await
+    }));
+    cases.push(case("rabbitmq::memory_alarm", || rabbitmq::blocked(rabbitmq::Alarm::Memory)));
+    cases.push(case("rabbitmq::disk_alarm", || rabbitmq::blocked(rabbitmq::Alarm::Disk)));
+    cases.push(case("rabbitmq::young_queue", rabbitmq::young_queue));
+    cases.push(case("rabbitmq::acks_before_a_clean_close", rabbitmq::acks_before_a_clean_close));
+    cases.push(case("rabbitmq::settled_in_vain", rabbitmq::settled_in_vain));
+    cases.push(case("rabbitmq::leader_killed", || async move {
+        shared::through(&Real::cluster(KIND).await?, Fault::LeaderKilled, Phase::Both).await
+    }));
+    cases
+}
+
+fn of_kafka() -> Vec<Trial> {
+    const KIND: Kind = Kind::Kafka;
+    let mut cases = of_every(KIND);
+    cases.push(case("kafka::a_skipping_commit_is_found_out", kafka::a_skipping_commit_is_found_out));
+    cases.push(case("kafka::consumers_killed", || async {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(3), Length::chosen().messages());
+        let dying = Dying { members: 8, every, work: Duration::ZERO, keys: 1_000, messages };
+        processes::consumers_killed(&stage, stage.queue().with("partitions", "12").ordered(), dying).await
+    }));
+    cases.push(case("kafka::members_come_and_go", || async {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(1), Length::chosen().pick(1_000, 10_000));
+        let dying = Dying { members: 4, every, work: Duration::from_millis(5), keys: 1_000, messages };
+        processes::members_come_and_go(&stage, stage.queue().with("partitions", "12").ordered(), dying).await
+    }));
+    cases.push(case("kafka::leader_killed", || async {
+        let stage = Real::cluster(KIND).await?;
+        let load = Load { window: 5_000, backlog: 50_000, ..Load::default() };
+        let messages = Length::chosen().pick(50_000, 1_000_000);
+        shared::through_at(&stage, Fault::LeaderKilled, Phase::Both, stage.queue(), load, messages).await
+    }));
+    for fault in [Fault::LeaderPaused, Fault::CoordinatorKilled] {
+        cases.push(case(format!("kafka::{fault:?}").to_lowercase(), move || async move {
+            shared::through(&Real::cluster(KIND).await?, fault, Phase::Both).await
+        }));
+    }
+    cases.push(case("kafka::below_min_in_sync", kafka::below_min_in_sync));
+    cases
+}
+
+/// A case on a runtime with two threads, as an application has them, and with a limit that no case comes near.
+fn case<F>(name: impl Into<String>, body: impl FnOnce() -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = Verdict>,
+{
+    let limit = Duration::from_secs(Length::chosen().pick(180, 900));
+    Trial::ignorable_test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        harness::completion(runtime.map_err(Into::into).and_then(|runtime| {
+            let verdict = runtime.block_on(async {
+                let late = |_| Err(format!("still at it after {limit:?}").into());
+                tokio::time::timeout(limit, body()).await.unwrap_or_else(late)
+            });
+            // What a failed case left running ends with it.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            verdict
+        }))
+    })
+}

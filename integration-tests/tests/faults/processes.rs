@@ -1,0 +1,161 @@
+//! Processes that die: publishers and members of a group, killed at random while the rest goes on.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    address::Address,
+    harness::Verdict,
+    length::Length,
+    members::{MEMBER, PUBLISHER, Part, Troupe},
+    run::{Demand, Run},
+    shared::{close, healthy, slack},
+    stage::Stage,
+    traffic::{self, Consuming, Load, Manner, Publishing},
+};
+
+/// Publisher processes killed every few seconds: what they were told is confirmed arrives.
+pub(crate) async fn publishers_killed(stage: &dyn Stage) -> Verdict {
+    let at = stage.queue();
+    let run = Arc::new(Run::new(format!("{} publisher processes killed", stage.name())));
+    let broker = at.open().await?;
+    let consuming = Consuming::start(&run, &broker, &at, Manner::default()).await?;
+    let mut troupe = Troupe::new(&run);
+    let part = Part { work: Duration::from_micros(500), ..Part::of(&at) };
+    for _ in 0..2 {
+        troupe.start(PUBLISHER, &part)?;
+    }
+
+    let end = Instant::now() + Length::chosen().turmoil();
+    while Instant::now() < end {
+        let more = run.confirmed() + 500;
+        troupe.until("a publisher that publishes", |_| run.confirmed() >= more).await?;
+        troupe.kill_one()?;
+        troupe.start(PUBLISHER, &part)?;
+    }
+    while troupe.len() > 0 {
+        troupe.kill_one()?;
+    }
+    troupe.until("all received", |_| run.missing() == 0).await?;
+    healthy(&*broker).await?;
+    consuming.stop().await?;
+    close(&*broker).await?;
+    traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
+
+    // The consumer is well all the time: what comes twice would be its own mistake.
+    run.judge(Demand::of(2_000).with_slack(Duration::ZERO).without_end())
+}
+
+/// How consumers die.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dying {
+    pub(crate) members: usize,
+    pub(crate) every: Duration,
+    /// A member's work for one message.
+    pub(crate) work: Duration,
+    pub(crate) keys: u64,
+    pub(crate) messages: usize,
+}
+
+/// Consumer processes killed every few seconds: what one held goes to another, and a broker's committed offsets are never
+/// past what is not settled.
+pub(crate) async fn consumers_killed(stage: &dyn Stage, at: Address, how: Dying) -> Verdict {
+    let run = Arc::new(Run::new(format!(
+        "{} {} consumer processes, one killed each {:?}",
+        stage.name(),
+        how.members,
+        how.every
+    )));
+    let broker = at.open().await?;
+    let mut troupe = Troupe::new(&run);
+    let part = Part { work: how.work, ..Part::of(&at) };
+    for _ in 0..how.members {
+        troupe.start(MEMBER, &part)?;
+    }
+    troupe.until("members that consume", |troupe| troupe.ready() == how.members).await?;
+    let load = Load { backlog: 5_000, keys: how.keys, ..Load::default() };
+    let publishing = Publishing::start(&run, &broker, &at, load).await?;
+
+    let end = Instant::now() + Length::chosen().turmoil();
+    let mut skipped = None;
+    while Instant::now() < end {
+        let again = Instant::now() + how.every;
+        troupe.until("members that go on", |_| Instant::now() >= again).await?;
+        troupe.kill_one()?;
+        troupe.start(MEMBER, &part)?;
+        skipped = skipped.or(skips(stage, &at, &mut troupe).await?);
+    }
+    troupe.until("enough confirmed", |_| run.confirmed() >= how.messages).await?;
+    publishing.stop().await?;
+    troupe.until("all received", |_| run.missing() == 0).await?;
+    skipped = skipped.or(skips(stage, &at, &mut troupe).await?);
+    troupe.dismiss_all().await?;
+    let slack = slack(&*broker, &at)? + how.work * 100;
+    close(&*broker).await?;
+    traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
+
+    let demand = Demand::of(how.messages).with_slack(slack).without_end();
+    run.judge(if how.keys > 0 { demand.in_order() } else { demand })?;
+    skipped.map_or(Ok(()), |skipped| Err(skipped.into()))
+}
+
+/// Consumer processes that come and go all the time, at slow work: what comes twice is at most what was under way at each coming
+/// and going.
+pub(crate) async fn members_come_and_go(stage: &dyn Stage, at: Address, how: Dying) -> Verdict {
+    let run = Arc::new(Run::new(format!("{} a consumer process comes or goes each {:?}", stage.name(), how.every)));
+    let broker = at.open().await?;
+    let mut troupe = Troupe::new(&run);
+    let part = Part { work: how.work, prefetch: 20, ..Part::of(&at) };
+    for _ in 0..how.members {
+        troupe.start(MEMBER, &part)?;
+    }
+    troupe.until("members that consume", |troupe| troupe.ready() == how.members).await?;
+    let load = Load { backlog: 1_000, keys: how.keys, ..Load::default() };
+    let publishing = Publishing::start(&run, &broker, &at, load).await?;
+
+    let end = Instant::now() + Length::chosen().turmoil();
+    let mut changes = 0;
+    run.fault_began();
+    while Instant::now() < end {
+        let again = Instant::now() + how.every;
+        if troupe.len() < how.members {
+            troupe.start(MEMBER, &part)?;
+        } else {
+            troupe.dismiss_one()?;
+        }
+        changes += 1;
+        let due = troupe.until("members that go on", |_| Instant::now() >= again).await;
+        due?;
+    }
+    run.fault_ended();
+    troupe.until("enough confirmed", |_| run.confirmed() >= how.messages).await?;
+    publishing.stop().await?;
+    troupe.until("all received", |_| run.missing() == 0).await?;
+    let skipped = skips(stage, &at, &mut troupe).await?;
+    troupe.dismiss_all().await?;
+    let slack = slack(&*broker, &at)? + how.work * 20;
+    close(&*broker).await?;
+    traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
+
+    run.remark(format!("{changes} changes"));
+    let under_way = (changes + 1) * how.members * part.prefetch;
+    let demand = Demand::of(how.messages).with_slack(slack).without_end().with_duplicates(under_way);
+    run.judge(if how.keys > 0 { demand.in_order() } else { demand })?;
+    skipped.map_or(Ok(()), |skipped| Err(skipped.into()))
+}
+
+/// Whether the broker's own offsets skip a message that nobody was about to acknowledge.
+pub(crate) async fn skips(
+    stage: &dyn Stage,
+    at: &Address,
+    troupe: &mut Troupe,
+) -> Result<Option<String>, integration_tests::Error> {
+    // In this order: an acknowledgement is written down before it is asked for.
+    let committed = stage.committed(at).await?;
+    troupe.read()?;
+    let skipped: Vec<_> = committed.iter().filter(|mark| !troupe.acked.contains(mark)).collect();
+    let first = skipped.first();
+    Ok(first
+        .map(|first| format!("{} messages below the committed offset are not settled, such as {first}", skipped.len())))
+}
