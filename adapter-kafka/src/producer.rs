@@ -1,20 +1,22 @@
 //! A producer and the outcomes it owes.
 
-use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fmt, mem};
 
 use messaging_core::{Error, ErrorKind, Outcome, Position, Receipt, Result, Room, Tickets, TicketsOwner};
 use parking_lot::Mutex;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, producer::PurgeConfig};
 
 use crate::connection::{ASK, Detached, blocking};
 use crate::error::{from_delivery, from_kafka};
-use crate::raw;
+use crate::raw::{self, ProducerEvents, Report};
 
 /// A new idempotent producer asks for its id only half a second after it was made (librdkafka's timer), and nothing is confirmed
 /// before.
@@ -23,7 +25,7 @@ const WARM_UP: Duration = Duration::from_millis(550);
 /// librdkafka gives messages up by itself; what it forgot for so much longer is given up here.
 const FORGOTTEN: Duration = Duration::from_secs(5);
 
-/// Completes tickets as confirmations arrive.
+/// What the client is made with. Reports come to the [`Answerer`] and not here, but for those of a poll by the client itself.
 pub(crate) struct Confirmations(Arc<Tickets<Receipt>>);
 
 impl ClientContext for Confirmations {
@@ -54,7 +56,85 @@ pub(crate) fn position(partition: i32, offset: i64) -> Option<Position> {
     Some(Position { partition: u32::try_from(partition).ok()?, offset: u64::try_from(offset).ok()? })
 }
 
-type Threaded = ThreadedProducer<Confirmations>;
+/// A producer and the thread that answers for it.
+struct Threaded {
+    producer: Arc<BaseProducer<Confirmations>>,
+    is_over: Arc<AtomicBool>,
+    answering: Option<JoinHandle<()>>,
+}
+
+impl Threaded {
+    fn start(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Self> {
+        let context = Confirmations(Arc::clone(tickets));
+        let producer: BaseProducer<Confirmations> =
+            config.create_with_context(context).map_err(|error| from_kafka("a producer cannot be set up", &error))?;
+        let (producer, is_over) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+        let answerer = Answerer {
+            events: ProducerEvents::of(producer.client().native_ptr()),
+            _client: Arc::clone(&producer),
+            tickets: Arc::clone(tickets),
+            answers: Vec::with_capacity(ANSWERS),
+        };
+        let until = Arc::clone(&is_over);
+        let answering =
+            thread::Builder::new().name("kafka-confirms".into()).spawn(move || answerer.run(&until)).map_err(
+                |error| Error::new(ErrorKind::Internal, format!("a producer cannot be set up: no thread: {error}")),
+            )?;
+        Ok(Self { producer, is_over, answering: Some(answering) })
+    }
+}
+
+impl Drop for Threaded {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        if let Some(answering) = self.answering.take() {
+            // The thread does nothing that could panic on purpose, and nobody could be told here.
+            let _ = answering.join();
+        }
+    }
+}
+
+/// The most tickets that are completed under one lock, which senders wait for.
+const ANSWERS: usize = 256;
+/// How long a producer that is dropped may have to wait for its thread.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Completes the tickets of all messages that an event reports together: with a lock for each, every sender that is woken
+/// would compete with the rest of them.
+struct Answerer {
+    /// Dropped before the client.
+    events: ProducerEvents,
+    _client: Arc<BaseProducer<Confirmations>>,
+    tickets: Arc<Tickets<Receipt>>,
+    answers: Vec<(u64, Result<Receipt>)>,
+}
+
+impl Answerer {
+    fn run(mut self, is_over: &AtomicBool) {
+        while !is_over.load(Ordering::Acquire) {
+            let Self { events, tickets, answers, .. } = &mut self;
+            let trouble = events.next(LOOK, |ticket, report| {
+                answers.push((ticket as u64, result_of(report)));
+                if answers.len() == ANSWERS {
+                    tickets.complete_many(mem::replace(answers, Vec::with_capacity(ANSWERS)));
+                }
+            });
+            if !answers.is_empty() {
+                tickets.complete_many(mem::replace(answers, Vec::with_capacity(ANSWERS)));
+            }
+            if let Some(code) = trouble {
+                tracing::debug!(target: "messaging::kafka", %code, "a producer complains");
+            }
+        }
+    }
+}
+
+fn result_of(report: Report) -> Result<Receipt> {
+    match report {
+        Ok((partition, offset)) => Ok(Receipt { position: position(partition, offset) }),
+        Err((code, not_persisted)) => Err(from_delivery(&KafkaError::MessageProduction(code), not_persisted)),
+    }
+}
 
 /// A producer, shared by all publishers with the same time limit.
 pub(crate) struct Sender {
@@ -71,9 +151,7 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn open(config: &ClientConfig, timeout: Duration) -> Result<Arc<Self>> {
         let tickets = Tickets::owned();
-        let context = Confirmations(Arc::clone(tickets.tickets()));
-        let producer: Threaded =
-            config.create_with_context(context).map_err(|error| from_kafka("a producer cannot be set up", &error))?;
+        let producer = Threaded::start(config, tickets.tickets())?;
         let limit = timeout + FORGOTTEN;
         let era = (limit / 10).max(Duration::from_millis(250));
         Ok(Arc::new(Self {
@@ -94,7 +172,7 @@ impl Sender {
             let Some(producer) = sender.producer.get() else { return };
             for topic in topics {
                 // What it says is kept by the client.
-                let _ = producer.client().fetch_metadata(Some(&topic), ASK);
+                let _ = producer.producer.client().fetch_metadata(Some(&topic), ASK);
             }
         };
         let _ = blocking("asking for leaders", ASK, ask).await;
@@ -116,7 +194,9 @@ impl Sender {
         let ticket = self.tickets.open(room);
         let result = match self.producer.get() {
             // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
-            Some(producer) => producer.send(record(ticket as usize)).map_err(|(error, _)| from_delivery(&error, true)),
+            Some(threaded) => {
+                threaded.producer.send(record(ticket as usize)).map_err(|(error, _)| from_delivery(&error, true))
+            }
             None => Err(Error::new(ErrorKind::Closed, "the broker was closed")),
         };
         if let Err(error) = result {
@@ -143,7 +223,7 @@ impl Sender {
     /// Gives up what is under way, after a close.
     pub(crate) fn abandon(&self) {
         if let Some(producer) = self.producer.get() {
-            producer.purge(PurgeConfig::default().queue().inflight());
+            producer.producer.purge(PurgeConfig::default().queue().inflight());
         }
     }
 }

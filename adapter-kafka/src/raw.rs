@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::ptr;
+use std::time::Duration;
 
 use rdkafka::bindings;
 use rdkafka::error::RDKafkaErrorCode;
@@ -63,6 +64,80 @@ pub(crate) fn commit_with_answer(client: *mut RDKafka, offsets: &TopicPartitionL
     match RDKafkaErrorCode::from(sent) {
         RDKafkaErrorCode::NoError => Ok(()),
         code => Err(code),
+    }
+}
+
+/// What became of one message: where it lies, or why it was not confirmed and whether it is known never to have reached a log.
+pub(crate) type Report = std::result::Result<(i32, i64), (RDKafkaErrorCode, bool)>;
+
+/// What a producer's client tells, one event at a time.
+///
+/// `rdkafka` calls back for each message of an event; here all of an event come together, so that they can be answered
+/// together.
+pub(crate) struct ProducerEvents(*mut bindings::rd_kafka_queue_t);
+
+// SAFETY: librdkafka's queues are locked inside and may be used from any thread.
+unsafe impl Send for ProducerEvents {}
+
+impl ProducerEvents {
+    /// The events of a producer. They must be dropped before the client is, and nobody else may poll it.
+    pub(crate) fn of(client: *mut RDKafka) -> Self {
+        // SAFETY: the caller's client is alive; the queue that comes back is counted until it is destroyed in `drop`.
+        Self(unsafe { bindings::rd_kafka_queue_get_main(client) })
+    }
+
+    /// Waits for an event; `each` gets the opaque number of every message that it reports, and what became of it. Returns an
+    /// error of the client's own, if that is what the event was.
+    pub(crate) fn next(&self, wait: Duration, mut each: impl FnMut(usize, Report)) -> Option<RDKafkaErrorCode> {
+        let wait = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is ours until `drop`.
+        let event = ProducerEvent(unsafe { bindings::rd_kafka_queue_poll(self.0, wait) });
+        if event.0.is_null() {
+            return None;
+        }
+        // SAFETY: the event is there, and ours until the end of this function.
+        match unsafe { bindings::rd_kafka_event_type(event.0) } {
+            bindings::RD_KAFKA_EVENT_DR => loop {
+                // SAFETY: as above; what comes back lives as long as the event, and after the last it is null.
+                let Some(message) = (unsafe { bindings::rd_kafka_event_message_next(event.0).as_ref() }) else {
+                    return None;
+                };
+                each(message._private as usize, report_of(message));
+            },
+            // SAFETY: as above.
+            bindings::RD_KAFKA_EVENT_ERROR => Some(unsafe { bindings::rd_kafka_event_error(event.0) }.into()),
+            _ => None,
+        }
+    }
+}
+
+fn report_of(message: &bindings::rd_kafka_message_t) -> Report {
+    match RDKafkaErrorCode::from(message.err) {
+        RDKafkaErrorCode::NoError => Ok((message.partition, message.offset)),
+        code => {
+            // SAFETY: the message is alive as long as the borrow; the function only reads a field of it.
+            let status = unsafe { bindings::rd_kafka_message_status(message) };
+            Err((code, status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED))
+        }
+    }
+}
+
+impl Drop for ProducerEvents {
+    fn drop(&mut self) {
+        // SAFETY: counted in `of`, given back here once.
+        unsafe { bindings::rd_kafka_queue_destroy(self.0) };
+    }
+}
+
+/// An event, or null.
+struct ProducerEvent(*mut bindings::rd_kafka_event_t);
+
+impl Drop for ProducerEvent {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: it came from the queue, and goes back once.
+            unsafe { bindings::rd_kafka_event_destroy(self.0) };
+        }
     }
 }
 

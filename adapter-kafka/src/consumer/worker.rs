@@ -266,17 +266,20 @@ impl Worker {
         let now = to_millis(SystemTime::now());
         let mut trouble = None;
         let mut batch = std::mem::take(&mut self.batch);
-        let mut last: Option<(*const (), i32, Place)> = None;
+        let Self { client, held, arena, .. } = self;
+        // Records come in runs of one partition: it is looked up once a run.
+        let mut last: Option<(*const (), i32)> = None;
+        let mut current = None;
         while batch.len() < BATCH {
-            match self.client.poll(wait) {
+            match client.poll(wait) {
                 Some(Ok(record)) => {
-                    let rkt = record.topic_ptr() as *const ();
-                    if last.as_ref().is_none_or(|(known, number, _)| *known != rkt || *number != record.partition()) {
-                        last = Some((rkt, record.partition(), (record.topic().to_owned(), record.partition())));
+                    let place = (record.topic_ptr() as *const (), record.partition());
+                    if last != Some(place) {
+                        last = Some(place);
+                        current = held.get_mut(&(record.topic().to_owned(), record.partition()));
                     }
-                    let Some((_, _, place)) = &last else { continue };
-                    if let Some(held) = self.held.get_mut(place) {
-                        take_in(held, &record, &mut self.arena, now, &mut batch);
+                    if let Some(held) = &mut current {
+                        take_in(held, &record, arena, now, &mut batch);
                     }
                 }
                 Some(Err(error)) => {

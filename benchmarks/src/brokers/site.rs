@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use integration_tests::Kind;
-use messaging::{Broker, BrokerUrl, ConnectOptions};
+use messaging::{Broker, BrokerUrl, ConnectOptions, drivers};
 use tokio::runtime::Runtime;
 
 use crate::flavour::Flavour;
@@ -36,12 +36,7 @@ impl Site {
 
     /// Opens a broker of ours there, by the drivers of this build.
     pub(crate) async fn open(options: ConnectOptions) -> Arc<dyn Broker> {
-        let registry = messaging::Registry::new();
-        #[cfg(feature = "rabbitmq")]
-        let registry = registry.with(adapter_rabbitmq::DRIVER).unwrap();
-        #[cfg(feature = "kafka")]
-        let registry = registry.with(adapter_kafka::DRIVER).unwrap();
-        registry.connect(options).await.unwrap()
+        drivers().connect(options).await.unwrap()
     }
 
     pub(crate) fn options(&self) -> ConnectOptions {

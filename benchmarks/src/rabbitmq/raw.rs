@@ -5,11 +5,12 @@
 //! mixed up otherwise. *Floor* moves the same bytes and keeps nothing.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::hint::black_box;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
@@ -66,7 +67,7 @@ impl Raw {
                 confirm(sent.pop_front()).await;
             }
             let writes = (0..now).map(|number| write(&channel, queue, &load.payload, left + number));
-            sent.extend(join_all(writes).await.into_iter().map(Result::unwrap));
+            sent.extend(in_order(writes).await);
         }
         while !sent.is_empty() {
             confirm(sent.pop_front()).await;
@@ -84,9 +85,7 @@ impl Raw {
         while left > 0 {
             let now = left.min(JOINED as u64);
             left -= now;
-            for written in join_all((0..now).map(|number| write(&channel, queue, &load.payload, left + number))).await {
-                written.unwrap();
-            }
+            drop(in_order((0..now).map(|number| write(&channel, queue, &load.payload, left + number))).await);
         }
         // The answer comes after all before it was read.
         channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
@@ -201,6 +200,29 @@ impl Raw {
 async fn write(channel: &Channel, queue: &str, payload: &[u8], number: u64) -> lapin::Result<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     channel.basic_publish(ShortString::default(), queue.into(), options, payload, properties(number)).await
+}
+
+/// Writes all, and waits until the last has left. The first look at a publish hands its frames to the client, so that all are
+/// looked at once and then awaited one by one; `join_all` takes longer, since each wakes and looks up its place in a queue.
+async fn in_order(
+    writes: impl Iterator<Item = impl Future<Output = lapin::Result<PublisherConfirm>>>,
+) -> Vec<PublisherConfirm> {
+    let mut begun = Vec::with_capacity(writes.size_hint().0);
+    for write in writes {
+        let mut write = Box::pin(write);
+        begun.push(match write.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(written) => Err(written.unwrap()),
+            Poll::Pending => Ok(write),
+        });
+    }
+    let mut confirms = Vec::with_capacity(begun.len());
+    for write in begun {
+        confirms.push(match write {
+            Ok(write) => write.await.unwrap(),
+            Err(written) => written,
+        });
+    }
+    confirms
 }
 
 async fn confirm(oldest: Option<PublisherConfirm>) {
