@@ -28,11 +28,12 @@ pub(crate) fn of(config: &Config, destination: &Destination, usage: Usage<'_>) -
     let holds = consume.is_some_and(|consume| consume.retry_mode == RetryMode::Hold);
     let quorum = options.queue_type == QueueType::Quorum && !ephemeral;
     let mut capabilities = features(options, destination, ephemeral);
-    capabilities.attempts = match (quorum, by_key) {
-        (true, false) => Attempts::Exact,
-        // What was retried here is forgotten when the consumer dies, and the broker's count is one lower for each.
-        (true, true) => Attempts::AtLeast,
-        (false, _) => Attempts::FlagOnly,
+    capabilities.attempts = if quorum && !by_key {
+        Attempts::Exact
+    } else {
+        // What was retried by the consumer itself is forgotten when it dies, and a classic queue says no more of what it hands
+        // out again than that it was handed out before.
+        Attempts::AtLeast
     };
     capabilities.settlement = SettlementTiming::Sent;
     capabilities.stale = StaleDetection::AtCommit;
