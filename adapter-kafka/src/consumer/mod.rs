@@ -67,6 +67,7 @@ impl Drop for KafkaDeliveries {
     fn drop(&mut self) {
         // What is out goes to others, though handlers still have it; the thread sees to the rest.
         self.0.set_flow(Flow::Stopped);
+        self.0.disown();
         self.0.leave();
     }
 }
@@ -118,6 +119,11 @@ impl Intake {
         self.ring();
     }
 
+    /// Whatever is out is stale from now on, also before the polling thread comes to leave.
+    fn disown(&self) {
+        self.partitions.lock().iter().for_each(|partition| partition.disown());
+    }
+
     /// Passes over all that waits for this consumer.
     pub(crate) async fn purge(&self, by: Instant) -> Result<()> {
         let (answer, answered) = oneshot::channel();
@@ -137,7 +143,9 @@ impl Intake {
         let idle = timeout_at(by, self.idle()).await;
         report.settled = self.settled() - before;
         if idle.is_err() {
+            self.disown();
             report.abandoned = self.unsettled() as u64;
+            report.settled = self.settled() - before;
         }
         self.leave();
         let _ = timeout_at(by, progress.wait_for(|progress| progress.has_left)).await;

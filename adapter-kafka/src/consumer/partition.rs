@@ -252,9 +252,14 @@ impl Partition {
         metadata
     }
 
+    /// What is asked of it from now on is stale.
+    pub(super) fn disown(&self) {
+        self.ring.lock().is_dead = true;
+    }
+
     /// Takes the partition away: what is asked of it from now on is stale. Returns how many deliveries were still out.
     pub(super) fn kill(&self) -> usize {
-        self.ring.lock().is_dead = true;
+        self.disown();
         self.out.load(Ordering::SeqCst)
     }
 

@@ -18,6 +18,8 @@ const FULFILMENT: &str = "fulfilment";
 const ML: &str = "ml";
 /// Small, so that the members share well.
 const PREFETCH: usize = 16;
+/// How many orders a member handles at once.
+const HANDLERS: usize = 4;
 const MEMBERS: [&str; 3] = ["fulfilment-1", "fulfilment-2", "fulfilment-3"];
 
 pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line], faults: &mut Faults) -> Result<()> {
@@ -34,6 +36,8 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let feed = app.publisher("feed");
     for (member, count) in &counts[..MEMBERS.len()] {
         let listen = Listen::topic("feed").subscription(FULFILMENT).id(*member).prefetch(PREFETCH);
+        // On a log a member has its partitions to itself: others of its handlers go on while one takes long.
+        let listen = listen.concurrency(HANDLERS);
         app = counting(app, listen, count, Some(&slow));
     }
     let members = app.start().await?;
