@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use messaging_core::{
-    Attempts, Browsing, Capabilities, Durability, Expired, Feature, Filtering, Limits, PublishDedup,
-    Readiness, RetryPlace, SettlementTiming, StaleDetection, Usage,
+    Attempts, Browsing, Capabilities, Durability, Expired, Feature, Filtering, Limits, PublishDedup, Readiness,
+    RetryPlace, SettlementTiming, StaleDetection, Usage,
 };
 
 use crate::config::{ConnectionOptions, DestinationOptions};
@@ -24,11 +24,7 @@ pub(crate) const NO_TRANSACTIONS: &str =
     "this adapter does not offer Kafka's transactions yet: make handlers idempotent by message id";
 
 /// What holds of a destination with certain options.
-pub(crate) fn of(
-    connection: &ConnectionOptions,
-    options: &DestinationOptions,
-    usage: Usage<'_>,
-) -> Capabilities {
+pub(crate) fn of(connection: &ConnectionOptions, options: &DestinationOptions, usage: Usage<'_>) -> Capabilities {
     let is_ephemeral =
         matches!(usage, Usage::Subscribe(subscribe) if matches!(subscribe.durability, Durability::Ephemeral));
     let mut capabilities = Capabilities::none().with_native([

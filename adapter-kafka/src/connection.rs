@@ -177,7 +177,8 @@ impl Connection {
             return Ok(Arc::clone(known));
         }
         let made = self.options.client().create_with_context(Listener::default());
-        let made = Arc::new(Detached::new(made.map_err(|error| from_kafka("kafka's client cannot be set up", &error))?));
+        let made =
+            Arc::new(Detached::new(made.map_err(|error| from_kafka("kafka's client cannot be set up", &error))?));
         *admin = Some((Instant::now(), Arc::clone(&made)));
         Ok(made)
     }
@@ -207,7 +208,11 @@ impl Connection {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again")) } else { Ok(()) }
+        if self.is_closed() {
+            Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again"))
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

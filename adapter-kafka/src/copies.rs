@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use messaging_core::{Error, ErrorKind, Result};
+use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
-use rdkafka::ClientContext;
 
 use crate::connection::Detached;
 use crate::error::{from_delivery, from_kafka};

@@ -72,9 +72,8 @@ impl Sender {
     pub(crate) fn open(config: &ClientConfig, timeout: Duration) -> Result<Arc<Self>> {
         let tickets = Tickets::owned();
         let context = Confirmations(Arc::clone(tickets.tickets()));
-        let producer: Threaded = config
-            .create_with_context(context)
-            .map_err(|error| from_kafka("a producer cannot be set up", &error))?;
+        let producer: Threaded =
+            config.create_with_context(context).map_err(|error| from_kafka("a producer cannot be set up", &error))?;
         let limit = timeout + FORGOTTEN;
         let era = (limit / 10).max(Duration::from_millis(250));
         Ok(Arc::new(Self {

@@ -49,7 +49,8 @@ impl KafkaPublisher {
     ) -> Arc<Self> {
         let in_flight = InFlight::new(options.in_flight, options.in_flight_bytes);
         // Handles begin at different partitions, or the first would get every handle's first message.
-        let first = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
+        let first =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
         Arc::new(Self { scope, target, connection, sender, in_flight, next: AtomicUsize::new(first) })
     }
 

@@ -28,8 +28,7 @@ impl KafkaBroker {
         topics.retry_partitions = counts.get(1).copied().unwrap_or(0);
         let all = places(&topics.subscribed(), &counts);
         let (main_places, retries) = all.into_iter().partition(|(topic, _)| *topic == topics.main);
-        let opening =
-            Opening::Group { group: main, start: Start::Earliest, main: main_places, retries };
+        let opening = Opening::Group { group: main, start: Start::Earliest, main: main_places, retries };
         let settings = Settings {
             source: Some(source),
             topics,

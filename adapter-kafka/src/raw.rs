@@ -7,8 +7,8 @@ use std::fmt;
 use std::ptr;
 
 use rdkafka::bindings;
-use rdkafka::message::BorrowedMessage;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 

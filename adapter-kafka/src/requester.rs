@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Message, PublishOptions, QueueName,
-    ReplyAddress, Requester, Result, SubscribeOptions, Usage, join,
+    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Message, PublishOptions, QueueName, ReplyAddress,
+    Requester, Result, SubscribeOptions, Usage, join,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -35,7 +35,10 @@ impl KafkaRequester {
     pub(crate) async fn open(broker: &KafkaBroker) -> Result<Arc<Self>> {
         let topic = join(broker.namespace(), &["messaging", "replies"]);
         let topics = Topics { main: topic.clone(), retry: None, delayed: None, dead: None, retry_partitions: 0 };
-        let options = DestinationOptions { retention: Some(Retention::For(KEPT)), ..broker.connection().options.destinations.clone() };
+        let options = DestinationOptions {
+            retention: Some(Retention::For(KEPT)),
+            ..broker.connection().options.destinations.clone()
+        };
         let counts = ensure(broker.connection(), broker.topology(), "request/reply", &topics, &options).await?;
         let count = counts.first().copied().unwrap_or(0);
         if count == 0 {

@@ -59,7 +59,11 @@ impl Topics {
 
     /// What the members of the group subscribe to.
     pub(crate) fn subscribed(&self) -> Vec<&str> {
-        [Some(&self.main), self.retry.as_ref(), self.delayed.as_ref()].into_iter().flatten().map(String::as_str).collect()
+        [Some(&self.main), self.retry.as_ref(), self.delayed.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect()
     }
 
     /// Everything, the dead letter too.
@@ -137,7 +141,12 @@ pub(crate) async fn plan(connection: &Connection, topics: &Topics, options: &Des
 }
 
 /// In what a topic differs from what the configuration says of it; what it does not say may be anything.
-async fn differences(connection: &Connection, name: &str, is: i32, options: &DestinationOptions) -> Result<Vec<String>> {
+async fn differences(
+    connection: &Connection,
+    name: &str,
+    is: i32,
+    options: &DestinationOptions,
+) -> Result<Vec<String>> {
     let DestinationOptions { partitions, replication, retention, compaction, message_bytes: _, order: _ } = options;
     let mut pairs: Vec<(&str, String, String)> = Vec::new();
     if let Some(asked) = partitions {
@@ -231,7 +240,10 @@ fn check(what: &str, steps: &[Step], mode: TopologyMode) -> Result<()> {
             PlanAction::Create if mode == TopologyMode::Verify => {
                 return Err(Error::new(
                     ErrorKind::NotFound,
-                    format!("{what} needs topic {:?}, which does not exist: create it, or use topology = create", step.name),
+                    format!(
+                        "{what} needs topic {:?}, which does not exist: create it, or use topology = create",
+                        step.name
+                    ),
                 ));
             }
             _ => {}
@@ -256,9 +268,9 @@ pub(crate) async fn create(connection: &Connection, steps: &[Step], options: &De
             match (step.is_dead, step.is_main) {
                 // Compacted by message id, with tombstones: single dead letters can be taken out.
                 (true, _) => topic.set("cleanup.policy", "compact"),
-                (false, true) => {
-                    topic.set("retention.ms", &retention).set("cleanup.policy", policy(options.compaction == Some(true)))
-                }
+                (false, true) => topic
+                    .set("retention.ms", &retention)
+                    .set("cleanup.policy", policy(options.compaction == Some(true))),
                 (false, false) => topic.set("retention.ms", "-1"),
             }
         })
@@ -296,6 +308,7 @@ async fn await_leaders(connection: &Connection, steps: &[Step]) -> Result<Vec<i3
 
 /// Every partition of some topics, by name and number.
 pub(crate) fn places(topics: &[&str], counts: &[i32]) -> Vec<(String, i32)> {
-    let each = topics.iter().zip(counts).flat_map(|(topic, count)| (0..*count).map(|number| ((*topic).to_owned(), number)));
+    let each =
+        topics.iter().zip(counts).flat_map(|(topic, count)| (0..*count).map(|number| ((*topic).to_owned(), number)));
     each.collect()
 }

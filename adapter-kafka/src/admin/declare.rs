@@ -106,7 +106,10 @@ impl KafkaBroker {
         if let Some(PlanStep { what, physical_name, action: PlanAction::Differs(differences) }) =
             plan.steps.iter().find(differing)
         {
-            let text = format!("{what} exists as {physical_name:?} and differs: {}; nothing was changed", differences.join(", "));
+            let text = format!(
+                "{what} exists as {physical_name:?} and differs: {}; nothing was changed",
+                differences.join(", ")
+            );
             return Err(Error::new(ErrorKind::Mismatch, text));
         }
         for part in planned.parts {

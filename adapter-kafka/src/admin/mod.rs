@@ -95,8 +95,7 @@ impl KafkaBroker {
             return Ok(());
         }
         let (connection, group) = (self.connection().clone(), self.group(source));
-        let ends: Vec<_> =
-            standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
+        let ends: Vec<_> = standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
         let commit = move || commit_now(&observer(&connection.options, &group)?, &ends);
         blocking("passing over what waits", ASK * 2, commit).await?.map_err(|error| match error.kind() {
             ErrorKind::StaleDelivery => Error::new(

@@ -73,4 +73,3 @@ fn is_read(consumer: &BaseConsumer, ends: &HashMap<Place, i64>) -> bool {
         _ => false,
     })
 }
-

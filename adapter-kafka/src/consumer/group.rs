@@ -71,7 +71,11 @@ impl ClientContext for Ear {
         if matches!(facility, "FAIL" | "REQTMOUT") {
             let mut heard = self.heard.lock();
             // A connection that was not in use is told at a lower level.
-            *(if level as i32 <= RDKafkaLogLevel::Warning as i32 { &mut heard.is_cut } else { &mut heard.is_disturbed }) = true;
+            *(if level as i32 <= RDKafkaLogLevel::Warning as i32 {
+                &mut heard.is_cut
+            } else {
+                &mut heard.is_disturbed
+            }) = true;
         }
         tracing::debug!(target: "messaging::kafka", facility, message);
     }

@@ -474,7 +474,10 @@ impl State {
         self.bytes += item.message.size();
         // One that was retried still holds its key up, and is the next of it.
         let is_next = is_ordered && item.partition.ring.lock().holds_key(item.offset);
-        if is_ordered && !is_next && let Some(key) = item.message.key() {
+        if is_ordered
+            && !is_next
+            && let Some(key) = item.message.key()
+        {
             if let Some(lane) = self.lanes.get_mut(key) {
                 lane.push_back(item);
                 self.behind += 1;

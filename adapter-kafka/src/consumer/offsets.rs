@@ -61,11 +61,14 @@ pub(crate) fn committed<C: ConsumerContext>(
     for one in answer.elements() {
         one.error().map_err(cannot)?;
         let place = (one.topic().to_owned(), one.partition());
-        found.push((place, match one.offset() {
-            // The client panics over metadata that is not text; ours is, and others' is not ours to read.
-            Offset::Offset(offset) => Some((offset, Metadata::read(one.metadata()))),
-            _ => None,
-        }));
+        found.push((
+            place,
+            match one.offset() {
+                // The client panics over metadata that is not text; ours is, and others' is not ours to read.
+                Offset::Offset(offset) => Some((offset, Metadata::read(one.metadata()))),
+                _ => None,
+            },
+        ));
     }
     Ok(found)
 }

@@ -145,7 +145,14 @@ impl Ring {
 }
 
 impl Partition {
-    pub(super) fn new(intake: Arc<Intake>, topic: Arc<str>, number: i32, lane: Lane, start: i64, past: Metadata) -> Self {
+    pub(super) fn new(
+        intake: Arc<Intake>,
+        topic: Arc<str>,
+        number: i32,
+        lane: Lane,
+        start: i64,
+        past: Metadata,
+    ) -> Self {
         let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS } else { start };
         let ring = Ring { base: start, ..Ring::default() };
         Self {

@@ -240,7 +240,8 @@ impl Worker {
         for (place, held) in &mut self.held {
             let span = held.partition.ring.lock().span();
             let far = span >= if held.is_paused { SPAN / 2 } else { SPAN };
-            let late = held.partition.lane != Lane::Main && delayed >= if held.is_paused { DELAYED / 2 } else { DELAYED };
+            let late =
+                held.partition.lane != Lane::Main && delayed >= if held.is_paused { DELAYED / 2 } else { DELAYED };
             let suspects = held.suspects.len() >= if held.is_paused { BATCH / 2 } else { BATCH };
             let wanted = self.is_paused || far || late || suspects;
             if wanted != held.is_paused {
@@ -405,7 +406,8 @@ impl Worker {
 
     /// Ends this member's part in some partitions: what was settled is committed, the rest is stale from now on.
     fn end_partitions(&mut self, places: &[Place]) -> Result<()> {
-        let ended: Vec<_> = places.iter().filter_map(|place| self.held.remove(place).map(|held| (place, held))).collect();
+        let ended: Vec<_> =
+            places.iter().filter_map(|place| self.held.remove(place).map(|held| (place, held))).collect();
         let mut last = Vec::new();
         for (place, held) in &ended {
             let still_out = held.partition.kill();
@@ -416,7 +418,10 @@ impl Worker {
                 last.push(((*place).clone(), offset, metadata));
             }
         }
-        self.intake.partitions.lock().retain(|known| !ended.iter().any(|(_, held)| Arc::ptr_eq(known, &held.partition)));
+        self.intake
+            .partitions
+            .lock()
+            .retain(|known| !ended.iter().any(|(_, held)| Arc::ptr_eq(known, &held.partition)));
         if self.intake.settings.source.is_none() || self.client.assignment_lost() {
             return Ok(());
         }
@@ -498,7 +503,8 @@ impl Worker {
                 noted.push((place.clone(), offset, metadata, count));
             }
         }
-        let commits: Vec<_> = noted.iter().map(|(place, offset, data, _)| (place.clone(), *offset, data.clone())).collect();
+        let commits: Vec<_> =
+            noted.iter().map(|(place, offset, data, _)| (place.clone(), *offset, data.clone())).collect();
         if noted.is_empty() || offsets::commit_now(&self.client, &commits).is_err() {
             return;
         }
@@ -606,7 +612,9 @@ impl Worker {
         let all: Vec<Place> = self.held.keys().cloned().collect();
         let result = self.end_partitions(&all);
         let told = result.as_ref().map(|()| ()).map_err(|error| End::new(error.kind(), error.text()));
-        for flush in std::mem::take(&mut self.flushes).into_iter().chain(std::mem::take(&mut self.intake.orders.lock().flushes)) {
+        for flush in
+            std::mem::take(&mut self.flushes).into_iter().chain(std::mem::take(&mut self.intake.orders.lock().flushes))
+        {
             let _ = flush.send(told.clone().map_err(|end| end.error()));
         }
         self.intake.progress.send_modify(|progress| progress.committed = Some(told));
@@ -657,4 +665,3 @@ fn take_in(held: &mut Held, record: &BorrowedMessage<'_>, arena: &mut Arena, now
         batch.push(item);
     }
 }
-

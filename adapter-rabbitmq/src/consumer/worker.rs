@@ -668,13 +668,13 @@ impl Service {
         if !self.is_stopping && timeout_at(by, self.stop(worker)).await.is_err() {
             self.is_stopping = true;
         }
-        finished.abandoned = worker.shared.handed();
+        let abandoned = worker.shared.handed();
         let mut flushed = self.flush(worker, by).await;
         // What is still open, in the application's hands or held here, goes back to the broker.
         worker.shared.end("the consumer was closed");
         worker.shared.set_unacknowledged(0);
         self.commands.close();
-        if flushed.is_ok() && finished.abandoned + self.later.len() as u64 > 0 {
+        if flushed.is_ok() && abandoned + self.later.len() as u64 > 0 {
             flushed = self.give_back(worker, by).await;
         }
         if let Err(error) = flushed {
@@ -693,9 +693,10 @@ impl Service {
     /// Returns every delivery that came and was not settled.
     async fn give_back(&mut self, worker: &mut Worker, by: Instant) -> Result<()> {
         self.later.clear();
-        self.acks.take();
+        // A tag that is gone would end the channel, and with bad luck the connection: see `Look::give_back`.
+        let Some(last) = self.acks.highest_open(self.last_tag) else { return Ok(()) };
         let options = BasicNackOptions { multiple: true, requeue: true };
-        let back = self.channel.basic_nack(self.last_tag, options);
+        let back = self.channel.basic_nack(last, options);
         let limit = worker.around.topology.config.request_timeout;
         match timeout_at(by.max(Instant::now() + Duration::from_millis(100)), back).await {
             Ok(Ok(())) => Ok(()),

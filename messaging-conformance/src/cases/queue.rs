@@ -111,7 +111,13 @@ async fn a_late_consumer_gets_a_share(at: &Bench) -> Verdict {
 }
 
 /// In a log partitions change hands, and with them what the early one holds of them: it is told so, and nothing is lost.
-async fn share_of_a_log(at: &Bench, mut early: Tap, held: Vec<Delivery>, mut late: Tap, share: Vec<Delivery>) -> Verdict {
+async fn share_of_a_log(
+    at: &Bench,
+    mut early: Tap,
+    held: Vec<Delivery>,
+    mut late: Tap,
+    share: Vec<Delivery>,
+) -> Verdict {
     let mut missing: BTreeSet<String> = (0..20).map(|number: usize| number.to_string()).collect();
     for delivery in held.into_iter().chain(share) {
         let text = text(&delivery);
