@@ -161,7 +161,8 @@ impl Arena {
 #[derive(Default)]
 struct Properties {
     id: Option<MessageId>,
-    key: Option<String>,
+    /// The key that a dead letter had before.
+    key: Option<Vec<u8>>,
     attempts: u32,
     redriven: u32,
     due: u64,
@@ -184,9 +185,8 @@ pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded
         builder = builder.take().map(|builder| read(builder, &mut properties, name, value));
     });
     let mut builder = builder.unwrap_or_else(|| Message::builder(Bytes::new()));
-    if let Some(key) = &properties.key {
-        builder = builder.key(key.as_str());
-    } else if let Some(key) = record.key() {
+    let own_key = properties.key.take();
+    if let Some(key) = own_key.as_deref().or(record.key()) {
         match std::str::from_utf8(key) {
             Ok(key) => builder = builder.key(key),
             Err(_) => {
@@ -205,13 +205,17 @@ pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded
         builder = builder.ttl(Duration::from_millis(properties.expires.saturating_sub(made)));
     }
     if properties.is_odd {
-        builder = builder.native(Arc::new(wire(record, &properties)));
+        builder = builder.native(Arc::new(wire(record, own_key.as_deref(), properties.is_null)));
     }
     let Properties { attempts, redriven, due, expires, marks, .. } = properties;
     Decoded { message: builder.build_foreign(), attempts, redriven, due, expires, marks }
 }
 
 fn read(builder: MessageBuilder, into: &mut Properties, name: &[u8], value: Option<&[u8]>) -> MessageBuilder {
+    if name == wire::KEY.as_bytes() {
+        into.key = value.map(<[u8]>::to_vec);
+        return builder;
+    }
     let (Ok(name_text), Some(Ok(text))) = (std::str::from_utf8(name), value.map(std::str::from_utf8)) else {
         into.is_odd = true;
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value.unwrap_or_default()));
@@ -237,7 +241,6 @@ fn reserved(builder: MessageBuilder, into: &mut Properties, name: &str, text: &s
     match name {
         wire::CORRELATION_ID => return builder.correlation_id(text),
         wire::REPLY_TO => return builder.reply_to(ReplyAddress::new(text)),
-        wire::KEY => into.key = Some(text.to_owned()),
         NULL => (into.is_odd, into.is_null) = (true, true),
         wire::DUE => into.due = text.parse().unwrap_or(0),
         wire::EXPIRES => into.expires = text.parse().unwrap_or(0),
@@ -254,7 +257,7 @@ fn reserved(builder: MessageBuilder, into: &mut Properties, name: &str, text: &s
 }
 
 /// The parts of a record that have no place in a message.
-fn wire(record: &BorrowedMessage<'_>, properties: &Properties) -> Wire {
+fn wire(record: &BorrowedMessage<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
     let mut headers = Vec::new();
     raw::each_header(record, |name, value| {
         // What the adapter added to an earlier copy is not the sender's.
@@ -262,9 +265,6 @@ fn wire(record: &BorrowedMessage<'_>, properties: &Properties) -> Wire {
             headers.push((String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)));
         }
     });
-    let key = match &properties.key {
-        Some(key) => Some(Bytes::copy_from_slice(key.as_bytes())),
-        None => record.key().map(Bytes::copy_from_slice),
-    };
-    Wire { key, is_null: properties.is_null, headers }
+    let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
+    Wire { key, is_null, headers }
 }
