@@ -234,7 +234,11 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     // A runtime keeps an idle thread for blocking calls for 10 s.
     let gone = until("the end of the adapter's threads", Duration::from_secs(20), || async {
         let left = self::threads();
-        if left <= threads { Ok(()) } else { Err(Error::failed(format!("{threads} before, {left} now"))) }
+        if left.len() <= threads.len() {
+            Ok(())
+        } else {
+            Err(Error::failed(format!("before: {}; now: {}", threads.join(" "), left.join(" "))))
+        }
     })
     .await;
     stage.end(fault, &at).await?;
@@ -292,6 +296,13 @@ pub(crate) async fn member_cut_off(stage: &dyn Stage, fault: Fault, at: Address)
     run.judge(if at.ordered { demand.in_order() } else { demand })
 }
 
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+/// The names of this process's threads.
+fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    // A thread that ends while it is looked at has no name any more.
+    let mut names: Vec<String> =
+        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect();
+    names.iter_mut().for_each(|name| name.truncate(name.trim_end().len()));
+    names.sort_unstable();
+    names
 }
