@@ -92,10 +92,15 @@ fn features(options: &DestinationOptions, destination: &Destination, ephemeral: 
         .without(Feature::Transactions, "quorum queues take no part in AMQP's transactions; use Kafka");
     all = match options.queue_type {
         QueueType::Quorum => all.with_native([Feature::Priority]),
-        QueueType::Classic => all.without(
-            Feature::Priority,
-            "a classic queue has priorities only if made with x-max-priority; use type = \"quorum\"",
-        ),
+        QueueType::Classic => {
+            let shares = "of a classic queue's consumers the first is active until it goes, so that members would not share; use type = \"quorum\"";
+            all.without(
+                Feature::Priority,
+                "a classic queue has priorities only if made with x-max-priority; use type = \"quorum\"",
+            )
+            .without(Feature::KeyOrder, shares)
+            .without(Feature::Hold, shares)
+        }
     };
     if options.exchange_type != "topic" {
         all = all.without(Feature::SubjectFilter, "only an exchange of type topic knows * and #");
