@@ -232,7 +232,7 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     drop(consuming.end().await?);
     drop(broker);
     // A runtime keeps an idle thread for blocking calls for 10 s, and a client may finish by its own time limits.
-    let gone = until("the end of the adapter's threads", Duration::from_secs(60), || async {
+    let gone = until("the end of the adapter's threads", Duration::from_secs(150), || async {
         let left = self::threads();
         if left.len() <= threads.len() {
             Ok(())
