@@ -27,7 +27,7 @@ use crate::acks::Acks;
 use crate::connection::Line;
 use crate::convert::{Incoming, read};
 use crate::error::{Call, closed, from_lapin, silent, stale};
-use crate::settle::{Command, Epoch};
+use crate::settle::{Command, Epoch, Retries};
 
 /// How long an acknowledgement may wait for others to go with it.
 const ACK_WITHIN: Duration = Duration::from_millis(2);
@@ -118,9 +118,15 @@ impl Worker {
 
     fn begin(&self, attached: Attached, is_back: bool) -> Service {
         let (commands, received) = mpsc::unbounded_channel();
-        let retries_here = self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. });
+        let retries = if self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. }) {
+            Retries::Here
+        } else if attached.reading.counts {
+            Retries::AtBroker
+        } else {
+            Retries::ByCopies
+        };
         let tickets = self.tickets.tickets().clone();
-        let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries_here));
+        let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries));
         self.shared.begin(epoch, is_back);
         if is_back && matches!(self.plan.what, What::Ephemeral { .. }) {
             self.shared.happened(Event::Gap { missed: None });
