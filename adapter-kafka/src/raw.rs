@@ -8,14 +8,13 @@ use std::ptr;
 use std::time::Duration;
 
 use rdkafka::bindings;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
-/// Whether librdkafka knows that a message it failed to deliver never reached a log.
-///
-/// Of 1,669 such messages none was there; for all others the answer is open.
+/// Whether librdkafka says that a message it failed to deliver never reached a log.
 pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the pointer is that of a message which the borrow keeps alive; the function only reads a field of it.
     let status = unsafe { bindings::rd_kafka_message_status(message.ptr()) };
@@ -97,6 +96,18 @@ pub(crate) fn commit_within(
     // SAFETY: made above, given back here once; a commit that is still under way counts the queue itself.
     unsafe { bindings::rd_kafka_queue_destroy(queue) };
     answer
+}
+
+/// Ends a consumer without leaving its group, for a broker that does not answer: the client's own close waits for it without a
+/// limit, and so does the drop. The group learns of the end by the session's.
+pub(crate) fn end_without_goodbye<C: ConsumerContext>(consumer: BaseConsumer<C>) {
+    let client = consumer.client().native_ptr();
+    // Never dropped: the drop would close, and destroy the client a second time. The context and the queue's count are lost with
+    // it, which keeps the callbacks sound until the client is gone.
+    std::mem::forget(consumer);
+    let flags = bindings::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE;
+    // SAFETY: the client is alive, and with the consumer forgotten nothing else destroys or uses it.
+    unsafe { bindings::rd_kafka_destroy_flags(client, flags as i32) };
 }
 
 /// Wakes a thread that waits in a consumer's poll.
