@@ -5,16 +5,16 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::ptr;
+use std::time::Duration;
 
 use rdkafka::bindings;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
-/// Whether librdkafka knows that a message it failed to deliver never reached a log.
-///
-/// Of 1,669 such messages none was there; for all others the answer is open.
+/// Whether librdkafka says that a message it failed to deliver never reached a log.
 pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the pointer is that of a message which the borrow keeps alive; the function only reads a field of it.
     let status = unsafe { bindings::rd_kafka_message_status(message.ptr()) };
@@ -64,6 +64,50 @@ pub(crate) fn commit_with_answer(client: *mut RDKafka, offsets: &TopicPartitionL
         RDKafkaErrorCode::NoError => Ok(()),
         code => Err(code),
     }
+}
+
+/// Commits and waits for the answer, no longer than `limit`; none is an answer that did not come.
+///
+/// librdkafka's own synchronous commit has no limit: with a dead broker it holds the thread until the broker is back, if ever.
+pub(crate) fn commit_within(
+    client: *mut RDKafka,
+    offsets: &TopicPartitionList,
+    limit: Duration,
+) -> Option<RDKafkaErrorCode> {
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the caller's client is alive; the queue is ours until it is destroyed below.
+    let queue = unsafe { bindings::rd_kafka_queue_new(client) };
+    // SAFETY: client, list and queue are alive; the list is copied before the call returns, and without a callback the answer
+    // becomes an event that needs no opaque.
+    let sent = unsafe { bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut()) };
+    let answer = match RDKafkaErrorCode::from(sent) {
+        RDKafkaErrorCode::NoError => {
+            // SAFETY: the queue is alive. Nothing else is ever put there, so that the first event is the answer.
+            let event = unsafe { bindings::rd_kafka_queue_poll(queue, limit) };
+            // SAFETY: an event that is not null is alive until it is destroyed, here and once.
+            (!event.is_null()).then(|| unsafe {
+                let error = bindings::rd_kafka_event_error(event);
+                bindings::rd_kafka_event_destroy(event);
+                RDKafkaErrorCode::from(error)
+            })
+        }
+        code => Some(code),
+    };
+    // SAFETY: made above, given back here once; a commit that is still under way counts the queue itself.
+    unsafe { bindings::rd_kafka_queue_destroy(queue) };
+    answer
+}
+
+/// Ends a consumer without leaving its group, for a broker that does not answer: the client's own close waits for it without a
+/// limit, and so does the drop. The group learns of the end by the session's.
+pub(crate) fn end_without_goodbye<C: ConsumerContext>(consumer: BaseConsumer<C>) {
+    let client = consumer.client().native_ptr();
+    // Never dropped: the drop would close, and destroy the client a second time. The context and the queue's count are lost with
+    // it, which keeps the callbacks sound until the client is gone.
+    std::mem::forget(consumer);
+    let flags = bindings::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE;
+    // SAFETY: the client is alive, and with the consumer forgotten nothing else destroys or uses it.
+    unsafe { bindings::rd_kafka_destroy_flags(client, flags as i32) };
 }
 
 /// Wakes a thread that waits in a consumer's poll.

@@ -19,7 +19,7 @@ use super::partition::{Lane, Partition};
 use crate::config::GroupProtocol;
 use crate::convert::{Arena, decode};
 use crate::error::{code_of, from_kafka, is_passing};
-use crate::raw::Bell;
+use crate::raw::{Bell, end_without_goodbye};
 
 pub(super) type Client = BaseConsumer<Ear>;
 
@@ -32,10 +32,14 @@ const DELAYED: usize = 100_000;
 const SPAN: usize = 200_000;
 /// After so long without room the fetched messages are given back, so that the group's events come through.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Before partitions are tried again that could not be taken up.
+const AGAIN: Duration = Duration::from_millis(100);
 /// The longest wait in a poll.
 const POLL: Duration = Duration::from_millis(50);
 /// The longest wait while something is to be due or settled.
 const SOON: Duration = Duration::from_millis(5);
+/// How long the last commit of a member that leaves may take.
+const LAST: Duration = Duration::from_secs(5);
 /// The most messages taken in at once.
 const BATCH: usize = 512;
 
@@ -75,6 +79,7 @@ pub(super) struct Worker {
     leaving: Option<Leaving>,
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<Place>,
+    join_again: Option<Instant>,
     /// When the commit under way was sent.
     committing: Option<Instant>,
     committed: Instant,
@@ -101,6 +106,7 @@ impl Worker {
             batch: Vec::with_capacity(BATCH),
             leaving: None,
             joining: Vec::new(),
+            join_again: None,
             committing: None,
             committed: now,
             flushes: Vec::new(),
@@ -317,7 +323,7 @@ impl Worker {
                     if self.intake.progress.borrow().has_joined {
                         self.intake.tell(Event::Rebalanced);
                     }
-                    self.joining = places;
+                    self.joining.extend(places);
                     self.join();
                 }
                 GroupEvent::Revoked(places) => {
@@ -326,7 +332,7 @@ impl Worker {
                 }
             }
         }
-        if !self.joining.is_empty() {
+        if !self.joining.is_empty() && self.join_again.is_some_and(|at| Instant::now() >= at) {
             self.join();
         }
         if is_fatal {
@@ -351,12 +357,13 @@ impl Worker {
         let places = std::mem::take(&mut self.joining);
         match offsets::begin(&self.client, &places) {
             Ok(begins) => self.take_up(begins),
-            Err(error) if places.is_empty() || !error.is_retryable() && error.kind() != ErrorKind::Internal => {
-                tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be taken up");
-                self.take_up(Vec::new());
+            Err(error) => {
+                tracing::debug!(target: "messaging::kafka", %error, "partitions cannot be taken up yet");
+                // Partitions that were just added are not known to the client before it looks again.
+                let _ = self.client.fetch_metadata(Some(&self.intake.settings.topics.main), offsets::ASK);
+                self.joining = places;
+                self.join_again = Some(Instant::now() + AGAIN);
             }
-            // Tried again at the next turn.
-            Err(_) => self.joining = places,
         }
     }
 
@@ -400,36 +407,36 @@ impl Worker {
             return;
         }
         let Some(Leaving { places, .. }) = self.leaving.take() else { return };
-        let _ = self.end_partitions(&places);
+        self.end_partitions(&places);
         give_up(&self.client, &offsets::places(&places));
     }
 
     /// Ends this member's part in some partitions: what was settled is committed, the rest is stale from now on.
-    fn end_partitions(&mut self, places: &[Place]) -> Result<()> {
-        let ended: Vec<_> =
-            places.iter().filter_map(|place| self.held.remove(place).map(|held| (place, held))).collect();
-        let mut last = Vec::new();
-        for (place, held) in &ended {
-            let still_out = held.partition.kill();
-            // Nobody can settle these any more: their places come free now.
-            self.intake.freed(still_out, false);
-            held.partition.out.fetch_sub(still_out, std::sync::atomic::Ordering::SeqCst);
-            if let Some((offset, metadata)) = held.partition.take_commit(metadata::Ending::Clean) {
-                last.push(((*place).clone(), offset, metadata));
-            }
-        }
-        self.intake
-            .partitions
-            .lock()
-            .retain(|known| !ended.iter().any(|(_, held)| Arc::ptr_eq(known, &held.partition)));
+    fn end_partitions(&mut self, places: &[Place]) {
+        let last = self.kill(places);
         if self.intake.settings.source.is_none() || self.client.assignment_lost() {
-            return Ok(());
+            return;
         }
-        let result = offsets::commit_now(&self.client, &last);
-        if let Err(error) = &result {
+        if let Err(error) = offsets::commit_now(&self.client, &last) {
             tracing::debug!(target: "messaging::kafka", %error, "the last commit of revoked partitions failed");
         }
-        result
+    }
+
+    /// Takes partitions out; gives what is to be committed of them.
+    fn kill(&mut self, places: &[Place]) -> Vec<(Place, i64, metadata::Metadata)> {
+        let mut last = Vec::new();
+        for place in places {
+            let Some(Held { partition, .. }) = self.held.remove(place) else { continue };
+            let still_out = partition.kill();
+            // Nobody can settle these any more: their places come free now.
+            self.intake.freed(still_out, false);
+            partition.out.fetch_sub(still_out, std::sync::atomic::Ordering::SeqCst);
+            if let Some((offset, metadata)) = partition.take_commit(metadata::Ending::Clean) {
+                last.push((place.clone(), offset, metadata));
+            }
+            self.intake.partitions.lock().retain(|known| !Arc::ptr_eq(known, &partition));
+        }
+        last
     }
 
     fn commit_if_time(&mut self) {
@@ -605,23 +612,57 @@ impl Worker {
     /// The last things: commits, and leaves the group. Whatever waits on a dead broker waits here, on a thread of its own.
     fn leave(mut self) {
         self.intake.withhold(|_| true);
+        // From here on what the group says needs no answer.
+        self.ear.close();
+        let mut last = Vec::new();
         if let Some(Leaving { places, .. }) = self.leaving.take() {
-            let _ = self.end_partitions(&places);
+            last.extend(self.kill(&places));
             give_up(&self.client, &offsets::places(&places));
         }
         let all: Vec<Place> = self.held.keys().cloned().collect();
-        let result = self.end_partitions(&all);
-        let told = result.as_ref().map(|()| ()).map_err(|error| End::new(error.kind(), error.text()));
-        for flush in
-            std::mem::take(&mut self.flushes).into_iter().chain(std::mem::take(&mut self.intake.orders.lock().flushes))
-        {
+        last.extend(self.kill(&all));
+        let result = self.commit_at_last(&last);
+        let is_silent = self.is_cut || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
+        let told = result.map_err(|error| End::new(error.kind(), error.text()));
+        self.intake.progress.send_modify(|progress| progress.committed = Some(told.clone()));
+        let late = std::mem::take(&mut self.intake.orders.lock().flushes);
+        for flush in std::mem::take(&mut self.flushes).into_iter().chain(late) {
             let _ = flush.send(told.clone().map_err(|end| end.error()));
         }
-        self.intake.progress.send_modify(|progress| progress.committed = Some(told));
-        self.ear.close();
         drop(self.intake.bell.lock().take());
-        drop(self.client);
+        if is_silent {
+            end_without_goodbye(self.client);
+        } else {
+            drop(self.client);
+        }
         self.intake.progress.send_modify(|progress| progress.has_left = true);
+    }
+
+    /// Commits, and waits for the answer no longer than [`LAST`]: the client's own call would wait for the whole session. What is
+    /// read meanwhile is of nobody.
+    fn commit_at_last(&mut self, last: &[(Place, i64, metadata::Metadata)]) -> Result<()> {
+        if last.is_empty() || self.intake.settings.source.is_none() || self.client.assignment_lost() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mut pending = usize::from(self.committing.is_some());
+        offsets::commit_soon(&self.client, last)?;
+        pending += 1;
+        while begun.elapsed() < LAST {
+            // A poll serves the events of the client.
+            drop(self.client.poll(SOON));
+            for result in self.ear.listen().commits {
+                pending -= 1;
+                if pending == 0 {
+                    return match result {
+                        // There was nothing new to commit.
+                        Err(error) if code_of(&error) == Some(Code::NoOffset) => Ok(()),
+                        other => other.map_err(|error| from_kafka(offsets::NOT_COMMITTED, &error)),
+                    };
+                }
+            }
+        }
+        Err(messaging_core::Error::new(ErrorKind::Timeout, "the broker did not take the last commit in time"))
     }
 }
 

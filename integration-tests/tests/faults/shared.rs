@@ -231,8 +231,8 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     publishing.stop().await?;
     drop(consuming.end().await?);
     drop(broker);
-    // A runtime keeps an idle thread for blocking calls for 10 s.
-    let gone = until("the end of the adapter's threads", Duration::from_secs(20), || async {
+    // A runtime keeps an idle thread for blocking calls for 10 s, and a client may finish by its own time limits.
+    let gone = until("the end of the adapter's threads", Duration::from_secs(150), || async {
         let left = self::threads();
         if left.len() <= threads.len() {
             Ok(())
@@ -247,7 +247,12 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     if took > limit + Duration::from_millis(500) {
         return Err(format!("closing with a dead broker took {took:?}, though it had {limit:?}").into());
     }
-    run.remark(format!("closed in {:.1} s with {} abandoned", took.as_secs_f32(), report.abandoned));
+    let all = (Instant::now() - began).as_secs_f32();
+    run.remark(format!(
+        "closed in {:.1} s, {} abandoned, no thread after {all:.1} s",
+        took.as_secs_f32(),
+        report.abandoned
+    ));
 
     let again = stage.beside(&at).open().await?;
     let consuming = Consuming::start(&run, &again, &at, Manner::default()).await?;
