@@ -170,8 +170,7 @@ async fn ephemeral(
         ("x-dead-letter-routing-key", text(lost.as_str())),
     ];
     let queue = declare_exclusive(channel, bounds).await?;
-    let all = if options.exchange_type == "topic" { "#" } else { "" };
-    let pattern = filter.map_or(all, SubjectFilter::as_str);
+    let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
     let lanes = options.order == Order::ByKey;
     let binding = Binding {
         queue: queue.to_string(),
