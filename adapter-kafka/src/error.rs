@@ -78,7 +78,9 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
         | Code::TimedOutQueue
         | Code::NotEnoughReplicas
         | Code::NotEnoughReplicasAfterAppend => (ErrorKind::Timeout, ""),
-        Code::BrokerDestroy | Code::DestroyBroker => (ErrorKind::Disconnected, ": the client let go of this broker's node"),
+        Code::BrokerDestroy | Code::DestroyBroker => {
+            (ErrorKind::Disconnected, ": the client let go of this broker's node")
+        }
         Code::QueueFull => (ErrorKind::Full, ": lower in_flight, or wait"),
         Code::PurgeQueue | Code::PurgeInflight => (ErrorKind::Closed, ": the broker was closed meanwhile"),
         Code::IllegalGeneration | Code::UnknownMemberId => {

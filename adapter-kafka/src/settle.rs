@@ -185,14 +185,7 @@ impl Partition {
         if is_dead_letter && let Some(own) = key_of(&message) {
             headers = headers.insert(Header { key: wire::KEY, value: Some(own) });
         }
-        let copy = Copy {
-            topic,
-            partition,
-            key,
-            payload,
-            timestamp: timestamp_of(&message),
-            headers,
-        };
+        let copy = Copy { topic, partition, key, payload, timestamp: timestamp_of(&message), headers };
         desk.make(copy, then);
         Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
     }

@@ -47,11 +47,14 @@ pub(crate) fn places<'a>(places: impl IntoIterator<Item = &'a Place>) -> TopicPa
     list
 }
 
+/// An offset and what was said with it.
+pub(crate) type Committed = (i64, Metadata);
+
 /// What a group has committed for some partitions; none where nothing is.
 pub(crate) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     of: &[Place],
-) -> Result<Vec<(Place, Option<(i64, Metadata)>)>> {
+) -> Result<Vec<(Place, Option<Committed>)>> {
     if of.is_empty() {
         return Ok(Vec::new());
     }
