@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::ptr;
+use std::time::Duration;
 
 use rdkafka::bindings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -63,6 +64,38 @@ pub(crate) fn commit_with_answer(client: *mut RDKafka, offsets: &TopicPartitionL
         RDKafkaErrorCode::NoError => Ok(()),
         code => Err(code),
     }
+}
+
+/// Commits and waits for the answer, no longer than `limit`; none is an answer that did not come.
+///
+/// librdkafka's own synchronous commit has no limit: with a dead broker it holds the thread until the broker is back, if ever.
+pub(crate) fn commit_within(
+    client: *mut RDKafka,
+    offsets: &TopicPartitionList,
+    limit: Duration,
+) -> Option<RDKafkaErrorCode> {
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the caller's client is alive; the queue is ours until it is destroyed below.
+    let queue = unsafe { bindings::rd_kafka_queue_new(client) };
+    // SAFETY: client, list and queue are alive; the list is copied before the call returns, and without a callback the answer
+    // becomes an event that needs no opaque.
+    let sent = unsafe { bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut()) };
+    let answer = match RDKafkaErrorCode::from(sent) {
+        RDKafkaErrorCode::NoError => {
+            // SAFETY: the queue is alive. Nothing else is ever put there, so that the first event is the answer.
+            let event = unsafe { bindings::rd_kafka_queue_poll(queue, limit) };
+            // SAFETY: an event that is not null is alive until it is destroyed, here and once.
+            (!event.is_null()).then(|| unsafe {
+                let error = bindings::rd_kafka_event_error(event);
+                bindings::rd_kafka_event_destroy(event);
+                RDKafkaErrorCode::from(error)
+            })
+        }
+        code => Some(code),
+    };
+    // SAFETY: made above, given back here once; a commit that is still under way counts the queue itself.
+    unsafe { bindings::rd_kafka_queue_destroy(queue) };
+    answer
 }
 
 /// Ends a consumer without leaving its group, for a broker that does not answer: the client's own close waits for it without a

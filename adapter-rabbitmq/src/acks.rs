@@ -59,6 +59,19 @@ impl Acks {
         }
     }
 
+    /// The highest tag up to `last` that the broker still waits for; what waits to be sent counts as open.
+    pub(crate) fn highest_open(&self, last: u64) -> Option<u64> {
+        let mut tag = last;
+        while tag > self.low {
+            let index = usize::try_from(tag - self.low - 1).unwrap_or(usize::MAX);
+            if self.tags.get(index).is_none_or(|state| *state != Tag::Gone) {
+                return Some(tag);
+            }
+            tag -= 1;
+        }
+        None
+    }
+
     /// How many acknowledgements wait to be sent.
     pub(crate) fn waiting(&self) -> usize {
         self.acked
@@ -125,6 +138,20 @@ mod tests {
         assert_eq!(acks.take(), ToSend { prefix: Some(3), singles: vec![], count: 1 });
         acks.ack(2);
         assert_eq!(acks.waiting(), 0);
+    }
+
+    #[test]
+    fn what_is_open_is_known() {
+        let mut acks = Acks::default();
+        assert_eq!(acks.highest_open(0), None);
+        assert_eq!(acks.highest_open(3), Some(3));
+        acks.gone(3);
+        acks.ack(2);
+        acks.take();
+        assert_eq!(acks.highest_open(3), Some(1));
+        acks.gone(1);
+        acks.take();
+        assert_eq!(acks.highest_open(3), None);
     }
 
     #[test]

@@ -178,7 +178,8 @@ struct Look<'a> {
     queue: ShortString,
     channel: Line,
     reading: Reading,
-    last_held: Option<u64>,
+    /// What was looked at and is still there, in order.
+    held: Vec<u64>,
 }
 
 struct Found {
@@ -191,7 +192,7 @@ impl<'a> Look<'a> {
     async fn at(broker: &RabbitBroker, source: &'a Source, queue: &str) -> Result<Self> {
         let topology = broker.topology();
         let channel = topology.link.channel(Instant::now() + topology.config.request_timeout).await?;
-        Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), last_held: None })
+        Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), held: Vec::new() })
     }
 
     async fn next(&mut self) -> Result<Option<Found>> {
@@ -200,7 +201,7 @@ impl<'a> Look<'a> {
         let lapin::message::Delivery {
             delivery_tag: tag, exchange, routing_key, redelivered, properties, data, ..
         } = got.delivery;
-        self.last_held = Some(tag);
+        self.held.push(tag);
         let payload = Bytes::from(data);
         let incoming = read(payload, properties.clone(), &exchange, &routing_key, redelivered, &self.reading);
         let mark = read_mark(&properties, self.source, incoming.attempt);
@@ -208,14 +209,17 @@ impl<'a> Look<'a> {
     }
 
     async fn remove(&mut self, found: &Found) -> Result<()> {
+        self.held.retain(|tag| *tag != found.tag);
         let done = self.channel.basic_ack(found.tag, BasicAckOptions { multiple: false }).await;
         done.map_err(|error| from_lapin(&error, Call::Consume))
     }
 
     /// Returns what was looked at, and ends the channel. A quorum queue takes its time: whoever looks next waits for it here.
     async fn give_back(self, session: &mut Session<'_>, before: u64, removed: u64) {
-        if let Some(tag) = self.last_held {
-            let _ = self.channel.basic_nack(tag, BasicNackOptions { multiple: true, requeue: true }).await;
+        // Never of a tag that is gone: the broker would close the channel while this closes it, and when the two cross, the
+        // client takes the last answer for one of an unknown channel and ends the whole connection (lapin 4.12.3).
+        if let Some(tag) = self.held.last() {
+            let _ = self.channel.basic_nack(*tag, BasicNackOptions { multiple: true, requeue: true }).await;
         }
         let _ = timeout(Duration::from_secs(2), self.channel.close(200, "done".into())).await;
         let by = Instant::now() + BACK_WITHIN;

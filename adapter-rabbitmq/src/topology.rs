@@ -154,8 +154,7 @@ impl Topology {
     /// What binds a subscription's queues to its topic.
     fn bindings(&self, source: &Source, topic: &TopicName, filter: Option<&SubjectFilter>) -> Vec<Binding> {
         let options = self.options_of(source);
-        let all = if options.exchange_type == "topic" { "#" } else { "" };
-        let pattern = filter.map_or(all, SubjectFilter::as_str);
+        let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
         let exchange = self.names.exchange(topic, options);
         let queues = self.queue_names(source).into_iter().enumerate();
         queues
@@ -203,7 +202,12 @@ impl Topology {
     async fn queues(&self, session: &mut Session<'_>, source: &Source) -> Result<()> {
         let options = self.options_of(source);
         if let Some(native) = &options.native {
-            return session.must_exist(native).await;
+            session.must_exist(native).await?;
+            // Ours all the same: without it a dead letter would have nowhere to go, and its message would come again for ever.
+            return session
+                .ensure(&dead_letter_declaration(&self.names.dead(source), options.queue_type))
+                .await
+                .map(drop);
         }
         let base = self.names.source(source, &self.config);
         self.layout(session, &base, options, &source.to_string()).await?;
@@ -264,7 +268,7 @@ impl Topology {
         let plain = DestinationOptions { order: Order::None, ..options.clone() };
         let base = self.names.exchange(topic, &plain);
         if options.order == Order::ByKey && session.exchange_exists(&base).await? {
-            return Err(other_layout(&destination.to_string(), "leave out order = key"));
+            return Err(other_layout(&destination.to_string(), "leave out order_by = \"key\""));
         }
         self.layout(session, &base, options, &destination.to_string()).await?;
         let name = self.names.exchange(topic, options);
@@ -288,7 +292,7 @@ impl Topology {
         let marker = lanes_marker(base);
         let over_lanes = session.exchange_exists(&marker).await?;
         if options.order == Order::None {
-            return if over_lanes { Err(other_layout(what, "set order = \"key\" for it")) } else { Ok(()) };
+            return if over_lanes { Err(other_layout(what, "set order_by = \"key\" for it")) } else { Ok(()) };
         }
         let count = lane_count_marker(base, options.lanes);
         if over_lanes && !session.exchange_exists(&count).await? {
@@ -301,7 +305,7 @@ impl Topology {
             ));
         }
         if !over_lanes && session.queue(base).await?.is_some() {
-            return Err(other_layout(what, "leave out order = key"));
+            return Err(other_layout(what, "leave out order_by = \"key\""));
         }
         if !over_lanes && self.mode == TopologyMode::Create {
             // The count first: whoever sees the marker sees the count too.

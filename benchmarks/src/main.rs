@@ -7,12 +7,21 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 mod allocations;
+#[cfg(any(test, feature = "rabbitmq", feature = "kafka"))]
+mod brokers;
 mod compare;
 mod flavour;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
+mod order;
 mod plot;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod report;
 mod stats;
+#[cfg(any(test, feature = "rabbitmq", feature = "kafka"))]
+mod stopwatch;
 mod work;
 
 use std::path::PathBuf;
@@ -33,6 +42,12 @@ struct Cli {
 enum Command {
     /// The memory broker beside bounded channels.
     Memory(Options),
+    /// RabbitMQ beside lapin.
+    #[cfg(feature = "rabbitmq")]
+    Rabbitmq(BrokerOptions),
+    /// Kafka beside rdkafka, and its own measuring tools.
+    #[cfg(feature = "kafka")]
+    Kafka(BrokerOptions),
     /// Moves N messages once and prints nothing but the time: for callgrind.
     Work {
         /// How many messages.
@@ -66,6 +81,29 @@ struct Options {
     only: Option<String>,
 }
 
+/// Where the broker is, and how to measure.
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
+#[derive(Args, Clone)]
+struct BrokerOptions {
+    #[command(flatten)]
+    options: Options,
+    /// A broker that runs already; without it that of the environment (MESSAGING_RABBITMQ_URL, MESSAGING_KAFKA_URL), or one
+    /// is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// Puts the raw client in our place: how far apart equals are, on this machine today.
+    #[arg(long)]
+    null: bool,
+}
+
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
+impl BrokerOptions {
+    fn settled(mut self) -> Self {
+        self.options = self.options.settled();
+        self
+    }
+}
+
 impl Options {
     fn settled(mut self) -> Self {
         if self.quick {
@@ -85,6 +123,16 @@ fn main() -> std::io::Result<()> {
             let options = options.settled();
             let report = memory::measure(&options);
             print(&report, &options)
+        }
+        #[cfg(feature = "rabbitmq")]
+        Command::Rabbitmq(options) => {
+            let options = options.settled();
+            print(&rabbitmq::measure(&options), &options.options)
+        }
+        #[cfg(feature = "kafka")]
+        Command::Kafka(options) => {
+            let options = options.settled();
+            print(&kafka::measure(&options), &options.options)
         }
         Command::Work { messages, way } => {
             println!("{messages} messages in {:?}", work::work(messages, way));

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) broker: &'static str,
     pub(crate) environment: Environment,
     pub(crate) comparisons: Vec<Comparison>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) latencies: Vec<Latencies>,
     pub(crate) amounts: Vec<Amount>,
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct Environment {
     versions: String,
     rounds: usize,
     seconds: f64,
-    settings: Vec<&'static str>,
+    settings: Vec<String>,
 }
 
 /// Ours beside one reference.
@@ -39,13 +41,43 @@ pub(crate) struct Comparison {
     pub(crate) ratio: Estimate,
     pub(crate) ours_nanos: f64,
     pub(crate) reference_nanos: f64,
+    /// Where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) processor: Option<Processor>,
     pub(crate) goal: Option<f64>,
+}
+
+/// What a message took of the processors, in this process.
+#[derive(Serialize)]
+pub(crate) struct Processor {
+    pub(crate) ours_nanos: f64,
+    pub(crate) reference_nanos: f64,
+}
+
+/// How long messages take from the publish call to the handler's start, ours beside the raw client's.
+#[derive(Serialize)]
+pub(crate) struct Latencies {
+    pub(crate) setting: String,
+    pub(crate) ours: Quantiles,
+    pub(crate) reference: Quantiles,
+    /// The p99 of ours for that of the reference, round by round: below 1 ours is quicker.
+    pub(crate) ratio: Estimate,
+    /// At most so much.
+    pub(crate) goal: f64,
+}
+
+/// Of all rounds together, in microseconds.
+#[derive(Serialize)]
+pub(crate) struct Quantiles {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
 }
 
 /// A count that needs no comparison.
 #[derive(Serialize)]
 pub(crate) struct Amount {
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
     /// At most so much.
@@ -53,19 +85,18 @@ pub(crate) struct Amount {
 }
 
 impl Environment {
-    pub(crate) fn of(options: &Options, settings: &[&'static str]) -> Self {
+    /// `versions` are those of the client and the broker, if there are any.
+    pub(crate) fn of(options: &Options, versions: &[String], settings: Vec<String>) -> Self {
+        let mut all = vec![concat!("benchmarks ", env!("CARGO_PKG_VERSION")).to_owned()];
+        all.extend_from_slice(versions);
+        all.extend([std::env::consts::OS.to_owned(), std::env::consts::ARCH.to_owned()]);
         Self {
             machine: machine(),
             load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
-            versions: format!(
-                "benchmarks {}, {}, {}",
-                env!("CARGO_PKG_VERSION"),
-                std::env::consts::OS,
-                std::env::consts::ARCH
-            ),
+            versions: all.join(", "),
             rounds: options.pairs,
             seconds: options.seconds,
-            settings: settings.to_vec(),
+            settings,
         }
     }
 }
@@ -86,21 +117,51 @@ fn read(file: &str) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.environment)?;
-        if !self.comparisons.is_empty() {
-            writeln!(
-                f,
-                "{:<11} {:<7} {:<9}  {:>9}  {:<10} {:>9}  {:>6}  {:<13} goal",
-                "what", "", "runtime", "ours", "beside", "", "ratio", "95 %"
-            )?;
-        }
-        for comparison in &self.comparisons {
-            writeln!(f, "{comparison}")?;
-        }
+        aligned(f, self.comparisons.iter().map(Comparison::cells), COMPARISON)?;
+        aligned(f, self.latencies.iter().map(Latencies::cells), LATENCY)?;
         for amount in &self.amounts {
             writeln!(f, "{amount}")?;
         }
         Ok(())
     }
+}
+
+const COMPARISON: [&str; 11] =
+    ["what", "", "runtime", ">ours", "beside", ">", ">ratio", "95 %", ">cpu", ">beside", "goal"];
+const LATENCY: [&str; 10] =
+    ["latency", ">p50", ">p99", ">p99.9", ">raw p50", ">p99", ">p99.9", ">p99 ratio", "95 %", "goal"];
+
+/// Writes rows in columns as wide as they have to be; a head that begins with `>` has its column aligned to the right.
+fn aligned<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    rows: impl Iterator<Item = [String; N]>,
+    heads: [&str; N],
+) -> fmt::Result {
+    let mut lines: Vec<[String; N]> = rows.collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    // A column without any value is left out, and its head with it.
+    let is_used = |column: usize| lines.iter().any(|line| !line[column].is_empty());
+    let used: [bool; N] = std::array::from_fn(is_used);
+    lines.insert(0, heads.map(|head| head.trim_start_matches('>').to_owned()));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for line in &lines {
+        let mut text = String::new();
+        for (((cell, width), head), used) in line.iter().zip(widths).zip(heads).zip(used) {
+            if !used {
+                continue;
+            }
+            if head.starts_with('>') {
+                text.push_str(&format!("{cell:>width$}  "));
+            } else {
+                text.push_str(&format!("{cell:<width$}  "));
+            }
+        }
+        writeln!(f, "{}", text.trim_end())?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Environment {
@@ -114,20 +175,51 @@ impl fmt::Display for Environment {
     }
 }
 
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, setting, flavour, reference, ratio, ours_nanos, reference_nanos, goal } = self;
-        let interval = format!("{:.2} to {:.2}", ratio.low, ratio.high);
-        write!(
-            f,
-            "{name:<11} {setting:<7} {:<9}  {ours_nanos:>6.0} ns  {reference:<10} {reference_nanos:>6.0} ns  {:>6.2}  {interval:<13}",
-            flavour.name(),
-            ratio.median,
-        )?;
-        match goal {
-            Some(goal) => write!(f, " {goal} {}", verdict(ratio.meets(*goal))),
-            None => Ok(()),
-        }
+impl Comparison {
+    fn cells(&self) -> [String; 11] {
+        let Self { name, setting, flavour, reference, ratio, ours_nanos, reference_nanos, processor, goal } = self;
+        let processor = |part: fn(&Processor) -> f64| processor.as_ref().map(part).map(duration).unwrap_or_default();
+        [
+            (*name).to_owned(),
+            setting.clone(),
+            flavour.name().to_owned(),
+            duration(*ours_nanos),
+            (*reference).to_owned(),
+            duration(*reference_nanos),
+            format!("{:.2}", ratio.median),
+            format!("{:.2} to {:.2}", ratio.low, ratio.high),
+            processor(|both| both.ours_nanos),
+            processor(|both| both.reference_nanos),
+            goal.map(|goal| format!("{goal} {}", verdict(ratio.meets(goal)))).unwrap_or_default(),
+        ]
+    }
+}
+
+impl Latencies {
+    fn cells(&self) -> [String; 10] {
+        let Self { setting, ours, reference, ratio, goal } = self;
+        let micros = |value: f64| duration(value * 1e3);
+        [
+            setting.clone(),
+            micros(ours.p50),
+            micros(ours.p99),
+            micros(ours.p999),
+            micros(reference.p50),
+            micros(reference.p99),
+            micros(reference.p999),
+            format!("{:.2}", ratio.median),
+            format!("{:.2} to {:.2}", ratio.low, ratio.high),
+            format!("at most {goal} {}", verdict(ratio.stays_within(*goal))),
+        ]
+    }
+}
+
+/// With as many digits as mean something.
+fn duration(nanos: f64) -> String {
+    match nanos {
+        nanos if nanos < 10_000.0 => format!("{nanos:.0} ns"),
+        nanos if nanos < 10_000_000.0 => format!("{:.1} µs", nanos / 1e3),
+        nanos => format!("{:.1} ms", nanos / 1e6),
     }
 }
 

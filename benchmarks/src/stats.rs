@@ -32,6 +32,11 @@ impl Estimate {
     pub(crate) fn meets(&self, goal: f64) -> bool {
         self.median >= goal && self.low >= goal - 0.03
     }
+
+    /// The same where less is better.
+    pub(crate) fn stays_within(&self, goal: f64) -> bool {
+        self.median <= goal && self.high <= goal + 0.03
+    }
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {
@@ -51,7 +56,7 @@ mod tests {
         assert_eq!((same.low, same.median, same.high), (0.5, 0.5, 0.5));
         let spread = Estimate::of(&[0.4, 0.5, 0.6, 0.45, 0.55]);
         assert!(spread.low < spread.median && spread.median < spread.high);
-        assert!(spread.meets(0.5) == (spread.low >= 0.47));
+        assert_eq!((spread.meets(0.5), spread.stays_within(0.5)), (spread.low >= 0.47, spread.high <= 0.53));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use messaging_core::{
     Broker, Capabilities, ConsumeOptions, Destination, Lease, Message, Order, PublishOptions, Publisher, PublisherExt,
-    Readiness, RetryMode, Source, StaleDetection, SubscribeOptions, SubscriptionName, TopicName, Usage,
+    Readiness, RetryMode, SettlementTiming, Source, StaleDetection, SubscribeOptions, SubscriptionName, TopicName,
+    Usage,
 };
 
 use crate::bench::PATIENCE;
@@ -148,11 +149,12 @@ impl Place {
         if self.ordered { options.with_order(Order::ByKey).with_retry_mode(RetryMode::Hold) } else { options }
     }
 
-    /// Whether what a consumer holds goes with its connection. A broker that sees no difference before a lease or a commit is
-    /// told by something else who holds what, such as membership in a group: a consumer that comes back in time still holds it.
+    /// Whether what a consumer holds goes with its connection. It does where stale settlements are told exactly, and where a
+    /// broker takes settlements without an answer; elsewhere a lease or the membership in a group says who holds what, and a
+    /// consumer that comes back in time still holds it.
     #[must_use]
     pub fn is_held_by_connection(&self) -> bool {
-        self.capabilities.stale == StaleDetection::Exact
+        self.capabilities.stale == StaleDetection::Exact || self.capabilities.settlement == SettlementTiming::Sent
     }
 
     /// A moment that this broker can tell from none: delays and leases in the cases are a few of these.

@@ -154,11 +154,19 @@ impl Tap {
     /// # Errors
     /// That it hangs, or reports errors.
     pub async fn close(self) -> Verdict {
-        let report = within("closing a consumer", PATIENCE * 2, self.consumer.close(Duration::from_secs(1))).await?;
+        let report = self.close_whatever_it_reports().await?;
         if let Some(error) = report.errors.first() {
             return Err(Stop::failed(format_args!("closing a consumer reports: {error}")));
         }
         Ok(())
+    }
+
+    /// Ends the consumer, which may have something to report.
+    ///
+    /// # Errors
+    /// That it hangs.
+    pub async fn close_whatever_it_reports(self) -> Verdict<DrainReport> {
+        within("closing a consumer", PATIENCE * 2, self.consumer.close(Duration::from_secs(1))).await
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Error, ErrorKind, Result, Start};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::group::Place;
@@ -76,7 +76,7 @@ pub(crate) fn committed<C: ConsumerContext>(
     Ok(found)
 }
 
-/// Commits, and waits until the broker has it.
+/// Commits, and waits until the broker has it, no longer than [`ASK`]: a commit may hold no thread for a broker that is dead.
 pub(crate) fn commit_now<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     offsets: &[(Place, i64, Metadata)],
@@ -85,7 +85,13 @@ pub(crate) fn commit_now<C: ConsumerContext>(
         return Ok(());
     }
     let list = with_metadata(offsets)?;
-    consumer.commit(&list, CommitMode::Sync).map_err(|error| from_kafka(NOT_COMMITTED, &error))
+    match raw::commit_within(consumer.client().native_ptr(), &list, ASK) {
+        Some(RDKafkaErrorCode::NoError) => Ok(()),
+        Some(code) => Err(from_code(NOT_COMMITTED, code)),
+        None => {
+            Err(Error::new(ErrorKind::Timeout, format!("{NOT_COMMITTED}: the broker did not answer within {ASK:?}")))
+        }
+    }
 }
 
 /// Sends a commit, and goes on; how it went comes as an event.

@@ -1,9 +1,12 @@
 //! Registering a consumer: its channel, its queues, and what comes from them.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{SelectAll, select_all};
+use futures_util::{Stream, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -22,7 +25,7 @@ use crate::topology::{Binding, table, text};
 /// A consumer that is registered at the broker.
 pub(super) struct Attached {
     pub(super) channel: Line,
-    pub(super) deliveries: SelectAll<lapin::Consumer>,
+    pub(super) deliveries: Incoming,
     /// Tells of messages that an ephemeral subscription lost.
     pub(super) gaps: Option<lapin::Consumer>,
     /// What binds an ephemeral subscription.
@@ -67,17 +70,43 @@ async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) ->
     };
     let consumers = register(&channel, &queues, plan.prefetch, member).await?;
     let (gaps, binding) = gaps.unzip();
-    let (deliveries, tags) = (SelectAll::new(), Vec::new());
+    let (deliveries, tags) = (Incoming::of(Vec::new()), Vec::new());
     let mut attached = Attached { channel, deliveries, gaps, binding, queues: queues.into(), tags, reading };
     attached.take_over(consumers);
     Ok(attached)
+}
+
+/// What comes from one queue or several. A choice among several costs something for each delivery, so that one goes without.
+pub(super) enum Incoming {
+    One(lapin::Consumer),
+    Several(SelectAll<lapin::Consumer>),
+}
+
+impl Incoming {
+    fn of(mut consumers: Vec<lapin::Consumer>) -> Self {
+        match consumers.pop() {
+            Some(only) if consumers.is_empty() => Self::One(only),
+            last => Self::Several(select_all(consumers.into_iter().chain(last))),
+        }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = lapin::Result<lapin::message::Delivery>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut *self {
+            Self::One(consumer) => consumer.poll_next_unpin(cx),
+            Self::Several(consumers) => consumers.poll_next_unpin(cx),
+        }
+    }
 }
 
 impl Attached {
     /// Deliveries come from these consumers from now on.
     pub(super) fn take_over(&mut self, consumers: Vec<lapin::Consumer>) {
         self.tags = consumers.iter().map(lapin::Consumer::tag).collect();
-        self.deliveries = select_all(consumers);
+        self.deliveries = Incoming::of(consumers);
     }
 }
 
@@ -141,8 +170,7 @@ async fn ephemeral(
         ("x-dead-letter-routing-key", text(lost.as_str())),
     ];
     let queue = declare_exclusive(channel, bounds).await?;
-    let all = if options.exchange_type == "topic" { "#" } else { "" };
-    let pattern = filter.map_or(all, SubjectFilter::as_str);
+    let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
     let lanes = options.order == Order::ByKey;
     let binding = Binding {
         queue: queue.to_string(),

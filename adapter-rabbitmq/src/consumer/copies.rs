@@ -66,7 +66,7 @@ impl Copies<'_> {
         let expires = expires.or_else(|| message.ttl().map(|ttl| message.timestamp() + ttl));
         let extra = Extra { attempts, redriven: delivery.redriven, expires, ..Extra::default() };
         let queue = self.queues[lane_of(message, self.queues.len())].clone();
-        let place = CopyPlace::Later(Due::Queue(queue), after);
+        let place = if after.is_zero() { CopyPlace::Queue(queue) } else { CopyPlace::Later(Due::Queue(queue), after) };
         self.writer.copy(message.clone(), CopyTo { place, extra, mandatory: true })
     }
 

@@ -71,7 +71,6 @@ pub(crate) enum Request {
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     pub(crate) released: u64,
-    pub(crate) abandoned: u64,
     pub(crate) unconfirmed: u64,
     pub(crate) errors: Vec<Error>,
 }
@@ -138,13 +137,14 @@ impl Handle {
             }
         }
         let (done, answer) = oneshot::channel();
-        let mut report = DrainReport::default();
+        // Known here, also when the task cannot say anything in time.
+        let mut report = DrainReport { abandoned: self.shared.handed(), ..DrainReport::default() };
         if self.requests.send(Request::Finish { by, done }).is_ok() {
             // A moment more, so that the task can say that it ran out of time.
             match timeout_at(by + Duration::from_millis(100), answer).await {
                 Ok(Ok(finished)) => {
-                    let Finished { released, abandoned, unconfirmed, errors } = finished;
-                    report = DrainReport { released, abandoned, unconfirmed, errors, ..report };
+                    let Finished { released, unconfirmed, errors } = finished;
+                    report = DrainReport { released, unconfirmed, errors, ..report };
                 }
                 Ok(Err(_)) => {}
                 Err(_) => report.errors.push(silent("the settlements", Duration::ZERO)),

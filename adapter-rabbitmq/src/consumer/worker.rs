@@ -27,7 +27,7 @@ use crate::acks::Acks;
 use crate::connection::Line;
 use crate::convert::{Incoming, read};
 use crate::error::{Call, closed, from_lapin, silent, stale};
-use crate::settle::{Command, Epoch};
+use crate::settle::{Command, Epoch, Retries};
 
 /// How long an acknowledgement may wait for others to go with it.
 const ACK_WITHIN: Duration = Duration::from_millis(2);
@@ -118,9 +118,15 @@ impl Worker {
 
     fn begin(&self, attached: Attached, is_back: bool) -> Service {
         let (commands, received) = mpsc::unbounded_channel();
-        let retries_here = self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. });
+        let retries = if self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. }) {
+            Retries::Here
+        } else if attached.reading.counts {
+            Retries::AtBroker
+        } else {
+            Retries::ByCopies
+        };
         let tickets = self.tickets.tickets().clone();
-        let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries_here));
+        let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries));
         self.shared.begin(epoch, is_back);
         if is_back && matches!(self.plan.what, What::Ephemeral { .. }) {
             self.shared.happened(Event::Gap { missed: None });
@@ -668,13 +674,13 @@ impl Service {
         if !self.is_stopping && timeout_at(by, self.stop(worker)).await.is_err() {
             self.is_stopping = true;
         }
-        finished.abandoned = worker.shared.handed();
+        let abandoned = worker.shared.handed();
         let mut flushed = self.flush(worker, by).await;
         // What is still open, in the application's hands or held here, goes back to the broker.
         worker.shared.end("the consumer was closed");
         worker.shared.set_unacknowledged(0);
         self.commands.close();
-        if flushed.is_ok() && finished.abandoned + self.later.len() as u64 > 0 {
+        if flushed.is_ok() && abandoned + self.later.len() as u64 > 0 {
             flushed = self.give_back(worker, by).await;
         }
         if let Err(error) = flushed {
@@ -693,9 +699,10 @@ impl Service {
     /// Returns every delivery that came and was not settled.
     async fn give_back(&mut self, worker: &mut Worker, by: Instant) -> Result<()> {
         self.later.clear();
-        self.acks.take();
+        // A tag that is gone would end the channel, and with bad luck the connection: see `Look::give_back`.
+        let Some(last) = self.acks.highest_open(self.last_tag) else { return Ok(()) };
         let options = BasicNackOptions { multiple: true, requeue: true };
-        let back = self.channel.basic_nack(self.last_tag, options);
+        let back = self.channel.basic_nack(last, options);
         let limit = worker.around.topology.config.request_timeout;
         match timeout_at(by.max(Instant::now() + Duration::from_millis(100)), back).await {
             Ok(Ok(())) => Ok(()),

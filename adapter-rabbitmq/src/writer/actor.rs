@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -226,7 +227,8 @@ impl Actor {
     /// Tells the senders. Returns whether an answer says that the channel is lost.
     fn give_answers(&mut self) -> bool {
         let mut lost = false;
-        for (waiting, result) in mem::take(&mut self.answers) {
+        let mut answers = Vec::with_capacity(self.answers.len());
+        for (waiting, result) in self.answers.drain(..) {
             match &result {
                 Ok(_) => {
                     if let Some(young_until) = waiting.young_until.filter(|until| *until > Instant::now()) {
@@ -240,8 +242,9 @@ impl Actor {
                 }
                 Err(error) => lost |= error.kind() != ErrorKind::Full,
             }
-            self.tickets.complete(waiting.ticket, result);
+            answers.push((waiting.ticket, result));
         }
+        self.tickets.complete_many(answers);
         lost
     }
 
@@ -297,8 +300,7 @@ impl Actor {
             let options = BasicPublishOptions { mandatory: to.mandatory, immediate: false };
             channel.basic_publish(to.exchange, to.routing_key, options, parcel.message.payload(), to.properties)
         });
-        let publishes: Vec<_> = publishes.collect();
-        let unknown = match timeout_at(until, channel.unless_lost(join_all(publishes))).await {
+        let unknown = match timeout_at(until, channel.unless_lost(written_in_order(publishes))).await {
             Ok(Ok(written)) => return self.written(parcels, entries, written),
             Ok(Err(lost)) => lost,
             Err(_) => silent("a publish", self.timeout),
@@ -435,6 +437,33 @@ impl Actor {
             self.tickets.complete(ticket, Ok(Receipt::default()));
         }
     }
+}
+
+/// Writes all, in order, and waits until the last has left.
+///
+/// The first look at a publish hands its frames to the client; so all are looked at once and then awaited one by one.
+/// `join_all` would have each of them wake and look up its place in a queue.
+async fn written_in_order<F: Future>(publishes: impl Iterator<Item = F>) -> Vec<F::Output> {
+    enum Publish<F: Future> {
+        UnderWay(Pin<Box<F>>),
+        Done(F::Output),
+    }
+    let mut begun = Vec::with_capacity(publishes.size_hint().0);
+    for publish in publishes {
+        let mut publish = Box::pin(publish);
+        begun.push(match publish.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => Publish::Done(done),
+            Poll::Pending => Publish::UnderWay(publish),
+        });
+    }
+    let mut written = Vec::with_capacity(begun.len());
+    for publish in begun {
+        written.push(match publish {
+            Publish::Done(done) => done,
+            Publish::UnderWay(publish) => publish.await,
+        });
+    }
+    written
 }
 
 async fn open_channel(around: Surroundings, again: Option<Destination>, inbox: Option<Arc<Inbox>>) -> Result<Line> {

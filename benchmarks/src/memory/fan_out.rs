@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         name: "fan-out",
         setting: format!("to {subscriptions}"),
         flavour,
+        begin: 2_000,
         ours: Box::new(move |messages| flavour.runtime().block_on(publish(subscriptions, messages))),
         references: vec![(
             "to 1",

@@ -7,29 +7,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use messaging::{App, Json, Listen, Message, PublisherExt};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::{CAPACITY, load};
 use crate::compare::Case;
 use crate::flavour::Flavour;
-
-/// As JSON about 256 bytes.
-#[derive(Serialize, Deserialize)]
-struct Order {
-    id: u64,
-    customer: String,
-    product: String,
-    quantity: u32,
-    unit_price: f64,
-    note: String,
-}
+use crate::order::Order;
 
 pub(crate) fn cases(flavour: Flavour) -> Vec<Case> {
     let case = |setting: &str, ours: fn(Flavour, u64) -> Duration, reference: fn(Flavour, u64) -> Duration| Case {
         name: "listener",
         setting: setting.to_owned(),
         flavour,
+        begin: 2_000,
         ours: Box::new(move |messages| ours(flavour, messages)),
         references: vec![("tokio mpsc", None, Box::new(move |messages| reference(flavour, messages)))],
     };
@@ -117,15 +107,13 @@ fn built(_number: u64) -> Message {
 }
 
 fn encoded(number: u64) -> Message {
-    let order = Order {
-        id: number,
-        customer: "customer-0042".to_owned(),
-        product: "a chair of oak, four legs, unpainted".to_owned(),
-        quantity: 4,
-        unit_price: 129.95,
-        note: "x".repeat(100),
-    };
-    Json(&order).into_message().unwrap().header("tenant", "acme").header("region", "eu-west").build().unwrap()
+    Json(&Order::numbered(number))
+        .into_message()
+        .unwrap()
+        .header("tenant", "acme")
+        .header("region", "eu-west")
+        .build()
+        .unwrap()
 }
 
 fn bytes_by_channel(flavour: Flavour, messages: u64) -> Duration {

@@ -32,8 +32,8 @@ pub(crate) fn measure(options: &Options) -> Report {
     if options.wants("waiting") {
         amounts.extend(waiting::measure(if options.quick { 10_000 } else { 1_000_000 }));
     }
-    let environment = Environment::of(options, &SETTINGS);
-    Report { broker: "memory", environment, comparisons, amounts }
+    let environment = Environment::of(options, &[], SETTINGS.map(str::to_owned).to_vec());
+    Report { broker: "memory", environment, comparisons, latencies: Vec::new(), amounts }
 }
 
 const SETTINGS: [&str; 7] = [
@@ -61,7 +61,7 @@ fn cases() -> Vec<Case> {
 
 fn allocations_per_message() -> Vec<Amount> {
     let flavour = Flavour::CurrentThread;
-    let amount = |what, goal, value| Amount { what, unit: "allocations a message", value, goal };
+    let amount = |what: &str, goal, value| Amount { what: what.to_owned(), unit: "allocations a message", value, goal };
     vec![
         amount("one by one", None, allocations::per_message(|n| one_by_one::ours(flavour, 1, n))),
         amount("in batches of 64", None, allocations::per_message(|n| batches::ours(flavour, 1, n))),

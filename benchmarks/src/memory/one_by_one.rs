@@ -14,6 +14,7 @@ pub(crate) fn case(flavour: Flavour, crowd: usize) -> Case {
         name: "one by one",
         setting: format!("{crowd} × {crowd}"),
         flavour,
+        begin: 2_000,
         ours: Box::new(move |messages| ours(flavour, crowd, messages)),
         references: channels::references(flavour, crowd, Some(0.5)),
     }

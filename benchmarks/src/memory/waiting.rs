@@ -15,8 +15,8 @@ const PAYLOAD: usize = 256;
 
 pub(crate) fn measure(messages: usize) -> Vec<Amount> {
     eprintln!("{messages} waiting");
-    let amount = |what, bytes: i64| Amount {
-        what,
+    let amount = |what: &str, bytes: i64| Amount {
+        what: what.to_owned(),
         unit: "bytes a waiting message beyond its payload",
         value: bytes as f64 / messages as f64 - PAYLOAD as f64,
         goal: Some(400.0),

@@ -136,6 +136,18 @@ impl Recipe for Kafka {
     }
 }
 
+/// One of Kafka's own tools, by the name of its class: the script that usually starts it is not installed.
+///
+/// # Errors
+/// [`ErrorKind::Missing`](crate::ErrorKind::Missing) where Kafka or Java is not installed.
+pub fn kafka_tool(class: &str) -> Result<Command> {
+    install::check(Kind::Kafka)?;
+    let mut command = Command::new("java");
+    command.args(["-Xmx512m", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]);
+    command.arg("-cp").arg(jars().join("*")).arg(class);
+    Ok(command)
+}
+
 fn jars() -> PathBuf {
     install::cache().join(format!("kafka-{}/libs", install::KAFKA))
 }

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
+pub use kafka::kafka_tool;
 pub(crate) use kafka::{Kafka, Peer as KafkaPeer};
 pub(crate) use rabbitmq::{Epmd, RabbitMq};
 pub(crate) use redis::{Redis, cli as redis_cli};

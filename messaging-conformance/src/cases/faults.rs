@@ -192,7 +192,14 @@ async fn queue_removed(at: &Bench) -> Verdict {
         at.did(1);
         match published {
             Err(error) => {
-                let known = [ErrorKind::NotFound, ErrorKind::Unroutable, ErrorKind::Disconnected, ErrorKind::Timeout];
+                let known = [
+                    ErrorKind::NotFound,
+                    ErrorKind::Unroutable,
+                    ErrorKind::Disconnected,
+                    ErrorKind::Timeout,
+                    // A broker that was about to store it says that it could not, and not why.
+                    ErrorKind::Full,
+                ];
                 ensure!(known.contains(&error.kind()), "a publish to a queue that was removed: {error}");
                 told_or_made_again(at, &publisher, tap).await?;
             }

@@ -176,7 +176,8 @@ async fn after_close(at: &Bench) -> Verdict {
 
 async fn deadline_in_a_black_hole(at: &Bench) -> Verdict {
     for place in at.places().await? {
-        let limit = Duration::from_millis(300);
+        // A broker that writes to a disk and is busy answers within this, too.
+        let limit = Duration::from_secs(2);
         let opening = place.broker().publisher(place.destination(), PublishOptions::default().with_timeout(limit));
         let publisher = at.wait("opening a publisher", opening).await?;
         at.wait("a publish on a good line", publisher.publish("good")).await?;

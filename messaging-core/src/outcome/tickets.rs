@@ -62,6 +62,26 @@ impl<T> Tickets<T> {
         }
     }
 
+    /// As [`complete`](Self::complete) for many: whoever waits is woken once all are completed.
+    ///
+    /// With one call for each, the first that is woken competes with the others for the same lock.
+    pub fn complete_many(&self, answers: Vec<(u64, Result<T>)>) {
+        if answers.is_empty() {
+            return;
+        }
+        let mut completed = Vec::with_capacity(answers.len());
+        let mut slots = self.slots.lock();
+        completed.extend(answers.into_iter().map(|(ticket, result)| slots.complete(ticket, result)));
+        let flushing = slots.flushing > 0;
+        drop(slots);
+        for answered in completed.into_iter().flatten() {
+            answered.act();
+        }
+        if flushing {
+            self.flushed.notify_waiters();
+        }
+    }
+
     /// Completes every open ticket with an error, as when the connection is lost.
     pub fn fail_all(&self, error: impl FnMut() -> Error) {
         self.fail_where(|_| true, error);
@@ -355,6 +375,26 @@ mod tests {
         }
         assert_eq!(tickets.unanswered(), 0);
         tickets.flushed().await;
+    }
+
+    #[tokio::test]
+    async fn many_are_completed_at_once_and_those_completed_before_are_left_alone() {
+        let in_flight = InFlight::new(4, 1_000);
+        let tickets = Tickets::new();
+        let mut open = || {
+            let ticket = tickets.open(in_flight.try_room(1).unwrap());
+            (ticket, Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket))
+        };
+        let ((first, one), (second, two), (third, three)) = (open(), open(), open());
+        tickets.complete(second, Ok(2));
+        drop(three);
+        tickets.complete_many(vec![(first, Ok(1)), (second, Ok(7)), (third, Ok(3)), (second, Ok(8))]);
+        assert_eq!((one.await.unwrap(), two.await.unwrap()), (1, 2));
+        assert_eq!(tickets.unanswered(), 0);
+        // Every room came free again.
+        let all: Vec<_> = (0..4).map_while(|_| in_flight.try_room(1)).collect();
+        assert_eq!(all.len(), 4);
+        tickets.complete_many(Vec::new());
     }
 
     #[test]
