@@ -107,7 +107,7 @@ pub(crate) fn end_without_goodbye<C: ConsumerContext>(consumer: BaseConsumer<C>)
     std::mem::forget(consumer);
     let flags = bindings::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE;
     // SAFETY: the client is alive, and with the consumer forgotten nothing else destroys or uses it.
-    unsafe { bindings::rd_kafka_destroy_flags(client, flags as i32) };
+    unsafe { bindings::rd_kafka_destroy_flags(client, flags) };
 }
 
 /// Wakes a thread that waits in a consumer's poll.

@@ -1,5 +1,7 @@
 //! What the suite does not ask for: dead brokers and threads, topology differences, the older group protocols, new partitions.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! The test vectors of `docs/wire-format.md`, compared with a real broker by the raw client, and what others write.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::ExitCode;

@@ -10,8 +10,11 @@ use messaging_core::{Broker, BrokerUrl, ConnectOptions, Registry, Settings};
 
 pub(crate) type Tested = Pin<Box<dyn Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send>>;
 
+/// A case: its name, and what tries it.
+pub(crate) type Case = (&'static str, fn() -> Tested);
+
 /// Runs cases, each on a runtime of its own.
-pub(crate) fn run(cases: &'static [(&'static str, fn() -> Tested)]) -> ExitCode {
+pub(crate) fn run(cases: &'static [Case]) -> ExitCode {
     let trials = cases.iter().map(|(name, case)| {
         Trial::ignorable_test(*name, move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
