@@ -102,6 +102,9 @@ fn features(options: &DestinationOptions, destination: &Destination, ephemeral: 
             .without(Feature::Hold, shares)
         }
     };
+    if options.order == Order::ByKey {
+        all = all.without(Feature::Browse, "a lane gives its messages to its one active consumer only");
+    }
     if options.exchange_type != "topic" {
         all = all.without(Feature::SubjectFilter, "only an exchange of type topic knows * and #");
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
 use lapin::{Channel, ExchangeKind};
 use messaging_core::{Destination, Error, ErrorKind, Order, Result, Source, SubjectFilter, TopicName, TopologyMode};
@@ -556,6 +558,18 @@ impl Session<'_> {
         self.call("binding a queue", Call::Declare, |channel| {
             let (queue, exchange, key, arguments) = (short(queue), short(exchange), short(key), arguments.clone());
             async move { channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await }
+        })
+        .await
+    }
+
+    /// Lets what one exchange gets go to another too.
+    pub(crate) async fn bind_exchange(&mut self, to: &str, from: &str) -> Result<()> {
+        self.call("binding an exchange", Call::Declare, |channel| {
+            let (to, from) = (short(to), short(from));
+            async move {
+                let options = ExchangeBindOptions::default();
+                channel.exchange_bind(to, from, short(""), options, FieldTable::default()).await
+            }
         })
         .await
     }
