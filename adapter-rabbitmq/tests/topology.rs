@@ -1,5 +1,7 @@
 //! What is there already: used as it is, or refused with the difference, and never changed.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on has failed, and says why")]
+
 mod support;
 
 use std::process::ExitCode;
