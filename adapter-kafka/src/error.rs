@@ -45,6 +45,7 @@ pub(crate) fn from_delivery(error: &KafkaError, not_persisted: bool) -> Error {
                 | Code::BrokerDestroy
                 | Code::DestroyBroker
                 | Code::PurgeInflight
+                | Code::Fatal
         )
     );
     let outcome = if not_persisted && is_refused { ErrorOutcome::NotSent } else { ErrorOutcome::Unknown };
@@ -82,6 +83,7 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
             (ErrorKind::Disconnected, ": the client let go of this broker's node")
         }
         Code::QueueFull => (ErrorKind::Full, ": lower in_flight, or wait"),
+        Code::Fatal => (ErrorKind::Disconnected, ": the producer is replaced"),
         Code::PurgeQueue | Code::PurgeInflight => (ErrorKind::Closed, ": the broker was closed meanwhile"),
         Code::IllegalGeneration | Code::UnknownMemberId => {
             (ErrorKind::StaleDelivery, ": the partition belongs to another member by now")

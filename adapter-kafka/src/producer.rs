@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use messaging_core::{Error, ErrorKind, Outcome, Position, Receipt, Result, Room, Tickets, TicketsOwner};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, producer::PurgeConfig};
 
 use crate::connection::{ASK, Detached, blocking};
-use crate::error::{from_delivery, from_kafka};
+use crate::error::{code_of, from_delivery, from_kafka};
 use crate::raw;
 
 /// A new idempotent producer asks for its id only half a second after it was made (librdkafka's timer), and nothing is confirmed
@@ -58,7 +58,8 @@ type Threaded = ThreadedProducer<Confirmations>;
 
 /// A producer, shared by all publishers with the same time limit.
 pub(crate) struct Sender {
-    producer: Detached<Threaded>,
+    producer: RwLock<Detached<Threaded>>,
+    config: ClientConfig,
     tickets: TicketsOwner<Receipt>,
     made: Instant,
     /// How long an era of the tickets is, and when the current one began.
@@ -71,13 +72,12 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn open(config: &ClientConfig, timeout: Duration) -> Result<Arc<Self>> {
         let tickets = Tickets::owned();
-        let context = Confirmations(Arc::clone(tickets.tickets()));
-        let producer: Threaded =
-            config.create_with_context(context).map_err(|error| from_kafka("a producer cannot be set up", &error))?;
+        let producer = make(config, tickets.tickets())?;
         let limit = timeout + FORGOTTEN;
         let era = (limit / 10).max(Duration::from_millis(250));
         Ok(Arc::new(Self {
-            producer: Detached::new(producer),
+            producer: RwLock::new(producer),
+            config: config.clone(),
             tickets,
             made: Instant::now(),
             era,
@@ -91,7 +91,8 @@ impl Sender {
     pub(crate) async fn warm(self: &Arc<Self>, topics: Vec<String>) {
         let sender = Arc::clone(self);
         let ask = move || {
-            let Some(producer) = sender.producer.get() else { return };
+            let guard = sender.producer.read();
+            let Some(producer) = guard.get() else { return };
             for topic in topics {
                 // What it says is kept by the client.
                 let _ = producer.client().fetch_metadata(Some(&topic), ASK);
@@ -111,18 +112,39 @@ impl Sender {
     pub(crate) fn send<'a>(
         &self,
         room: Room,
-        record: impl FnOnce(usize) -> BaseRecord<'a, [u8], [u8], usize>,
+        record: impl Fn(usize) -> BaseRecord<'a, [u8], [u8], usize>,
     ) -> Outcome<Receipt> {
         let ticket = self.tickets.open(room);
-        let result = match self.producer.get() {
-            // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
-            Some(producer) => producer.send(record(ticket as usize)).map_err(|(error, _)| from_delivery(&error, true)),
-            None => Err(Error::new(ErrorKind::Closed, "the broker was closed")),
-        };
-        if let Err(error) = result {
-            self.tickets.complete(ticket, Err(error));
+        // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
+        let mut sent = self.hand_over(record(ticket as usize));
+        if sent.as_ref().is_err_and(|error| code_of(error) == Some(Code::Fatal)) && self.renew() {
+            sent = self.hand_over(record(ticket as usize));
+        }
+        if let Err(error) = sent {
+            self.tickets.complete(ticket, Err(from_delivery(&error, true)));
         }
         Outcome::pending(Arc::clone(self.tickets.tickets()) as Arc<_>, ticket)
+    }
+
+    fn hand_over(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
+        let guard = self.producer.read();
+        let producer = guard.get().ok_or(KafkaError::Canceled)?;
+        producer.send(record).map_err(|(error, _)| error)
+    }
+
+    /// An idempotent producer that lost its thread with the broker refuses everything for good: another one takes over.
+    fn renew(&self) -> bool {
+        let mut guard = self.producer.write();
+        let reason = guard.get().and_then(|producer| producer.client().fatal_error());
+        let Some((code, reason)) = reason else { return true };
+        tracing::warn!(target: "messaging::kafka", %code, reason, "a producer cannot go on and is replaced");
+        match make(&self.config, self.tickets.tickets()) {
+            Ok(fresh) => {
+                *guard = fresh;
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Lets time pass for the tickets; returns how long the oldest waits already.
@@ -142,10 +164,15 @@ impl Sender {
 
     /// Gives up what is under way, after a close.
     pub(crate) fn abandon(&self) {
-        if let Some(producer) = self.producer.get() {
+        if let Some(producer) = self.producer.read().get() {
             producer.purge(PurgeConfig::default().queue().inflight());
         }
     }
+}
+
+fn make(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Detached<Threaded>> {
+    let made = config.create_with_context(Confirmations(Arc::clone(tickets)));
+    made.map(Detached::new).map_err(|error| from_kafka("a producer cannot be set up", &error))
 }
 
 impl fmt::Debug for Sender {

@@ -204,17 +204,12 @@ impl Topology {
         if let Some(native) = &options.native {
             session.must_exist(native).await?;
             // Ours all the same: without it a dead letter would have nowhere to go, and its message would come again for ever.
-            return session
-                .ensure(&dead_letter_declaration(&self.names.dead(source), options.queue_type))
-                .await
-                .map(drop);
+            let dead = dead_letter_declaration(&self.names.dead(source), options.queue_type);
+            return session.ensure(&[dead]).await;
         }
         let base = self.names.source(source, &self.config);
         self.layout(session, &base, options, &source.to_string()).await?;
-        for declaration in self.declarations(source) {
-            session.ensure(&declaration).await?;
-        }
-        Ok(())
+        session.ensure(&self.declarations(source)).await
     }
 
     async fn subscription(
@@ -242,9 +237,7 @@ impl Topology {
         if !marked && self.mode == TopologyMode::Create {
             session.declare_exchange(&marker, "fanout", true).await?;
         }
-        for declaration in self.declarations(source) {
-            session.ensure(&declaration).await?;
-        }
+        session.ensure(&self.declarations(source)).await?;
         if self.mode == TopologyMode::Create {
             // Goes with the queue: an exchange that deletes itself with its last binding.
             session.bind_queue(&Binding::of_all(first, &marker)).await?;
@@ -505,21 +498,27 @@ impl Session<'_> {
         }
     }
 
-    /// Makes sure of a queue by the topology mode, and compares its arguments.
-    pub(crate) async fn ensure(&mut self, declaration: &QueueDeclaration) -> Result<Found> {
-        let there = self.queue(&declaration.name).await?.is_some();
-        if !there && self.topology.mode == TopologyMode::Verify {
-            return Err(missing("queue", &declaration.name));
+    /// Makes sure of queues by the topology mode, and compares their arguments.
+    pub(crate) async fn ensure(&mut self, declarations: &[QueueDeclaration]) -> Result<()> {
+        // What is there is compared before anything is made: a difference leaves nothing behind.
+        let mut absent = Vec::new();
+        for declaration in declarations {
+            match self.queue(&declaration.name).await? {
+                Some(_) => self.declare(declaration).await?,
+                None => absent.push(declaration),
+            }
         }
-        self.declare(declaration).await?;
-        if there {
-            return Ok(Found::There);
+        for declaration in absent {
+            if self.topology.mode == TopologyMode::Verify {
+                return Err(missing("queue", &declaration.name));
+            }
+            self.declare(declaration).await?;
+            if declaration.queue_type == QueueType::Quorum {
+                let until = Instant::now() + self.topology.config.new_queue_wait;
+                self.topology.young.lock().insert(declaration.name.clone(), until);
+            }
         }
-        if declaration.queue_type == QueueType::Quorum {
-            let until = Instant::now() + self.topology.config.new_queue_wait;
-            self.topology.young.lock().insert(declaration.name.clone(), until);
-        }
-        Ok(Found::Made)
+        Ok(())
     }
 
     /// Declares a queue: makes it, or compares its arguments with those of the one that is there.

@@ -31,7 +31,16 @@ pub(super) struct Waiting {
 
 enum Confirm {
     Open(PublisherConfirm),
-    Resolved(lapin::Result<Confirmation>),
+    Resolved(Verdict),
+}
+
+/// What the broker said of one publish.
+enum Verdict {
+    Taken,
+    Refused,
+    /// The channel does not confirm.
+    Silent,
+    Lost(Box<lapin::Error>),
 }
 
 /// The publishes that wait.
@@ -40,7 +49,7 @@ pub(super) struct Confirms {
     waiting: VecDeque<(Waiting, Confirm)>,
     /// Ids of returned messages whose own confirm was not met yet, and why they came back.
     returned: Vec<(MessageId, String)>,
-    resolved: Vec<(Waiting, lapin::Result<Confirmation>)>,
+    resolved: Vec<(Waiting, Verdict)>,
     expired: usize,
 }
 
@@ -69,10 +78,13 @@ impl Confirms {
         answers: &mut Vec<(Waiting, Result<Receipt>)>,
     ) -> Poll<()> {
         while let Some((_, confirm)) = self.waiting.front_mut() {
-            let Poll::Ready(resolved) = confirm.poll(cx) else { break };
-            if let Some((waiting, _)) = self.waiting.pop_front() {
+            if let Confirm::Open(open) = confirm {
+                let Poll::Ready(resolved) = Pin::new(open).poll(cx) else { break };
+                *confirm = Confirm::Resolved(verdict(resolved, &mut self.returned));
+            }
+            if let Some((waiting, Confirm::Resolved(verdict))) = self.waiting.pop_front() {
                 self.expired -= usize::from(waiting.expired);
-                self.resolved.push((waiting, resolved));
+                self.resolved.push((waiting, verdict));
             }
         }
         if self.resolved.is_empty() {
@@ -89,8 +101,8 @@ impl Confirms {
             return false;
         }
         for (waiting, confirm) in self.waiting.drain(..) {
-            if let Confirm::Resolved(resolved) = confirm {
-                self.resolved.push((waiting, resolved));
+            if let Confirm::Resolved(verdict) = confirm {
+                self.resolved.push((waiting, verdict));
             }
         }
         self.expired = 0;
@@ -122,7 +134,7 @@ impl Confirms {
             if let Confirm::Open(open) = confirm
                 && let Poll::Ready(resolved) = Pin::new(open).poll(&mut context)
             {
-                *confirm = Confirm::Resolved(resolved);
+                *confirm = Confirm::Resolved(verdict(resolved, &mut self.returned));
             }
         }
     }
@@ -132,39 +144,30 @@ impl Confirms {
         if self.resolved.iter().any(|(waiting, _)| waiting.id.is_some()) {
             self.look_at_all();
         }
-        let later = self.waiting.iter_mut().filter_map(|(_, confirm)| match confirm {
-            Confirm::Resolved(resolved) => Some(resolved),
-            Confirm::Open(_) => None,
-        });
-        for resolved in self.resolved.iter_mut().map(|(_, resolved)| resolved).chain(later) {
-            if let Ok(Confirmation::Ack(returned) | Confirmation::Nack(returned)) = resolved
-                && let Some(returned) = returned.take()
-            {
-                let id = returned.properties.message_id().as_ref().map_or("", |id| id.as_str());
-                self.returned.push((MessageId::from_text(id), returned.reply_text.to_string()));
-            }
-        }
-        for (waiting, resolved) in self.resolved.drain(..) {
+        for (waiting, verdict) in self.resolved.drain(..) {
             let back = waiting.id.as_ref().and_then(|id| self.returned.iter().position(|(known, _)| known == id));
             let result = match back {
                 Some(index) => Err(unroutable(&self.returned.swap_remove(index).1)),
-                None => result_of(resolved),
+                None => result_of(verdict),
             };
             answers.push((waiting, result));
         }
     }
 }
 
-impl Confirm {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<lapin::Result<Confirmation>> {
-        match self {
-            Self::Open(open) => Pin::new(open).poll(cx),
-            Self::Resolved(resolved) => {
-                let taken = std::mem::replace(resolved, Ok(Confirmation::NotRequested));
-                Poll::Ready(taken)
-            }
-        }
+/// Keeps what came back, and says the rest in short.
+fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<(MessageId, String)>) -> Verdict {
+    let (verdict, back) = match resolved {
+        Ok(Confirmation::Ack(back)) => (Verdict::Taken, back),
+        Ok(Confirmation::Nack(back)) => (Verdict::Refused, back),
+        Ok(Confirmation::NotRequested) => (Verdict::Silent, None),
+        Err(error) => (Verdict::Lost(Box::new(error)), None),
+    };
+    if let Some(back) = back {
+        let id = back.properties.message_id().as_ref().map_or("", |id| id.as_str());
+        returned.push((MessageId::from_text(id), back.reply_text.to_string()));
     }
+    verdict
 }
 
 fn unroutable(why: &str) -> Error {
@@ -174,18 +177,16 @@ fn unroutable(why: &str) -> Error {
     )
 }
 
-fn result_of(resolved: lapin::Result<Confirmation>) -> Result<Receipt> {
-    match resolved {
-        Ok(Confirmation::Ack(_)) => Ok(Receipt::default()),
-        Ok(Confirmation::Nack(_)) => Err(Error::new(
+fn result_of(verdict: Verdict) -> Result<Receipt> {
+    match verdict {
+        Verdict::Taken => Ok(Receipt::default()),
+        Verdict::Refused => Err(Error::new(
             ErrorKind::Full,
             "the broker refused the message: a queue is full, or cannot reach its replicas",
         )
         // Of several queues behind an exchange some may have it.
         .with_outcome(ErrorOutcome::Unknown)),
-        Ok(Confirmation::NotRequested) => {
-            Err(Error::new(ErrorKind::Internal, "the channel does not confirm, though it was told to"))
-        }
-        Err(error) => Err(from_lapin(&error, Call::Publish).with_outcome(ErrorOutcome::Unknown)),
+        Verdict::Silent => Err(Error::new(ErrorKind::Internal, "the channel does not confirm, though it was told to")),
+        Verdict::Lost(error) => Err(from_lapin(&error, Call::Publish).with_outcome(ErrorOutcome::Unknown)),
     }
 }

@@ -380,8 +380,8 @@ mod tests {
     #[tokio::test]
     async fn many_are_completed_at_once_and_those_completed_before_are_left_alone() {
         let in_flight = InFlight::new(4, 1_000);
-        let tickets = Tickets::new();
-        let mut open = || {
+        let tickets = Tickets::<u32>::new();
+        let open = || {
             let ticket = tickets.open(in_flight.try_room(1).unwrap());
             (ticket, Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket))
         };

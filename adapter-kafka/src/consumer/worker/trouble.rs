@@ -37,6 +37,7 @@ impl Worker {
                 }
                 GroupEvent::Revoked(places) => {
                     self.intake.tell(Event::Rebalanced);
+                    self.joining.retain(|place| !places.contains(place));
                     self.begin_to_leave(places);
                 }
             }
