@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use messaging_core::Flow;
 use messaging_core::wire::to_millis;
+use messaging_core::{Flow, Order};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
@@ -109,22 +109,26 @@ impl Worker {
     pub(super) fn clear_suspects(&mut self) {
         let options = &self.intake.settings.options;
         let mut room = options.prefetch.saturating_sub(self.intake.unsettled() + self.intake.waiting().messages);
-        let mut noted = Vec::new();
+        let (mut ready, mut commits) = (Vec::new(), Vec::new());
         for (place, held) in &self.held {
             let count = held.suspects.len().min(room);
             if count > 0 {
                 room -= count;
-                let tried = held.suspects.iter().take(count).map(|item| (item.offset, item.attempt));
-                let (offset, metadata) = held.partition.commit_with(tried);
-                noted.push((place.clone(), offset, metadata, count));
+                let below = held.partition.suspects_below;
+                let suspects = held.suspects.iter().take(count).filter(|item| item.offset < below);
+                let tried: Vec<_> = suspects.map(|item| (item.offset, item.attempt)).collect();
+                if !tried.is_empty() {
+                    let (offset, metadata) = held.partition.commit_with(tried.into_iter());
+                    commits.push((place.clone(), offset, metadata));
+                }
+                ready.push((place.clone(), count));
             }
         }
-        let commits: Vec<_> =
-            noted.iter().map(|(place, offset, data, _)| (place.clone(), *offset, data.clone())).collect();
-        if noted.is_empty() || offsets::commit_now(&self.client, &commits).is_err() {
+        // Nothing to note is nothing to commit.
+        if offsets::commit_now(&self.client, &commits).is_err() {
             return;
         }
-        for (place, _, _, count) in noted {
+        for (place, count) in ready {
             if let Some(held) = self.held.get_mut(&place) {
                 self.intake.admit(held.suspects.drain(..count));
             }
@@ -153,6 +157,7 @@ fn take_in(held: &mut Held, record: &BorrowedMessage<'_>, arena: &mut Arena, now
     if is_expired || !is_wanted {
         return partition.pass_over(offset);
     }
+    let is_ordered = intake.settings.options.order == Order::ByKey;
     held.rank = held.rank.max(to_millis(decoded.message.timestamp()));
     let before = partition.tried_before.get(&offset).copied().unwrap_or(0);
     let item = Item {
@@ -166,7 +171,8 @@ fn take_in(held: &mut Held, record: &BorrowedMessage<'_>, arena: &mut Arena, now
     };
     if decoded.due > now {
         partition.intake.delay(decoded.due, item);
-    } else if offset < partition.suspects_below {
+    } else if offset < partition.suspects_below || (is_ordered && !held.suspects.is_empty()) {
+        // In key order what comes after a suspect may be of its key, and waits behind it.
         held.suspects.push_back(item);
     } else {
         batch.push(item);
