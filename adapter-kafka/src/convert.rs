@@ -1,13 +1,13 @@
 //! Messages to records and back, both ways together. `docs/wire-format.md` fixes the mapping.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use messaging_core::wire::{self, from_millis, to_millis};
-use messaging_core::{HeaderName, Headers, Message, MessageId, ReplyAddress, Subject};
+use messaging_core::{HeaderName, Message, MessageBuilder, MessageId, ReplyAddress, Subject};
 use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
+use uuid::Uuid;
 
 use crate::raw;
 
@@ -161,13 +161,8 @@ impl Arena {
 #[derive(Default)]
 struct Properties {
     id: Option<MessageId>,
-    headers: Headers,
-    message_type: Option<String>,
-    subject: Option<Subject>,
-    content_type: Option<String>,
-    correlation_id: Option<String>,
-    reply_to: Option<ReplyAddress>,
-    key: Option<String>,
+    /// The key that a dead letter had before.
+    key: Option<Vec<u8>>,
     attempts: u32,
     redriven: u32,
     due: u64,
@@ -184,71 +179,68 @@ pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded
     let payload = record.payload().map(|payload| arena.copy(payload)).unwrap_or_default();
     let is_null = record.payload().is_none();
     let mut properties = Properties { is_odd: is_null, is_null, ..Properties::default() };
-    raw::each_header(record, |name, value| read(&mut properties, name, value));
-    let key = properties.key.as_deref().map(str::as_bytes).or(record.key()).map(String::from_utf8_lossy);
-    properties.is_odd |= matches!(key, Some(Cow::Owned(_)));
+    // The id comes first in our own records, but not in others': the builder takes it at the end.
+    let mut builder = Some(Message::received(payload, MessageId::from(Uuid::nil()), from_millis(made)));
+    raw::each_header(record, |name, value| {
+        builder = builder.take().map(|builder| read(builder, &mut properties, name, value));
+    });
+    let mut builder = builder.unwrap_or_else(|| Message::builder(Bytes::new()));
+    let own_key = properties.key.take();
+    if let Some(key) = own_key.as_deref().or(record.key()) {
+        match std::str::from_utf8(key) {
+            Ok(key) => builder = builder.key(key),
+            Err(_) => {
+                properties.is_odd = true;
+                builder = builder.key(String::from_utf8_lossy(key).as_ref());
+            }
+        }
+    }
     let id = match properties.id.take() {
         Some(id) => id,
         // A record without an id gets one that is the same at every delivery.
         None => MessageId::from_text(&format!("{}/{}/{}", record.topic(), record.partition(), record.offset())),
     };
-    // Put together here and built once: a builder is moved at every call, and records come by the million.
-    let mut builder =
-        Message::received(payload, id, from_millis(made)).headers(std::mem::take(&mut properties.headers));
-    if let Some(key) = key {
-        builder = builder.key(key.as_ref());
-    }
-    if let Some(text) = properties.message_type.take() {
-        builder = builder.message_type(text);
-    }
-    if let Some(subject) = properties.subject.take() {
-        builder = builder.subject(subject);
-    }
-    if let Some(text) = properties.content_type.take() {
-        builder = builder.content_type(text);
-    }
-    if let Some(text) = properties.correlation_id.take() {
-        builder = builder.correlation_id(text);
-    }
-    if let Some(address) = properties.reply_to.take() {
-        builder = builder.reply_to(address);
-    }
+    builder = builder.id(id);
     if properties.expires > 0 {
         builder = builder.ttl(Duration::from_millis(properties.expires.saturating_sub(made)));
     }
     if properties.is_odd {
-        builder = builder.native(Arc::new(wire(record, &properties)));
+        builder = builder.native(Arc::new(wire(record, own_key.as_deref(), properties.is_null)));
     }
     let Properties { attempts, redriven, due, expires, marks, .. } = properties;
     Decoded { message: builder.build_foreign(), attempts, redriven, due, expires, marks }
 }
 
-fn read(into: &mut Properties, name: &[u8], value: Option<&[u8]>) {
+fn read(builder: MessageBuilder, into: &mut Properties, name: &[u8], value: Option<&[u8]>) -> MessageBuilder {
+    if name == wire::KEY.as_bytes() {
+        into.key = value.map(<[u8]>::to_vec);
+        return builder;
+    }
     let (Ok(name_text), Some(Ok(text))) = (std::str::from_utf8(name), value.map(std::str::from_utf8)) else {
         into.is_odd = true;
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value.unwrap_or_default()));
-        return into.headers.insert(HeaderName::from_foreign(&name), value.as_ref());
+        return builder.header(HeaderName::from_foreign(&name), value.as_ref());
     };
     match name_text {
         CE_ID => into.id = Some(MessageId::from_text(text)),
-        CE_TYPE => into.message_type = Some(text.to_owned()),
-        CE_SUBJECT => into.subject = Some(Subject::from_foreign(text)),
-        CONTENT_TYPE => into.content_type = Some(text.to_owned()),
-        OWN_CONTENT_TYPE => into.headers.insert(HeaderName::from_foreign(CONTENT_TYPE), text),
-        name if name.starts_with(wire::PREFIX) => reserved(into, name, text),
+        CE_TYPE => return builder.message_type(text),
+        CE_SUBJECT => return builder.subject(Subject::from_foreign(text)),
+        CONTENT_TYPE => return builder.content_type(text),
+        OWN_CONTENT_TYPE => return builder.header(HeaderName::from_foreign(CONTENT_TYPE), text),
+        name if name.starts_with(wire::PREFIX) => return reserved(builder, into, name, text),
         name => {
             let known = HeaderName::from_foreign(name);
             into.is_odd |= known.as_str() != name;
-            into.headers.insert(known, text);
+            return builder.header(known, text);
         }
     }
+    builder
 }
 
-fn reserved(into: &mut Properties, name: &str, text: &str) {
+fn reserved(builder: MessageBuilder, into: &mut Properties, name: &str, text: &str) -> MessageBuilder {
     match name {
-        wire::CORRELATION_ID => into.correlation_id = Some(text.to_owned()),
-        wire::REPLY_TO => into.reply_to = Some(ReplyAddress::new(text)),
-        wire::KEY => into.key = Some(text.to_owned()),
+        wire::CORRELATION_ID => return builder.correlation_id(text),
+        wire::REPLY_TO => return builder.reply_to(ReplyAddress::new(text)),
         NULL => (into.is_odd, into.is_null) = (true, true),
         wire::DUE => into.due = text.parse().unwrap_or(0),
         wire::EXPIRES => into.expires = text.parse().unwrap_or(0),
@@ -261,10 +253,11 @@ fn reserved(into: &mut Properties, name: &str, text: &str) {
             into.marks.push((other.to_owned(), text.to_owned()));
         }
     }
+    builder
 }
 
 /// The parts of a record that have no place in a message.
-fn wire(record: &BorrowedMessage<'_>, properties: &Properties) -> Wire {
+fn wire(record: &BorrowedMessage<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
     let mut headers = Vec::new();
     raw::each_header(record, |name, value| {
         // What the adapter added to an earlier copy is not the sender's.
@@ -272,9 +265,6 @@ fn wire(record: &BorrowedMessage<'_>, properties: &Properties) -> Wire {
             headers.push((String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)));
         }
     });
-    let key = match &properties.key {
-        Some(key) => Some(Bytes::copy_from_slice(key.as_bytes())),
-        None => record.key().map(Bytes::copy_from_slice),
-    };
-    Wire { key, is_null: properties.is_null, headers }
+    let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
+    Wire { key, is_null, headers }
 }

@@ -31,11 +31,25 @@ pub(crate) fn from_code(what: &str, code: Code) -> Error {
     Error::new(kind, format!("{what}: {code}{next}"))
 }
 
-/// The core's error for a message that was not confirmed.
+/// The core's error for a message that was not confirmed. `not_persisted` is the client's own word, which counts where the broker
+/// or the client refused the message: of one that ran out of time around a restart it was wrong (1 of 114 was there).
 pub(crate) fn from_delivery(error: &KafkaError, not_persisted: bool) -> Error {
-    let error = from_kafka("the message was not confirmed", error);
-    // Its own word is better than the guess by kind.
-    error.with_outcome(if not_persisted { ErrorOutcome::NotSent } else { ErrorOutcome::Unknown })
+    let is_refused = !matches!(
+        code_of(error),
+        None | Some(
+            Code::MessageTimedOut
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::TimedOutQueue
+                | Code::BrokerTransportFailure
+                | Code::BrokerDestroy
+                | Code::DestroyBroker
+                | Code::PurgeInflight
+                | Code::Fatal
+        )
+    );
+    let outcome = if not_persisted && is_refused { ErrorOutcome::NotSent } else { ErrorOutcome::Unknown };
+    from_kafka("the message was not confirmed", error).with_outcome(outcome)
 }
 
 fn kind_of(code: Code) -> (ErrorKind, &'static str) {
@@ -65,7 +79,11 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
         | Code::TimedOutQueue
         | Code::NotEnoughReplicas
         | Code::NotEnoughReplicasAfterAppend => (ErrorKind::Timeout, ""),
+        Code::BrokerDestroy | Code::DestroyBroker => {
+            (ErrorKind::Disconnected, ": the client let go of this broker's node")
+        }
         Code::QueueFull => (ErrorKind::Full, ": lower in_flight, or wait"),
+        Code::Fatal => (ErrorKind::Disconnected, ": the producer is replaced"),
         Code::PurgeQueue | Code::PurgeInflight => (ErrorKind::Closed, ": the broker was closed meanwhile"),
         Code::IllegalGeneration | Code::UnknownMemberId => {
             (ErrorKind::StaleDelivery, ": the partition belongs to another member by now")
@@ -111,10 +129,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_persisted_decides_the_outcome() {
-        let timed_out = KafkaError::MessageProduction(Code::MessageTimedOut);
-        assert_eq!(from_delivery(&timed_out, true).outcome(), ErrorOutcome::NotSent);
-        let unknown = from_delivery(&timed_out, false);
+    fn only_what_was_refused_was_not_sent() {
+        let refused = KafkaError::MessageProduction(Code::MessageSizeTooLarge);
+        assert_eq!(from_delivery(&refused, true).outcome(), ErrorOutcome::NotSent);
+        let unknown = from_delivery(&KafkaError::MessageProduction(Code::MessageTimedOut), true);
         assert_eq!((unknown.kind(), unknown.outcome()), (ErrorKind::Timeout, ErrorOutcome::Unknown));
         assert!(unknown.is_retryable());
     }

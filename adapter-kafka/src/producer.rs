@@ -1,22 +1,20 @@
 //! A producer and the outcomes it owes.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{fmt, mem};
 
 use messaging_core::{Error, ErrorKind, Outcome, Position, Receipt, Result, Room, Tickets, TicketsOwner};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, producer::PurgeConfig};
 
 use crate::connection::{ASK, Detached, blocking};
-use crate::error::{from_delivery, from_kafka};
-use crate::raw::{self, ProducerEvents, Report};
+use crate::error::{code_of, from_delivery, from_kafka};
+use crate::raw;
 
 /// A new idempotent producer asks for its id only half a second after it was made (librdkafka's timer), and nothing is confirmed
 /// before.
@@ -25,7 +23,7 @@ const WARM_UP: Duration = Duration::from_millis(550);
 /// librdkafka gives messages up by itself; what it forgot for so much longer is given up here.
 const FORGOTTEN: Duration = Duration::from_secs(5);
 
-/// What the client is made with. Reports come to the [`Answerer`] and not here, but for those of a poll by the client itself.
+/// Completes tickets as confirmations arrive.
 pub(crate) struct Confirmations(Arc<Tickets<Receipt>>);
 
 impl ClientContext for Confirmations {
@@ -56,89 +54,12 @@ pub(crate) fn position(partition: i32, offset: i64) -> Option<Position> {
     Some(Position { partition: u32::try_from(partition).ok()?, offset: u64::try_from(offset).ok()? })
 }
 
-/// A producer and the thread that answers for it.
-struct Threaded {
-    producer: Arc<BaseProducer<Confirmations>>,
-    is_over: Arc<AtomicBool>,
-    answering: Option<JoinHandle<()>>,
-}
-
-impl Threaded {
-    fn start(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Self> {
-        let context = Confirmations(Arc::clone(tickets));
-        let producer: BaseProducer<Confirmations> =
-            config.create_with_context(context).map_err(|error| from_kafka("a producer cannot be set up", &error))?;
-        let (producer, is_over) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
-        let answerer = Answerer {
-            events: ProducerEvents::of(producer.client().native_ptr()),
-            _client: Arc::clone(&producer),
-            tickets: Arc::clone(tickets),
-            answers: Vec::with_capacity(ANSWERS),
-        };
-        let until = Arc::clone(&is_over);
-        let answering =
-            thread::Builder::new().name("kafka-confirms".into()).spawn(move || answerer.run(&until)).map_err(
-                |error| Error::new(ErrorKind::Internal, format!("a producer cannot be set up: no thread: {error}")),
-            )?;
-        Ok(Self { producer, is_over, answering: Some(answering) })
-    }
-}
-
-impl Drop for Threaded {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        if let Some(answering) = self.answering.take() {
-            // The thread does nothing that could panic on purpose, and nobody could be told here.
-            let _ = answering.join();
-        }
-    }
-}
-
-/// The most tickets that are completed under one lock, which senders wait for.
-const ANSWERS: usize = 256;
-/// How long a producer that is dropped may have to wait for its thread.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Completes the tickets of all messages that an event reports together: with a lock for each, every sender that is woken
-/// would compete with the rest of them.
-struct Answerer {
-    /// Dropped before the client.
-    events: ProducerEvents,
-    _client: Arc<BaseProducer<Confirmations>>,
-    tickets: Arc<Tickets<Receipt>>,
-    answers: Vec<(u64, Result<Receipt>)>,
-}
-
-impl Answerer {
-    fn run(mut self, is_over: &AtomicBool) {
-        while !is_over.load(Ordering::Acquire) {
-            let Self { events, tickets, answers, .. } = &mut self;
-            let trouble = events.next(LOOK, |ticket, report| {
-                answers.push((ticket as u64, result_of(report)));
-                if answers.len() == ANSWERS {
-                    tickets.complete_many(mem::replace(answers, Vec::with_capacity(ANSWERS)));
-                }
-            });
-            if !answers.is_empty() {
-                tickets.complete_many(mem::replace(answers, Vec::with_capacity(ANSWERS)));
-            }
-            if let Some(code) = trouble {
-                tracing::debug!(target: "messaging::kafka", %code, "a producer complains");
-            }
-        }
-    }
-}
-
-fn result_of(report: Report) -> Result<Receipt> {
-    match report {
-        Ok((partition, offset)) => Ok(Receipt { position: position(partition, offset) }),
-        Err((code, not_persisted)) => Err(from_delivery(&KafkaError::MessageProduction(code), not_persisted)),
-    }
-}
+type Threaded = ThreadedProducer<Confirmations>;
 
 /// A producer, shared by all publishers with the same time limit.
 pub(crate) struct Sender {
-    producer: Detached<Threaded>,
+    producer: RwLock<Detached<Threaded>>,
+    config: ClientConfig,
     tickets: TicketsOwner<Receipt>,
     made: Instant,
     /// How long an era of the tickets is, and when the current one began.
@@ -151,11 +72,12 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn open(config: &ClientConfig, timeout: Duration) -> Result<Arc<Self>> {
         let tickets = Tickets::owned();
-        let producer = Threaded::start(config, tickets.tickets())?;
+        let producer = make(config, tickets.tickets())?;
         let limit = timeout + FORGOTTEN;
         let era = (limit / 10).max(Duration::from_millis(250));
         Ok(Arc::new(Self {
-            producer: Detached::new(producer),
+            producer: RwLock::new(producer),
+            config: config.clone(),
             tickets,
             made: Instant::now(),
             era,
@@ -169,10 +91,11 @@ impl Sender {
     pub(crate) async fn warm(self: &Arc<Self>, topics: Vec<String>) {
         let sender = Arc::clone(self);
         let ask = move || {
-            let Some(producer) = sender.producer.get() else { return };
+            let guard = sender.producer.read();
+            let Some(producer) = guard.get() else { return };
             for topic in topics {
                 // What it says is kept by the client.
-                let _ = producer.producer.client().fetch_metadata(Some(&topic), ASK);
+                let _ = producer.client().fetch_metadata(Some(&topic), ASK);
             }
         };
         let _ = blocking("asking for leaders", ASK, ask).await;
@@ -189,20 +112,39 @@ impl Sender {
     pub(crate) fn send<'a>(
         &self,
         room: Room,
-        record: impl FnOnce(usize) -> BaseRecord<'a, [u8], [u8], usize>,
+        record: impl Fn(usize) -> BaseRecord<'a, [u8], [u8], usize>,
     ) -> Outcome<Receipt> {
         let ticket = self.tickets.open(room);
-        let result = match self.producer.get() {
-            // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
-            Some(threaded) => {
-                threaded.producer.send(record(ticket as usize)).map_err(|(error, _)| from_delivery(&error, true))
-            }
-            None => Err(Error::new(ErrorKind::Closed, "the broker was closed")),
-        };
-        if let Err(error) = result {
-            self.tickets.complete(ticket, Err(error));
+        // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
+        let mut sent = self.hand_over(record(ticket as usize));
+        if sent.as_ref().is_err_and(|error| code_of(error) == Some(Code::Fatal)) && self.renew() {
+            sent = self.hand_over(record(ticket as usize));
+        }
+        if let Err(error) = sent {
+            self.tickets.complete(ticket, Err(from_delivery(&error, true)));
         }
         Outcome::pending(Arc::clone(self.tickets.tickets()) as Arc<_>, ticket)
+    }
+
+    fn hand_over(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
+        let guard = self.producer.read();
+        let producer = guard.get().ok_or(KafkaError::Canceled)?;
+        producer.send(record).map_err(|(error, _)| error)
+    }
+
+    /// An idempotent producer that lost its thread with the broker refuses everything for good: another one takes over.
+    fn renew(&self) -> bool {
+        let mut guard = self.producer.write();
+        let reason = guard.get().and_then(|producer| producer.client().fatal_error());
+        let Some((code, reason)) = reason else { return true };
+        tracing::warn!(target: "messaging::kafka", %code, reason, "a producer cannot go on and is replaced");
+        match make(&self.config, self.tickets.tickets()) {
+            Ok(fresh) => {
+                *guard = fresh;
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Lets time pass for the tickets; returns how long the oldest waits already.
@@ -222,10 +164,15 @@ impl Sender {
 
     /// Gives up what is under way, after a close.
     pub(crate) fn abandon(&self) {
-        if let Some(producer) = self.producer.get() {
-            producer.producer.purge(PurgeConfig::default().queue().inflight());
+        if let Some(producer) = self.producer.read().get() {
+            producer.purge(PurgeConfig::default().queue().inflight());
         }
     }
+}
+
+fn make(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Detached<Threaded>> {
+    let made = config.create_with_context(Confirmations(Arc::clone(tickets)));
+    made.map(Detached::new).map_err(|error| from_kafka("a producer cannot be set up", &error))
 }
 
 impl fmt::Debug for Sender {

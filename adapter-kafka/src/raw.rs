@@ -8,14 +8,13 @@ use std::ptr;
 use std::time::Duration;
 
 use rdkafka::bindings;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
-/// Whether librdkafka knows that a message it failed to deliver never reached a log.
-///
-/// Of 1,669 such messages none was there; for all others the answer is open.
+/// Whether librdkafka says that a message it failed to deliver never reached a log.
 pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the pointer is that of a message which the borrow keeps alive; the function only reads a field of it.
     let status = unsafe { bindings::rd_kafka_message_status(message.ptr()) };
@@ -67,78 +66,48 @@ pub(crate) fn commit_with_answer(client: *mut RDKafka, offsets: &TopicPartitionL
     }
 }
 
-/// What became of one message: where it lies, or why it was not confirmed and whether it is known never to have reached a log.
-pub(crate) type Report = std::result::Result<(i32, i64), (RDKafkaErrorCode, bool)>;
-
-/// What a producer's client tells, one event at a time.
+/// Commits and waits for the answer, no longer than `limit`; none is an answer that did not come.
 ///
-/// `rdkafka` calls back for each message of an event; here all of an event come together, so that they can be answered
-/// together.
-pub(crate) struct ProducerEvents(*mut bindings::rd_kafka_queue_t);
-
-// SAFETY: librdkafka's queues are locked inside and may be used from any thread.
-unsafe impl Send for ProducerEvents {}
-
-impl ProducerEvents {
-    /// The events of a producer. They must be dropped before the client is, and nobody else may poll it.
-    pub(crate) fn of(client: *mut RDKafka) -> Self {
-        // SAFETY: the caller's client is alive; the queue that comes back is counted until it is destroyed in `drop`.
-        Self(unsafe { bindings::rd_kafka_queue_get_main(client) })
-    }
-
-    /// Waits for an event; `each` gets the opaque number of every message that it reports, and what became of it. Returns an
-    /// error of the client's own, if that is what the event was.
-    pub(crate) fn next(&self, wait: Duration, mut each: impl FnMut(usize, Report)) -> Option<RDKafkaErrorCode> {
-        let wait = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is ours until `drop`.
-        let event = ProducerEvent(unsafe { bindings::rd_kafka_queue_poll(self.0, wait) });
-        if event.0.is_null() {
-            return None;
+/// librdkafka's own synchronous commit has no limit: with a dead broker it holds the thread until the broker is back, if ever.
+pub(crate) fn commit_within(
+    client: *mut RDKafka,
+    offsets: &TopicPartitionList,
+    limit: Duration,
+) -> Option<RDKafkaErrorCode> {
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the caller's client is alive; the queue is ours until it is destroyed below.
+    let queue = unsafe { bindings::rd_kafka_queue_new(client) };
+    // SAFETY: client, list and queue are alive; the list is copied before the call returns, and without a callback the answer
+    // becomes an event that needs no opaque.
+    let sent = unsafe { bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut()) };
+    let answer = match RDKafkaErrorCode::from(sent) {
+        RDKafkaErrorCode::NoError => {
+            // SAFETY: the queue is alive. Nothing else is ever put there, so that the first event is the answer.
+            let event = unsafe { bindings::rd_kafka_queue_poll(queue, limit) };
+            // SAFETY: an event that is not null is alive until it is destroyed, here and once.
+            (!event.is_null()).then(|| unsafe {
+                let error = bindings::rd_kafka_event_error(event);
+                bindings::rd_kafka_event_destroy(event);
+                RDKafkaErrorCode::from(error)
+            })
         }
-        // SAFETY: the event is there, and ours until the end of this function.
-        match unsafe { bindings::rd_kafka_event_type(event.0) } {
-            bindings::RD_KAFKA_EVENT_DR => loop {
-                // SAFETY: as above; what comes back lives as long as the event, and after the last it is null.
-                let Some(message) = (unsafe { bindings::rd_kafka_event_message_next(event.0).as_ref() }) else {
-                    return None;
-                };
-                each(message._private as usize, report_of(message));
-            },
-            // SAFETY: as above.
-            bindings::RD_KAFKA_EVENT_ERROR => Some(unsafe { bindings::rd_kafka_event_error(event.0) }.into()),
-            _ => None,
-        }
-    }
+        code => Some(code),
+    };
+    // SAFETY: made above, given back here once; a commit that is still under way counts the queue itself.
+    unsafe { bindings::rd_kafka_queue_destroy(queue) };
+    answer
 }
 
-fn report_of(message: &bindings::rd_kafka_message_t) -> Report {
-    match RDKafkaErrorCode::from(message.err) {
-        RDKafkaErrorCode::NoError => Ok((message.partition, message.offset)),
-        code => {
-            // SAFETY: the message is alive as long as the borrow; the function only reads a field of it.
-            let status = unsafe { bindings::rd_kafka_message_status(message) };
-            Err((code, status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED))
-        }
-    }
-}
-
-impl Drop for ProducerEvents {
-    fn drop(&mut self) {
-        // SAFETY: counted in `of`, given back here once.
-        unsafe { bindings::rd_kafka_queue_destroy(self.0) };
-    }
-}
-
-/// An event, or null.
-struct ProducerEvent(*mut bindings::rd_kafka_event_t);
-
-impl Drop for ProducerEvent {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: it came from the queue, and goes back once.
-            unsafe { bindings::rd_kafka_event_destroy(self.0) };
-        }
-    }
+/// Ends a consumer without leaving its group, for a broker that does not answer: the client's own close waits for it without a
+/// limit, and so does the drop. The group learns of the end by the session's.
+pub(crate) fn end_without_goodbye<C: ConsumerContext>(consumer: BaseConsumer<C>) {
+    let client = consumer.client().native_ptr();
+    // Never dropped: the drop would close, and destroy the client a second time. The context and the queue's count are lost with
+    // it, which keeps the callbacks sound until the client is gone.
+    std::mem::forget(consumer);
+    let flags = bindings::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE;
+    // SAFETY: the client is alive, and with the consumer forgotten nothing else destroys or uses it.
+    unsafe { bindings::rd_kafka_destroy_flags(client, flags) };
 }
 
 /// Wakes a thread that waits in a consumer's poll.

@@ -10,6 +10,8 @@ use messaging_core::{
     Unsettled,
 };
 
+use rdkafka::message::Header;
+
 use crate::consumer::{Item, Partition};
 use crate::convert::{NULL, headers_of, key_of, payload_of, timestamp_of};
 use crate::copies::{Copy, Then};
@@ -130,10 +132,7 @@ impl Partition {
         };
         let Unsettled { attempt: attempts, redriven, .. } = delivery;
         let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
-        let mut extra = mark.entries();
-        if let Some(key) = delivery.message.key() {
-            extra.push((wire::KEY, key.to_owned()));
-        }
+        let extra = mark.entries();
         let id = delivery.message.id().to_string();
         self.copy(delivery, &topic, None, Some(id), extra)
     }
@@ -182,14 +181,11 @@ impl Partition {
             extra.push((NULL, "1".to_owned()));
             payload = Some(&[]);
         }
-        let copy = Copy {
-            topic,
-            partition,
-            key,
-            payload,
-            timestamp: timestamp_of(&message),
-            headers: headers_of(&message, &extra),
-        };
+        let mut headers = headers_of(&message, &extra);
+        if is_dead_letter && let Some(own) = key_of(&message) {
+            headers = headers.insert(Header { key: wire::KEY, value: Some(own) });
+        }
+        let copy = Copy { topic, partition, key, payload, timestamp: timestamp_of(&message), headers };
         desk.make(copy, then);
         Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
     }

@@ -10,7 +10,7 @@ use rdkafka::producer::Producer as _;
 use crate::config::{DestinationOptions, PARTITIONS, RECORD_OVERHEAD, Retention};
 use crate::connection::{ASK, Connection, blocking};
 use crate::consumer::Lane;
-use crate::error::{from_code, from_kafka};
+use crate::error::{code_of, from_code, from_kafka, is_passing};
 
 /// The topics that one source reads and writes.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub(crate) async fn partitions(connection: &Connection, topics: &[&str]) -> Resu
     let ask = move || {
         let Some(probe) = probe.get() else { return Err(KafkaError::Canceled) };
         let one = |name: &String| {
-            let metadata = probe.client().fetch_metadata(Some(name), ASK)?;
+            let metadata = patiently(|| probe.client().fetch_metadata(Some(name), ASK))?;
             let topic = metadata.topics().iter().find(|topic| topic.name() == name);
             let Some(topic) = topic.filter(|topic| topic.error().is_none()) else { return Ok(None) };
             let is_led = topic.partitions().iter().all(|partition| partition.leader() >= 0);
@@ -105,6 +105,19 @@ pub(crate) async fn partitions(connection: &Connection, topics: &[&str]) -> Resu
     let counts = blocking("asking for topics", ASK * 2, ask).await?;
     let counts = counts.map_err(|error| from_kafka("topics cannot be looked up", &error))?;
     Ok(counts)
+}
+
+/// Asks again where a connection was just lost, or is about to be made.
+fn patiently<T>(ask: impl Fn() -> std::result::Result<T, KafkaError>) -> std::result::Result<T, KafkaError> {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if code_of(&error).is_some_and(is_passing) && begun.elapsed() < ASK => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// A topic and what applying does about it.

@@ -18,7 +18,7 @@ use crate::config::QueueType;
 use crate::connection::Line;
 use crate::convert::{Extra, Incoming, Reading, read, read_mark};
 use crate::delay::Delays;
-use crate::error::{Call, from_lapin};
+use crate::error::{Call, from_lapin, silent};
 use crate::layout::{lane_of, short};
 use crate::topology::{Session, Topology};
 use crate::writer::{CopyPlace, CopyTo};
@@ -157,8 +157,9 @@ impl Admin for RabbitBroker {
             return Err(missing(&source));
         }
         let buckets = queues.iter().flat_map(|queue| Delays::names(queue)).filter(|name| self.knows_bucket(name));
-        let all: Vec<String> =
-            buckets.chain(queues.iter().cloned()).chain([self.topology().names.dead(&source)]).collect();
+        // The first queue last: by it one sees whether there is still something to delete.
+        let dead = [self.topology().names.dead(&source)];
+        let all: Vec<String> = buckets.chain(dead).chain(queues.iter().rev().cloned()).collect();
         self.end_consumers(&source);
         for queue in all {
             session.delete_queue(&queue).await?;
@@ -177,6 +178,7 @@ struct Look<'a> {
     source: &'a Source,
     queue: ShortString,
     channel: Line,
+    limit: Duration,
     reading: Reading,
     /// What was looked at and is still there, in order.
     held: Vec<u64>,
@@ -192,11 +194,19 @@ impl<'a> Look<'a> {
     async fn at(broker: &RabbitBroker, source: &'a Source, queue: &str) -> Result<Self> {
         let topology = broker.topology();
         let channel = topology.link.channel(Instant::now() + topology.config.request_timeout).await?;
-        Ok(Self { source, queue: short(queue), channel, reading: broker.reading(source), held: Vec::new() })
+        Ok(Self {
+            source,
+            queue: short(queue),
+            channel,
+            limit: topology.config.request_timeout,
+            reading: broker.reading(source),
+            held: Vec::new(),
+        })
     }
 
     async fn next(&mut self) -> Result<Option<Found>> {
-        let got = self.channel.basic_get(self.queue.clone(), BasicGetOptions { no_ack: false }).await;
+        let got = self.channel.basic_get(self.queue.clone(), BasicGetOptions { no_ack: false });
+        let got = self.answer(got).await?;
         let Some(got) = got.map_err(|error| from_lapin(&error, Call::Consume))? else { return Ok(None) };
         let lapin::message::Delivery {
             delivery_tag: tag, exchange, routing_key, redelivered, properties, data, ..
@@ -210,8 +220,17 @@ impl<'a> Look<'a> {
 
     async fn remove(&mut self, found: &Found) -> Result<()> {
         self.held.retain(|tag| *tag != found.tag);
-        let done = self.channel.basic_ack(found.tag, BasicAckOptions { multiple: false }).await;
+        let done = self.channel.basic_ack(found.tag, BasicAckOptions { multiple: false });
+        let done = self.answer(done).await?;
         done.map_err(|error| from_lapin(&error, Call::Consume))
+    }
+
+    /// Awaits a call of the client, which may never answer.
+    async fn answer<T>(&self, call: impl Future<Output = T>) -> Result<T> {
+        match timeout(self.limit, self.channel.unless_lost(call)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(silent("looking at a queue", self.limit)),
+        }
     }
 
     /// Returns what was looked at, and ends the channel. A quorum queue takes its time: whoever looks next waits for it here.
@@ -219,7 +238,8 @@ impl<'a> Look<'a> {
         // Never of a tag that is gone: the broker would close the channel while this closes it, and when the two cross, the
         // client takes the last answer for one of an unknown channel and ends the whole connection (lapin 4.12.3).
         if let Some(tag) = self.held.last() {
-            let _ = self.channel.basic_nack(*tag, BasicNackOptions { multiple: true, requeue: true }).await;
+            let back = self.channel.basic_nack(*tag, BasicNackOptions { multiple: true, requeue: true });
+            let _ = self.answer(back).await;
         }
         let _ = timeout(Duration::from_secs(2), self.channel.close(200, "done".into())).await;
         let by = Instant::now() + BACK_WITHIN;

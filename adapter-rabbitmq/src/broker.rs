@@ -134,7 +134,7 @@ impl RabbitBroker {
             return Err(Error::new(
                 ErrorKind::Mismatch,
                 format!(
-                    "{destination} is not laid out for key order: set order = \"key\" for it in the configuration of everyone who publishes to it or consumes it"
+                    "{destination} is not laid out for key order: set order_by = \"key\" for it in the configuration of everyone who publishes to it or consumes it"
                 ),
             ));
         }

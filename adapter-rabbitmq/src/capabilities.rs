@@ -28,11 +28,12 @@ pub(crate) fn of(config: &Config, destination: &Destination, usage: Usage<'_>) -
     let holds = consume.is_some_and(|consume| consume.retry_mode == RetryMode::Hold);
     let quorum = options.queue_type == QueueType::Quorum && !ephemeral;
     let mut capabilities = features(options, destination, ephemeral);
-    capabilities.attempts = match (quorum, by_key) {
-        (true, false) => Attempts::Exact,
-        // What was retried here is forgotten when the consumer dies, and the broker's count is one lower for each.
-        (true, true) => Attempts::AtLeast,
-        (false, _) => Attempts::FlagOnly,
+    capabilities.attempts = if quorum && !by_key {
+        Attempts::Exact
+    } else {
+        // What was retried by the consumer itself is forgotten when it dies, and a classic queue says no more of what it hands
+        // out again than that it was handed out before.
+        Attempts::AtLeast
     };
     capabilities.settlement = SettlementTiming::Sent;
     capabilities.stale = StaleDetection::AtCommit;
@@ -91,11 +92,19 @@ fn features(options: &DestinationOptions, destination: &Destination, ephemeral: 
         .without(Feature::Transactions, "quorum queues take no part in AMQP's transactions; use Kafka");
     all = match options.queue_type {
         QueueType::Quorum => all.with_native([Feature::Priority]),
-        QueueType::Classic => all.without(
-            Feature::Priority,
-            "a classic queue has priorities only if made with x-max-priority; use type = \"quorum\"",
-        ),
+        QueueType::Classic => {
+            let shares = "of a classic queue's consumers the first is active until it goes, so that members would not share; use type = \"quorum\"";
+            all.without(
+                Feature::Priority,
+                "a classic queue has priorities only if made with x-max-priority; use type = \"quorum\"",
+            )
+            .without(Feature::KeyOrder, shares)
+            .without(Feature::Hold, shares)
+        }
     };
+    if options.order == Order::ByKey {
+        all = all.without(Feature::Browse, "a lane gives its messages to its one active consumer only");
+    }
     if options.exchange_type != "topic" {
         all = all.without(Feature::SubjectFilter, "only an exchange of type topic knows * and #");
     }

@@ -69,6 +69,11 @@ impl Default for DestinationOptions {
 }
 
 impl DestinationOptions {
+    /// What binds a subscription without a filter: only exchanges of type topic know `#`, a direct one goes by the key itself.
+    pub(crate) fn key_of_all(&self) -> &str {
+        if self.exchange_type == "topic" { "#" } else { self.routing_key.as_deref().unwrap_or_default() }
+    }
+
     /// Takes the keys that a broker and a destination both may have.
     fn take(&mut self, settings: &mut Settings) -> Result<()> {
         if let Some(word) = settings.take::<String>("type")? {
@@ -122,7 +127,7 @@ impl DestinationOptions {
         if self.native.is_some() && self.order == Order::ByKey {
             return Err(Error::new(
                 ErrorKind::Config,
-                "key order spreads a destination over queues of its own: leave out native, or order",
+                "key order spreads a destination over queues of its own: leave out native, or order_by",
             ));
         }
         Ok(self)

@@ -17,12 +17,16 @@ use tokio::time::Instant;
 
 use crate::config::QueueType;
 use crate::layout::short;
-use crate::topology::{Binding, Found, QueueDeclaration, Topology, at_least_once, text};
+use crate::topology::{Binding, Found, QueueDeclaration, Session, Topology, at_least_once, text};
 
 /// The longest delay; RabbitMQ's timers count milliseconds in 32 bits.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 /// How late a delay may be.
 pub(crate) const GRANULARITY: Duration = Duration::from_millis(100);
+
+/// What stands in the names of buckets that lead to a queue, and of those that lead to an exchange.
+const TO_QUEUE: &str = "delay";
+const TO_EXCHANGE: &str = "delayed";
 
 const STEP_MS: u64 = 50;
 const FINE_MS: u64 = 1_000;
@@ -71,7 +75,9 @@ impl Delays {
             Due::Queue(queue) => (queue, false),
             Due::Exchange(exchange) => (exchange, true),
         };
-        let name = format!("{place}{JOINT}delay{JOINT}{millis}");
+        // A queue and a topic may have the same name, and their buckets lead to different places.
+        let kind = if exchange { TO_EXCHANGE } else { TO_QUEUE };
+        let name = format!("{place}{JOINT}{kind}{JOINT}{millis}");
         let known = self.known.lock().get(&name).copied();
         let now = Instant::now();
         let young_until = match known {
@@ -101,7 +107,7 @@ impl Delays {
                 arguments.insert("x-dead-letter-routing-key".into(), text(queue.as_str()));
             }
             Due::Exchange(exchange) => {
-                arguments.insert("x-dead-letter-exchange".into(), text(exchange.as_str()));
+                arguments.insert("x-dead-letter-exchange".into(), text(&way_out(exchange.as_str())));
             }
         }
         let declaration = QueueDeclaration { name: name.to_owned(), arguments, queue_type: QueueType::Quorum };
@@ -111,6 +117,9 @@ impl Delays {
             Some(_) => Found::There,
             None => Found::Made,
         };
+        if let Due::Exchange(exchange) = due {
+            self.way_out(&mut session, exchange.as_str()).await?;
+        }
         session.declare(&declaration).await?;
         if let Due::Exchange(_) = due {
             // Goes with the queue: an exchange that deletes itself with its last binding.
@@ -132,15 +141,35 @@ impl Delays {
         self.known.lock().clear();
     }
 
+    /// What leaves a topic's buckets goes to its exchange, and to a queue that keeps nothing. A bucket that loses nothing keeps what
+    /// no queue takes, and lets only some thirty through at a time: without the second way, those of whom nobody hears would stop
+    /// the others.
+    async fn way_out(&self, session: &mut Session<'_>, exchange: &str) -> Result<()> {
+        let name = way_out(exchange);
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("classic"));
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(0));
+        let sink = QueueDeclaration { name: name.clone(), arguments, queue_type: QueueType::Classic };
+        session.declare_exchange(&name, "fanout", false).await?;
+        session.declare(&sink).await?;
+        session.bind_queue(&Binding::of_all(&name, &name)).await?;
+        session.bind_exchange(exchange, &name).await
+    }
+
     /// Whether a bucket of this name was used by this handle.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.known.lock().contains_key(name)
     }
 
-    /// The names of all buckets that may hold messages for a place.
+    /// The names of all buckets that may hold messages for a queue.
     pub(crate) fn names(place: &str) -> impl Iterator<Item = String> {
-        all_millis().map(move |millis| format!("{place}{JOINT}delay{JOINT}{millis}"))
+        all_millis().map(move |millis| format!("{place}{JOINT}{TO_QUEUE}{JOINT}{millis}"))
     }
+}
+
+/// The exchange between a topic's buckets and its own.
+fn way_out(exchange: &str) -> String {
+    format!("{exchange}{JOINT}{TO_EXCHANGE}")
 }
 
 /// The bucket for a delay in milliseconds, and whether it covers all of it.

@@ -21,7 +21,10 @@ pub(crate) fn from_lapin(error: &lapin::Error, call: Call) -> Error {
         lapin::ErrorKind::ParsingError(_) | lapin::ErrorKind::InvalidProtocolVersion(_) => {
             (ErrorKind::Protocol, format!("what answers there does not speak AMQP 0-9-1: {error}"))
         }
-        lapin::ErrorKind::IOError(_) | lapin::ErrorKind::MissingHeartbeatError => {
+        // The client forgot a channel while it was being opened or closed, which ends the connection (lapin 4.12.3).
+        lapin::ErrorKind::InvalidChannel(_)
+        | lapin::ErrorKind::IOError(_)
+        | lapin::ErrorKind::MissingHeartbeatError => {
             (ErrorKind::Disconnected, error.to_string())
         }
         lapin::ErrorKind::InvalidChannelState(..) | lapin::ErrorKind::InvalidConnectionState(_) => {

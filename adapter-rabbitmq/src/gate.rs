@@ -52,7 +52,12 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Takes all that waits, in no particular order of keys.
+    /// Takes all that waits; what is out stays out, and its key busy.
+    pub(crate) fn take_waiting(&mut self) -> Vec<T> {
+        self.busy.values_mut().flat_map(std::mem::take).collect()
+    }
+
+    /// Forgets all, and takes what waits, in no particular order of keys.
     pub(crate) fn take_all(&mut self) -> Vec<T> {
         self.out.clear();
         self.busy.drain().flat_map(|(_, behind)| behind).collect()

@@ -182,7 +182,7 @@ mod tests {
     fn a_key_keeps_its_lane_and_keys_spread() {
         // Pinned: another hash would send a key's later messages to another lane than its earlier ones.
         let lanes: Vec<usize> = ["", "a", "customer-7", "é"].iter().map(|key| lane_of(&message(key), 8)).collect();
-        assert_eq!(lanes, ["", "a", "customer-7", "é"].iter().map(|key| lane_of(&message(key), 8)).collect::<Vec<_>>());
+        assert_eq!(lanes, [1, 0, 2, 6]);
         let mut used = [0; 8];
         for key in 0..800 {
             used[lane_of(&message(&format!("key-{key}")), 8)] += 1;

@@ -40,8 +40,18 @@ pub(crate) struct Epoch {
     live: AtomicBool,
     /// How many deliveries are in the application's hands.
     handed: AtomicU64,
-    /// Retries are waited for here, and not at the broker.
-    retries_here: bool,
+    retries: Retries,
+}
+
+/// How a retry is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retries {
+    /// The broker hands the message out again, and counts; a copy waits if it is to wait.
+    AtBroker,
+    /// Always by a copy that carries the count: the broker's queue does not count.
+    ByCopies,
+    /// The consumer holds the message, and hands it out again itself.
+    Here,
 }
 
 impl Epoch {
@@ -49,9 +59,9 @@ impl Epoch {
         shared: Arc<Shared>,
         commands: mpsc::UnboundedSender<Command>,
         tickets: Arc<Tickets<()>>,
-        retries_here: bool,
+        retries: Retries,
     ) -> Self {
-        Self { shared, commands, tickets, live: AtomicBool::new(true), handed: AtomicU64::new(0), retries_here }
+        Self { shared, commands, tickets, live: AtomicBool::new(true), handed: AtomicU64::new(0), retries }
     }
 
     /// From now on all its deliveries are stale.
@@ -106,11 +116,13 @@ impl Settler for Epoch {
                 self.shared.leave(tag);
                 outcome
             }
-            Settlement::Retry { after } if self.retries_here => self.at_once(Command::Again { delivery, after }),
-            Settlement::Release if self.retries_here => {
+            Settlement::Retry { after } if self.retries == Retries::Here => {
+                self.at_once(Command::Again { delivery, after })
+            }
+            Settlement::Release if self.retries == Retries::Here => {
                 self.at_once(Command::Again { delivery, after: Duration::ZERO })
             }
-            Settlement::Retry { after } if !after.is_zero() => {
+            Settlement::Retry { after } if !after.is_zero() || self.retries == Retries::ByCopies => {
                 self.pending(|ticket| Command::Retry { delivery, after, ticket })
             }
             Settlement::Retry { .. } | Settlement::Release => self.at_once(Command::Return(tag)),

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
 use lapin::{Channel, ExchangeKind};
 use messaging_core::{Destination, Error, ErrorKind, Order, Result, Source, SubjectFilter, TopicName, TopologyMode};
@@ -154,8 +156,7 @@ impl Topology {
     /// What binds a subscription's queues to its topic.
     fn bindings(&self, source: &Source, topic: &TopicName, filter: Option<&SubjectFilter>) -> Vec<Binding> {
         let options = self.options_of(source);
-        let all = if options.exchange_type == "topic" { "#" } else { "" };
-        let pattern = filter.map_or(all, SubjectFilter::as_str);
+        let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
         let exchange = self.names.exchange(topic, options);
         let queues = self.queue_names(source).into_iter().enumerate();
         queues
@@ -203,14 +204,14 @@ impl Topology {
     async fn queues(&self, session: &mut Session<'_>, source: &Source) -> Result<()> {
         let options = self.options_of(source);
         if let Some(native) = &options.native {
-            return session.must_exist(native).await;
+            session.must_exist(native).await?;
+            // Ours all the same: without it a dead letter would have nowhere to go, and its message would come again for ever.
+            let dead = dead_letter_declaration(&self.names.dead(source), options.queue_type);
+            return session.ensure(&[dead]).await;
         }
         let base = self.names.source(source, &self.config);
         self.layout(session, &base, options, &source.to_string()).await?;
-        for declaration in self.declarations(source) {
-            session.ensure(&declaration).await?;
-        }
-        Ok(())
+        session.ensure(&self.declarations(source)).await
     }
 
     async fn subscription(
@@ -238,9 +239,7 @@ impl Topology {
         if !marked && self.mode == TopologyMode::Create {
             session.declare_exchange(&marker, "fanout", true).await?;
         }
-        for declaration in self.declarations(source) {
-            session.ensure(&declaration).await?;
-        }
+        session.ensure(&self.declarations(source)).await?;
         if self.mode == TopologyMode::Create {
             // Goes with the queue: an exchange that deletes itself with its last binding.
             session.bind_queue(&Binding::of_all(first, &marker)).await?;
@@ -264,7 +263,7 @@ impl Topology {
         let plain = DestinationOptions { order: Order::None, ..options.clone() };
         let base = self.names.exchange(topic, &plain);
         if options.order == Order::ByKey && session.exchange_exists(&base).await? {
-            return Err(other_layout(&destination.to_string(), "leave out order = key"));
+            return Err(other_layout(&destination.to_string(), "leave out order_by = \"key\""));
         }
         self.layout(session, &base, options, &destination.to_string()).await?;
         let name = self.names.exchange(topic, options);
@@ -288,7 +287,7 @@ impl Topology {
         let marker = lanes_marker(base);
         let over_lanes = session.exchange_exists(&marker).await?;
         if options.order == Order::None {
-            return if over_lanes { Err(other_layout(what, "set order = \"key\" for it")) } else { Ok(()) };
+            return if over_lanes { Err(other_layout(what, "set order_by = \"key\" for it")) } else { Ok(()) };
         }
         let count = lane_count_marker(base, options.lanes);
         if over_lanes && !session.exchange_exists(&count).await? {
@@ -301,7 +300,7 @@ impl Topology {
             ));
         }
         if !over_lanes && session.queue(base).await?.is_some() {
-            return Err(other_layout(what, "leave out order = key"));
+            return Err(other_layout(what, "leave out order_by = \"key\""));
         }
         if !over_lanes && self.mode == TopologyMode::Create {
             // The count first: whoever sees the marker sees the count too.
@@ -501,21 +500,27 @@ impl Session<'_> {
         }
     }
 
-    /// Makes sure of a queue by the topology mode, and compares its arguments.
-    pub(crate) async fn ensure(&mut self, declaration: &QueueDeclaration) -> Result<Found> {
-        let there = self.queue(&declaration.name).await?.is_some();
-        if !there && self.topology.mode == TopologyMode::Verify {
-            return Err(missing("queue", &declaration.name));
+    /// Makes sure of queues by the topology mode, and compares their arguments.
+    pub(crate) async fn ensure(&mut self, declarations: &[QueueDeclaration]) -> Result<()> {
+        // What is there is compared before anything is made: a difference leaves nothing behind.
+        let mut absent = Vec::new();
+        for declaration in declarations {
+            match self.queue(&declaration.name).await? {
+                Some(_) => self.declare(declaration).await?,
+                None => absent.push(declaration),
+            }
         }
-        self.declare(declaration).await?;
-        if there {
-            return Ok(Found::There);
+        for declaration in absent {
+            if self.topology.mode == TopologyMode::Verify {
+                return Err(missing("queue", &declaration.name));
+            }
+            self.declare(declaration).await?;
+            if declaration.queue_type == QueueType::Quorum {
+                let until = Instant::now() + self.topology.config.new_queue_wait;
+                self.topology.young.lock().insert(declaration.name.clone(), until);
+            }
         }
-        if declaration.queue_type == QueueType::Quorum {
-            let until = Instant::now() + self.topology.config.new_queue_wait;
-            self.topology.young.lock().insert(declaration.name.clone(), until);
-        }
-        Ok(Found::Made)
+        Ok(())
     }
 
     /// Declares a queue: makes it, or compares its arguments with those of the one that is there.
@@ -553,6 +558,18 @@ impl Session<'_> {
         self.call("binding a queue", Call::Declare, |channel| {
             let (queue, exchange, key, arguments) = (short(queue), short(exchange), short(key), arguments.clone());
             async move { channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await }
+        })
+        .await
+    }
+
+    /// Lets what one exchange gets go to another too.
+    pub(crate) async fn bind_exchange(&mut self, to: &str, from: &str) -> Result<()> {
+        self.call("binding an exchange", Call::Declare, |channel| {
+            let (to, from) = (short(to), short(from));
+            async move {
+                let options = ExchangeBindOptions::default();
+                channel.exchange_bind(to, from, short(""), options, FieldTable::default()).await
+            }
         })
         .await
     }

@@ -64,6 +64,24 @@ pub const FLOORS: &[Floor] = &[
             (SETTLED, &[F::Depth, F::Lag, F::Browse, F::SurvivesRestart], N),
         ],
     },
+    // The contract speaks of quorum queues; of classic ones the adapter claims this, and must not claim less.
+    Floor {
+        driver: "rabbitmq",
+        option: "classic",
+        attempts: Some(Attempts::AtLeast),
+        settlement: Some(Timing::Sent),
+        rows: &[
+            (QUEUE, &[F::Queue], N),
+            (DURABLE, SHARED, N),
+            (EPHEMERAL, &[F::EphemeralSubscription], N),
+            (SETTLED, &[F::DelayedRetry, F::DelayedPublish], E),
+            (SETTLED, &[F::Ttl], N),
+            (DURABLE, &[F::SubjectFilter], N),
+            (SETTLED, DEAD, E),
+            (BROKER, &[F::RequestReply], E),
+            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::SurvivesRestart], N),
+        ],
+    },
     Floor {
         driver: "kafka",
         option: "",

@@ -9,7 +9,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use parking_lot::Mutex;
 
 use crate::run::{Ending, Flavour, Record, Running, run_case};
-use crate::{Case, Harness, Report, all_cases, child, pins};
+use crate::{Case, Harness, Power, Report, all_cases, child, pins};
 
 /// The suite for one harness.
 ///
@@ -40,6 +40,9 @@ struct Options {
     capabilities: bool,
     rest: Vec<String>,
 }
+
+/// Powers for which a harness has a server that only one case can have at a time.
+const TAKES_TURNS: [Power; 3] = [Power::LeaderLoss, Power::Restart, Power::Kill];
 
 impl Suite {
     /// The suite on a multi-thread runtime.
@@ -122,8 +125,11 @@ impl Suite {
 
     fn trials(&self, records: &Arc<Mutex<Vec<Record>>>) -> Vec<Trial> {
         let mut trials = Vec::new();
+        // Those that take turns on a server of their own begin first: with them the run would end late.
+        let takes_turns = |case: &Case| case.powers.iter().any(|power| TAKES_TURNS.contains(power));
+        let (first, then): (Vec<_>, Vec<_>) = all_cases().partition(|case| takes_turns(case));
         for running in &self.runs {
-            for case in all_cases() {
+            for case in first.iter().chain(&then).copied() {
                 let (harness, running, records) = (Arc::clone(&self.harness), *running, Arc::clone(records));
                 let ignored = self.ignored.filter(|_| self.harness.absent().is_none());
                 let name = self.trial_name(case, running);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Error, ErrorKind, Result, Start};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::group::Place;
@@ -47,16 +47,27 @@ pub(crate) fn places<'a>(places: impl IntoIterator<Item = &'a Place>) -> TopicPa
     list
 }
 
+/// An offset and what was said with it.
+pub(crate) type Committed = (i64, Metadata);
+
 /// What a group has committed for some partitions; none where nothing is.
 pub(crate) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     of: &[Place],
-) -> Result<Vec<(Place, Option<(i64, Metadata)>)>> {
+) -> Result<Vec<(Place, Option<Committed>)>> {
     if of.is_empty() {
         return Ok(Vec::new());
     }
     let cannot = |error: KafkaError| from_kafka("the committed offsets cannot be read", &error);
-    let answer = consumer.committed_offsets(places(of), ASK).map_err(cannot)?;
+    let begun = Instant::now();
+    let answer = loop {
+        match consumer.committed_offsets(places(of), ASK) {
+            Ok(answer) => break answer,
+            // The group's coordinator has just moved, or is about to be found.
+            Err(error) if code_of(&error).is_some_and(is_passing) && begun.elapsed() < ASK => thread::sleep(AGAIN),
+            Err(error) => return Err(cannot(error)),
+        }
+    };
     let mut found = Vec::with_capacity(of.len());
     for one in answer.elements() {
         one.error().map_err(cannot)?;
@@ -73,7 +84,7 @@ pub(crate) fn committed<C: ConsumerContext>(
     Ok(found)
 }
 
-/// Commits, and waits until the broker has it.
+/// Commits, and waits until the broker has it, no longer than [`ASK`]: a commit may hold no thread for a broker that is dead.
 pub(crate) fn commit_now<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     offsets: &[(Place, i64, Metadata)],
@@ -82,7 +93,13 @@ pub(crate) fn commit_now<C: ConsumerContext>(
         return Ok(());
     }
     let list = with_metadata(offsets)?;
-    consumer.commit(&list, CommitMode::Sync).map_err(|error| from_kafka(NOT_COMMITTED, &error))
+    match raw::commit_within(consumer.client().native_ptr(), &list, ASK) {
+        Some(Code::NoError) => Ok(()),
+        Some(code) => Err(from_code(NOT_COMMITTED, code)),
+        None => {
+            Err(Error::new(ErrorKind::Timeout, format!("{NOT_COMMITTED}: the broker did not answer within {ASK:?}")))
+        }
+    }
 }
 
 /// Sends a commit, and goes on; how it went comes as an event.
@@ -113,10 +130,17 @@ pub(crate) fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, place: 
         match consumer.fetch_watermarks(&place.0, place.1, ASK) {
             Ok(ends) => return Ok(ends),
             // A partition that was just made, or whose leader has just changed.
-            Err(error) if code_of(&error).is_some_and(is_passing) && begun.elapsed() < ASK => thread::sleep(AGAIN),
+            Err(error) if code_of(&error).is_some_and(is_new_or_passing) && begun.elapsed() < ASK => {
+                thread::sleep(AGAIN);
+            }
             Err(error) => return Err(from_kafka("the ends of a partition cannot be read", &error)),
         }
     }
+}
+
+/// A partition that was just made is unknown here before the client looks again.
+fn is_new_or_passing(code: Code) -> bool {
+    code == Code::UnknownPartition || is_passing(code)
 }
 
 /// Where a partition begins by `start`.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{SelectAll, select_all};
+use futures_util::future::ready;
+use futures_util::stream::{BoxStream, SelectAll, once, select_all};
 use futures_util::{Stream, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
@@ -79,25 +80,31 @@ async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) ->
 /// What comes from one queue or several. A choice among several costs something for each delivery, so that one goes without.
 pub(super) enum Incoming {
     One(lapin::Consumer),
-    Several(SelectAll<lapin::Consumer>),
+    /// Each says when it ends: the choice alone would go on with the others, and a lane would be deaf.
+    Several(SelectAll<BoxStream<'static, Option<Arrival>>>),
 }
+
+/// What a consumer of the client gives.
+pub(super) type Arrival = lapin::Result<lapin::message::Delivery>;
 
 impl Incoming {
     fn of(mut consumers: Vec<lapin::Consumer>) -> Self {
         match consumers.pop() {
             Some(only) if consumers.is_empty() => Self::One(only),
-            last => Self::Several(select_all(consumers.into_iter().chain(last))),
+            last => Self::Several(select_all(
+                consumers.into_iter().chain(last).map(|consumer| consumer.map(Some).chain(once(ready(None))).boxed()),
+            )),
         }
     }
 }
 
 impl Stream for Incoming {
-    type Item = lapin::Result<lapin::message::Delivery>;
+    type Item = Arrival;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut *self {
             Self::One(consumer) => consumer.poll_next_unpin(cx),
-            Self::Several(consumers) => consumers.poll_next_unpin(cx),
+            Self::Several(consumers) => consumers.poll_next_unpin(cx).map(Option::flatten),
         }
     }
 }
@@ -170,8 +177,7 @@ async fn ephemeral(
         ("x-dead-letter-routing-key", text(lost.as_str())),
     ];
     let queue = declare_exclusive(channel, bounds).await?;
-    let all = if options.exchange_type == "topic" { "#" } else { "" };
-    let pattern = filter.map_or(all, SubjectFilter::as_str);
+    let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
     let lanes = options.order == Order::ByKey;
     let binding = Binding {
         queue: queue.to_string(),
@@ -208,7 +214,11 @@ pub(super) async fn bind_again(around: Around, what: What, binding: Option<Bindi
     match (&what, &binding) {
         (What::Source { source, filter }, _) => match topology.rebind(source, filter.as_ref()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                topology.source(source, filter.as_ref()).await.map(|_| true)
+                let mut session = topology.session();
+                let there = session.queue(&topology.queue_names(source)[0]).await?.is_some();
+                session.close().await;
+                // Without its queue the subscription was ended, and must not come back: the broker cancels the consumer.
+                if there { topology.source(source, filter.as_ref()).await.map(|_| true) } else { Ok(false) }
             }
             other => other.map(|()| false),
         },

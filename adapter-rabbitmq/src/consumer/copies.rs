@@ -16,11 +16,12 @@ use crate::writer::{CopyPlace, CopyTo, Writer};
 /// A copy on its way.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// The delivery that is acknowledged once the copy is confirmed.
-    pub(super) tag: u64,
-    pub(super) attempt: u32,
+    /// What is acknowledged once the copy is confirmed.
+    pub(super) delivery: Unsettled,
     /// Who waits for the settlement.
     pub(super) ticket: Option<u64>,
+    /// If the copy fails, the consumer hands the message out again itself; otherwise the broker does.
+    pub(super) again: bool,
 }
 
 /// A copy that the broker answered for.
@@ -63,10 +64,9 @@ impl Copies<'_> {
         expires: Option<SystemTime>,
     ) -> Outcome<Receipt> {
         let message = &delivery.message;
-        let expires = expires.or_else(|| message.ttl().map(|ttl| message.timestamp() + ttl));
         let extra = Extra { attempts, redriven: delivery.redriven, expires, ..Extra::default() };
         let queue = self.queues[lane_of(message, self.queues.len())].clone();
-        let place = CopyPlace::Later(Due::Queue(queue), after);
+        let place = if after.is_zero() { CopyPlace::Queue(queue) } else { CopyPlace::Later(Due::Queue(queue), after) };
         self.writer.copy(message.clone(), CopyTo { place, extra, mandatory: true })
     }
 

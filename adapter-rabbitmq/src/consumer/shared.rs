@@ -315,6 +315,8 @@ impl Shared {
             (core.waker.take(), core.event_waker.take())
         };
         wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
+        // The task looks at the flow: it may have changed while there was no channel.
+        self.changed.notify_one();
     }
 
     /// The channel is gone, and with it all that came on it.
@@ -359,10 +361,10 @@ impl Shared {
     }
 
     /// Hands out again, before all others, what this consumer still holds.
-    pub(super) fn push_again(&self, delivery: Unsettled) {
+    pub(super) fn push_again(&self, delivery: Unsettled, expires: Option<Instant>) {
         let waker = {
             let mut core = self.core.lock();
-            core.ready.push_front(Item { delivery, expires: None });
+            core.ready.push_front(Item { delivery, expires });
             core.waker.take()
         };
         waker.into_iter().for_each(Waker::wake);
@@ -371,8 +373,15 @@ impl Shared {
     /// Takes all that was not handed out, in the order in which it came.
     pub(super) fn take_unstarted(&self) -> Vec<u64> {
         let mut core = self.core.lock();
-        let behind = core.gate.take_all();
-        let mut tags: Vec<u64> = core.ready.drain(..).chain(behind).map(|item| item.delivery.tag).collect();
+        let Core { ready, gate, .. } = &mut *core;
+        let behind = gate.take_waiting();
+        let unstarted: Vec<u64> = ready.drain(..).map(|item| item.delivery.tag).collect();
+        // Those in the application's hands are still out, and so are their keys.
+        for tag in &unstarted {
+            let _ = gate.leave(*tag, |item| item.delivery.tag);
+        }
+        let mut tags = unstarted;
+        tags.extend(behind.into_iter().map(|item| item.delivery.tag));
         tags.sort_unstable();
         tags
     }

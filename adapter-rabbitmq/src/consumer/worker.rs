@@ -1,7 +1,7 @@
 //! The consumer's task: registers, hands over what comes, writes settlements, and registers again when the channel is lost.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use messaging_core::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
-use super::attach::{Attached, FINISH_WITHIN, attach, bind_again, qos, register};
+use super::attach::{Arrival, Attached, FINISH_WITHIN, Incoming as Arrivals, attach, bind_again, qos, register};
 use super::copies::{Copied, Copies, Job, copied};
 use super::shared::Item;
 use super::{Around, Finished, Plan, REBIND_EVERY, Request, Shared, What};
@@ -27,7 +27,7 @@ use crate::acks::Acks;
 use crate::connection::Line;
 use crate::convert::{Incoming, read};
 use crate::error::{Call, closed, from_lapin, silent, stale};
-use crate::settle::{Command, Epoch};
+use crate::settle::{Command, Epoch, Retries};
 
 /// How long an acknowledgement may wait for others to go with it.
 const ACK_WITHIN: Duration = Duration::from_millis(2);
@@ -118,9 +118,15 @@ impl Worker {
 
     fn begin(&self, attached: Attached, is_back: bool) -> Service {
         let (commands, received) = mpsc::unbounded_channel();
-        let retries_here = self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. });
+        let retries = if self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. }) {
+            Retries::Here
+        } else if attached.reading.counts {
+            Retries::AtBroker
+        } else {
+            Retries::ByCopies
+        };
         let tickets = self.tickets.tickets().clone();
-        let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries_here));
+        let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries));
         self.shared.begin(epoch, is_back);
         if is_back && matches!(self.plan.what, What::Ephemeral { .. }) {
             self.shared.happened(Event::Gap { missed: None });
@@ -248,6 +254,10 @@ struct Service {
     is_stopping: bool,
     is_paused: bool,
     released: u64,
+    /// What came instead of a delivery: an error, or the end.
+    ending: Option<Option<Arrival>>,
+    /// Until when those live that do not live for ever, by tag.
+    deadlines: HashMap<u64, SystemTime>,
 }
 
 /// What waits at this consumer.
@@ -281,6 +291,8 @@ impl Service {
             is_stopping: false,
             is_paused: false,
             released: 0,
+            ending: None,
+            deadlines: HashMap::new(),
         }
     }
 
@@ -303,7 +315,7 @@ impl Service {
                         self.obey(worker);
                     }
                 }
-                delivery = self.attached.deliveries.next(), if !self.is_stopping && !self.is_paused => match delivery {
+                delivery = next_arrival(&mut self.ending, &mut self.attached.deliveries), if !self.is_stopping && !self.is_paused => match delivery {
                     Some(Ok(delivery)) => self.take_in(delivery, worker),
                     Some(Err(error)) => return lost(from_lapin(&error, Call::Consume).text().to_owned()),
                     None => return End::Lost { why: "the broker cancelled the consumer: its queue was deleted or moved".to_owned(), cancelled: true },
@@ -381,15 +393,22 @@ impl Service {
         while let Some(delivery) = next {
             self.take_one(delivery, worker);
             count += 1;
-            next = if count < BATCH {
-                self.attached.deliveries.next().now_or_never().flatten().and_then(std::result::Result::ok)
-            } else {
-                None
-            };
+            next = if count < BATCH { self.next_at_once() } else { None };
         }
         worker.shared.set_unacknowledged(self.unacknowledged);
         if !self.items.is_empty() {
             worker.shared.push(&mut self.items);
+        }
+    }
+
+    /// The next delivery, if it is there. What is none is kept for the next look.
+    fn next_at_once(&mut self) -> Option<lapin::message::Delivery> {
+        match self.attached.deliveries.next().now_or_never()? {
+            Some(Ok(delivery)) => Some(delivery),
+            other => {
+                self.ending = Some(other);
+                None
+            }
         }
     }
 
@@ -408,17 +427,24 @@ impl Service {
         }
         let now = SystemTime::now();
         let rest = due.and_then(|due| due.duration_since(now).ok()).filter(|rest| *rest > DUE_ENOUGH);
-        if let Some(rest) = rest
-            && matches!(worker.plan.what, What::Source { .. })
-        {
+        if let Some(rest) = rest {
+            if matches!(worker.plan.what, What::Ephemeral { .. }) {
+                // Its queue goes with this consumer: a bucket would be left with nowhere to lead to.
+                self.deadlines.extend(expires.map(|until| (tag, until)));
+                self.hold(rest, Held::Again(unsettled));
+                return;
+            }
             let outcome = self.copier(worker).forward(&unsettled, rest, expires);
-            self.follow(Job { tag, attempt, ticket: None }, outcome);
+            self.follow(Job { delivery: unsettled, ticket: None, again: false }, outcome);
             return;
         }
         let left = time_left(&unsettled, expires, now);
         if left.is_some_and(|left| left.is_zero()) {
             self.expire(worker, unsettled);
             return;
+        }
+        if let Some(left) = left {
+            self.deadlines.insert(tag, now + left);
         }
         self.items.push(Item { delivery: unsettled, expires: left.map(|left| Instant::now() + left) });
     }
@@ -442,14 +468,16 @@ impl Service {
     }
 
     fn expire(&mut self, worker: &Worker, delivery: Unsettled) {
-        let (tag, attempt) = (delivery.tag, delivery.attempt);
         match self.copier(worker).dead_letter(&delivery, DeadLetterReason::new(DeadLetterReason::EXPIRED)) {
-            Some(outcome) => self.follow(Job { tag, attempt, ticket: None }, outcome),
-            None => self.ack(tag),
+            Some(outcome) => self.follow(Job { delivery, ticket: None, again: false }, outcome),
+            None => self.ack(delivery.tag),
         }
     }
 
     fn ack(&mut self, tag: u64) {
+        if !self.deadlines.is_empty() {
+            self.deadlines.remove(&tag);
+        }
         self.acks.ack(tag);
         self.write_by.get_or_insert_with(|| Instant::now() + ACK_WITHIN);
     }
@@ -466,13 +494,16 @@ impl Service {
                     self.hold(after, Held::Again(delivery));
                 }
                 Command::Retry { delivery, after, ticket } => {
-                    let outcome = self.copier(worker).retry(&delivery, after, None);
-                    self.follow(Job { tag: delivery.tag, attempt: delivery.attempt, ticket: Some(ticket) }, outcome);
+                    let expires = self.deadlines.get(&delivery.tag).copied();
+                    let outcome = self.copier(worker).retry(&delivery, after, expires);
+                    self.follow(Job { delivery, ticket: Some(ticket), again: false }, outcome);
                 }
                 Command::DeadLetter { delivery, reason, ticket } => {
-                    let job = Job { tag: delivery.tag, attempt: delivery.attempt, ticket: Some(ticket) };
                     match self.copier(worker).dead_letter(&delivery, *reason) {
-                        Some(outcome) => self.follow(job, outcome),
+                        Some(outcome) => {
+                            let again = worker.plan.by_key;
+                            self.follow(Job { delivery, ticket: Some(ticket), again }, outcome);
+                        }
                         None => {
                             self.returns.push(delivery.tag);
                             let why = "an ephemeral subscription has no dead letter";
@@ -500,7 +531,17 @@ impl Service {
             let Some(Reverse(later)) = self.later.pop() else { break };
             match later.what {
                 Held::Again(delivery) if self.is_stopping => self.returns.push(delivery.tag),
-                Held::Again(delivery) => worker.shared.push_again(delivery),
+                Held::Again(delivery) => {
+                    let left = self.deadlines.get(&delivery.tag).map(|until| until.duration_since(SystemTime::now()));
+                    match left {
+                        Some(Err(_)) => {
+                            worker.shared.leave(delivery.tag);
+                            self.expire(worker, delivery);
+                        }
+                        Some(Ok(left)) => worker.shared.push_again(delivery, Some(now + left)),
+                        None => worker.shared.push_again(delivery, None),
+                    }
+                }
                 Held::Return(tag) => self.returns.push(tag),
             }
         }
@@ -508,15 +549,23 @@ impl Service {
 
     /// The broker answered for a copy: the original goes, or comes again.
     fn copied(&mut self, worker: &Worker, (job, result): Copied) {
-        let Job { tag, attempt, ticket } = job;
-        worker.shared.leave(tag);
+        let Job { mut delivery, ticket, again } = job;
+        let tag = delivery.tag;
         let answer = match result {
             Ok(_) => {
+                worker.shared.leave(tag);
                 self.ack(tag);
                 Ok(())
             }
             Err(error) => {
-                self.hold(Delivery::drop_backoff(attempt), Held::Return(tag));
+                let backoff = Delivery::drop_backoff(delivery.attempt);
+                if again {
+                    // Those of its key behind it go on waiting.
+                    delivery.attempt = delivery.attempt.saturating_add(1);
+                    self.hold(backoff, Held::Again(delivery));
+                } else {
+                    self.hold(backoff, Held::Return(tag));
+                }
                 Err(error)
             }
         };
@@ -608,8 +657,9 @@ impl Service {
     /// a clean close (RabbitMQ 4.0.5); registering and cancelling a consumer flushes them.
     async fn flush(&mut self, worker: &mut Worker, by: Instant) -> Result<()> {
         let limit = by.saturating_duration_since(Instant::now());
-        match timeout_at(by, self.flush_all(worker)).await {
-            Ok(result) => result,
+        let line = self.channel.clone();
+        match timeout_at(by, line.unless_lost(self.flush_all(worker))).await {
+            Ok(result) => result?,
             Err(_) => Err(silent("the settlements", limit)),
         }
     }
@@ -619,6 +669,8 @@ impl Service {
             self.inbox.push(command);
         }
         self.obey(worker);
+        // At once: copies may wait for a connection that takes no messages.
+        self.write(worker).await?;
         while let Some(done) = self.copies.next().await {
             self.copied(worker, done);
         }
@@ -649,7 +701,7 @@ impl Service {
         self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(failed)?;
         while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
             // An ordinary delivery all the same.
-            if self.is_stopping {
+            if self.is_stopping || self.is_paused {
                 self.came(delivery.delivery_tag);
                 self.returns.push(delivery.delivery_tag);
             } else {
@@ -674,11 +726,20 @@ impl Service {
         worker.shared.end("the consumer was closed");
         worker.shared.set_unacknowledged(0);
         self.commands.close();
+        // What was settled while the rest was flushed was told that it holds.
+        self.last_settlements();
+        if flushed.is_ok() && (self.acks.waiting() > 0 || !self.returns.is_empty()) {
+            let soon = by.max(Instant::now() + Duration::from_millis(100));
+            flushed = match timeout_at(soon, self.write(worker)).await {
+                Ok(written) => written,
+                Err(_) => Err(silent("the last settlements", Duration::from_millis(100))),
+            };
+        }
         if flushed.is_ok() && abandoned + self.later.len() as u64 > 0 {
             flushed = self.give_back(worker, by).await;
         }
         if let Err(error) = flushed {
-            finished.unconfirmed = worker.unflushed + worker.lost;
+            finished.unconfirmed = worker.unflushed + worker.lost + self.acks.waiting() as u64;
             finished.errors.push(error);
         } else if worker.lost > 0 {
             finished.unconfirmed = worker.lost;
@@ -688,6 +749,19 @@ impl Service {
         let goodbye = self.channel.close(200, "done".into());
         let _ = timeout_at(by.max(Instant::now() + Duration::from_millis(100)), goodbye).await;
         finished
+    }
+
+    /// Takes in the settlements that need nothing but the channel.
+    fn last_settlements(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Ack(tag) => self.ack(tag),
+                Command::AckMany(tags) => tags.iter().for_each(|tag| self.ack(*tag)),
+                Command::Return(tag) => self.returns.push(tag),
+                // Their originals go back with the rest.
+                Command::Again { .. } | Command::Retry { .. } | Command::DeadLetter { .. } | Command::Expired(_) => {}
+            }
+        }
     }
 
     /// Returns every delivery that came and was not settled.
@@ -736,14 +810,26 @@ fn time_left(delivery: &Unsettled, expires: Option<SystemTime>, now: SystemTime)
         return Some(expires.duration_since(now).unwrap_or_default());
     }
     let ttl = delivery.message.ttl()?;
-    let computed = (delivery.message.timestamp() + ttl).duration_since(now).unwrap_or_default();
-    Some(computed.clamp(ttl.min(Duration::from_secs(1)), ttl))
+    // A time of making that is further back says nothing of when it was published: a foreign client's that set none, or an
+    // application's own.
+    match (delivery.message.timestamp() + ttl).duration_since(now) {
+        Ok(left) => Some(left.clamp(ttl.min(Duration::from_secs(1)), ttl)),
+        Err(_) => Some(ttl),
+    }
 }
 
 fn is_bound(what: &What) -> bool {
     match what {
         What::Source { source, .. } => matches!(source, messaging_core::Source::Subscription(..)),
         What::Ephemeral { .. } => true,
+    }
+}
+
+/// The next of what comes, what was kept first.
+async fn next_arrival(kept: &mut Option<Option<Arrival>>, arrivals: &mut Arrivals) -> Option<Arrival> {
+    match kept.take() {
+        Some(kept) => kept,
+        None => arrivals.next().await,
     }
 }
 

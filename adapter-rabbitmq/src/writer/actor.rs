@@ -124,6 +124,7 @@ impl Actor {
                         self.in_trouble(why);
                     }
                     self.last_words().await;
+                    self.forget_young();
                     let _ = timeout(LAST_WORDS, channel.close(200, "done".into())).await;
                 }
                 Some(Err(error)) => {
@@ -240,7 +241,13 @@ impl Actor {
                     self.declare_again = true;
                     self.around.delays.forget();
                 }
-                Err(error) => lost |= error.kind() != ErrorKind::Full,
+                Err(error) => {
+                    if error.kind() == ErrorKind::NotFound {
+                        // An exchange is gone; a bucket's perhaps.
+                        self.around.delays.forget();
+                    }
+                    lost |= error.kind() != ErrorKind::Full;
+                }
             }
             answers.push((waiting.ticket, result));
         }
@@ -424,6 +431,14 @@ impl Actor {
         }
     }
 
+    /// What was confirmed by a queue too young to be trusted may be gone with it.
+    fn forget_young(&mut self) {
+        for (_, ticket) in self.ripening.drain(..) {
+            let why = "the connection was lost before the queue was old enough to be trusted with the message";
+            self.tickets.complete(ticket, Err(Error::new(ErrorKind::Disconnected, why)));
+        }
+    }
+
     fn finish(mut self) {
         self.state.closed.store(true, std::sync::atomic::Ordering::Release);
         self.received.close();
@@ -434,7 +449,7 @@ impl Actor {
             self.tickets.complete(parcel.ticket, Err(closed()));
         }
         for (_, ticket) in self.ripening.drain(..) {
-            self.tickets.complete(ticket, Ok(Receipt::default()));
+            self.tickets.complete(ticket, Err(closed().with_outcome(ErrorOutcome::Unknown)));
         }
     }
 }
@@ -475,7 +490,8 @@ async fn open_channel(around: Surroundings, again: Option<Destination>, inbox: O
         Err(_) => return Err(silent("opening a publishing channel", limit)),
     }
     if let Some(inbox) = inbox {
-        receive_replies(&channel, &inbox, &around.tasks).await?;
+        let receiving = channel.unless_lost(receive_replies(&channel, &inbox, &around.tasks));
+        timeout(limit, receiving).await.map_err(|_| silent("opening a channel for replies", limit))???;
     }
     if let Some(destination) = again
         && around.topology.destination(&destination).await? == Found::Made

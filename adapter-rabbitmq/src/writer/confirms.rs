@@ -3,19 +3,15 @@
 //! The client hangs a returned message on whichever confirm comes next, which with joined writes is not always its own
 //! (lapin 4.12: 1 of 2,857). So returns are matched by the message's id here. A return comes before the confirm of its own
 //! message, and is hung on the first confirm that is resolved after it; hence before any answer is given, all that are
-//! resolved by then are looked at. Each confirm notes for itself that it is resolved ([`Bell`]), so that this costs one look
-//! each, and not a look at all that wait.
+//! resolved by then are looked at.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use lapin::{Confirmation, PublisherConfirm};
 use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::{Call, from_lapin};
@@ -33,74 +29,41 @@ pub(super) struct Waiting {
     pub(super) expired: bool,
 }
 
-/// The number of a publish, in the order in which they were written.
-type Number = u64;
-
-struct Entry {
-    waiting: Waiting,
-    confirm: Confirm,
-    bell: Waker,
-}
-
 enum Confirm {
     Open(PublisherConfirm),
-    Resolved(lapin::Result<Confirmation>),
+    Resolved(Verdict),
 }
 
-/// What was resolved and not looked at yet, in the order in which it was resolved.
-#[derive(Default)]
-struct Resolved {
-    numbers: Vec<Number>,
-    task: Option<Waker>,
-}
-
-/// Notes that a confirm is resolved, and wakes the task.
-struct Bell {
-    number: Number,
-    resolved: Arc<Mutex<Resolved>>,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        let task = {
-            let mut resolved = self.resolved.lock();
-            resolved.numbers.push(self.number);
-            resolved.task.take()
-        };
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
+/// What the broker said of one publish.
+enum Verdict {
+    Taken,
+    Refused,
+    /// The channel does not confirm.
+    Silent,
+    Lost(Box<lapin::Error>),
 }
 
 /// The publishes that wait.
 #[derive(Default)]
 pub(super) struct Confirms {
-    entries: VecDeque<Entry>,
-    /// The number of the first entry.
-    first: Number,
-    resolved: Arc<Mutex<Resolved>>,
-    /// Those of `resolved` that are looked at just now.
-    looked_at: Vec<Number>,
+    waiting: VecDeque<(Waiting, Confirm)>,
     /// Ids of returned messages whose own confirm was not met yet, and why they came back.
     returned: Vec<(MessageId, String)>,
+    resolved: Vec<(Waiting, Verdict)>,
     expired: usize,
 }
 
 impl Confirms {
     pub(super) fn push(&mut self, waiting: Waiting, confirm: PublisherConfirm) {
-        let number = self.first + self.entries.len() as Number;
-        let bell = Waker::from(Arc::new(Bell { number, resolved: Arc::clone(&self.resolved) }));
-        self.entries.push_back(Entry { waiting, confirm: Confirm::Open(confirm), bell });
-        self.look_at(number);
+        self.waiting.push_back((waiting, Confirm::Open(confirm)));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.waiting.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.waiting.is_empty()
     }
 
     /// How many were told that their time is up and are still open at the broker.
@@ -114,19 +77,35 @@ impl Confirms {
         cx: &mut Context<'_>,
         answers: &mut Vec<(Waiting, Result<Receipt>)>,
     ) -> Poll<()> {
-        self.look_at_resolved(Some(cx.waker()));
-        match self.answer(answers) {
-            0 => Poll::Pending,
-            _ => Poll::Ready(()),
+        while let Some((_, confirm)) = self.waiting.front_mut() {
+            if let Confirm::Open(open) = confirm {
+                let Poll::Ready(resolved) = Pin::new(open).poll(cx) else { break };
+                *confirm = Confirm::Resolved(verdict(resolved, &mut self.returned));
+            }
+            if let Some((waiting, Confirm::Resolved(verdict))) = self.waiting.pop_front() {
+                self.expired -= usize::from(waiting.expired);
+                self.resolved.push((waiting, verdict));
+            }
         }
+        if self.resolved.is_empty() {
+            return Poll::Pending;
+        }
+        self.answer(answers);
+        Poll::Ready(())
     }
 
     /// Takes all that wait, as when the channel is lost: those that were answered in time have their answer.
     pub(super) fn take_all(&mut self, answers: &mut Vec<(Waiting, Result<Receipt>)>) -> bool {
-        self.look_at_resolved(None);
-        if self.entries.iter().any(|entry| matches!(entry.confirm, Confirm::Open(_))) {
+        self.look_at_all();
+        if self.waiting.iter().any(|(_, confirm)| matches!(confirm, Confirm::Open(_))) {
             return false;
         }
+        for (waiting, confirm) in self.waiting.drain(..) {
+            if let Confirm::Resolved(verdict) = confirm {
+                self.resolved.push((waiting, verdict));
+            }
+        }
+        self.expired = 0;
         self.answer(answers);
         true
     }
@@ -135,14 +114,12 @@ impl Confirms {
     pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
         self.returned.clear();
         self.expired = 0;
-        self.first += self.entries.len() as Number;
-        self.entries.drain(..).map(|entry| entry.waiting)
+        self.waiting.drain(..).map(|(waiting, _)| waiting)
     }
 
     /// Those whose time is up, each once.
     pub(super) fn expire(&mut self, now: Instant, mut told: impl FnMut(u64)) {
-        let waiting = self.entries.iter_mut().map(|entry| &mut entry.waiting);
-        for waiting in waiting.take_while(|waiting| waiting.until <= now) {
+        for (waiting, _) in self.waiting.iter_mut().take_while(|(waiting, _)| waiting.until <= now) {
             if !waiting.expired {
                 waiting.expired = true;
                 self.expired += 1;
@@ -151,57 +128,46 @@ impl Confirms {
         }
     }
 
-    /// Looks at all that was resolved since the last look, in that order.
-    fn look_at_resolved(&mut self, task: Option<&Waker>) {
-        let mut numbers = mem::take(&mut self.looked_at);
-        {
-            let mut resolved = self.resolved.lock();
-            mem::swap(&mut numbers, &mut resolved.numbers);
-            if let Some(task) = task {
-                match &mut resolved.task {
-                    Some(known) => known.clone_from(task),
-                    None => resolved.task = Some(task.clone()),
-                }
+    fn look_at_all(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        for (_, confirm) in &mut self.waiting {
+            if let Confirm::Open(open) = confirm
+                && let Poll::Ready(resolved) = Pin::new(open).poll(&mut context)
+            {
+                *confirm = Confirm::Resolved(verdict(resolved, &mut self.returned));
             }
         }
-        for number in numbers.drain(..) {
-            self.look_at(number);
-        }
-        self.looked_at = numbers;
     }
 
-    fn look_at(&mut self, number: Number) {
-        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) else { return };
-        let Confirm::Open(open) = &mut entry.confirm else { return };
-        let Poll::Ready(mut resolved) = Pin::new(open).poll(&mut Context::from_waker(&entry.bell)) else { return };
-        if let Ok(Confirmation::Ack(returned) | Confirmation::Nack(returned)) = &mut resolved
-            && let Some(returned) = returned.take()
-        {
-            let id = returned.properties.message_id().as_ref().map_or("", |id| id.as_str());
-            self.returned.push((MessageId::from_text(id), returned.reply_text.to_string()));
+    fn answer(&mut self, answers: &mut Vec<(Waiting, Result<Receipt>)>) {
+        // Only messages that may be returned need the look; their publisher's are all of that kind.
+        if self.resolved.iter().any(|(waiting, _)| waiting.id.is_some()) {
+            self.look_at_all();
         }
-        entry.confirm = Confirm::Resolved(resolved);
-    }
-
-    /// Answers the oldest, up to the first that is open. Returns how many.
-    fn answer(&mut self, answers: &mut Vec<(Waiting, Result<Receipt>)>) -> usize {
-        let before = answers.len();
-        while let Some(Entry { waiting, confirm, .. }) =
-            self.entries.pop_front_if(|entry| matches!(entry.confirm, Confirm::Resolved(_)))
-        {
-            self.first += 1;
-            self.expired -= usize::from(waiting.expired);
-            let Confirm::Resolved(resolved) = confirm else { continue };
+        for (waiting, verdict) in self.resolved.drain(..) {
             let back = waiting.id.as_ref().and_then(|id| self.returned.iter().position(|(known, _)| known == id));
             let result = match back {
                 Some(index) => Err(unroutable(&self.returned.swap_remove(index).1)),
-                None => result_of(resolved),
+                None => result_of(verdict),
             };
             answers.push((waiting, result));
         }
-        answers.len() - before
     }
+}
+
+/// Keeps what came back, and says the rest in short.
+fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<(MessageId, String)>) -> Verdict {
+    let (verdict, back) = match resolved {
+        Ok(Confirmation::Ack(back)) => (Verdict::Taken, back),
+        Ok(Confirmation::Nack(back)) => (Verdict::Refused, back),
+        Ok(Confirmation::NotRequested) => (Verdict::Silent, None),
+        Err(error) => (Verdict::Lost(Box::new(error)), None),
+    };
+    if let Some(back) = back {
+        let id = back.properties.message_id().as_ref().map_or("", |id| id.as_str());
+        returned.push((MessageId::from_text(id), back.reply_text.to_string()));
+    }
+    verdict
 }
 
 fn unroutable(why: &str) -> Error {
@@ -211,18 +177,16 @@ fn unroutable(why: &str) -> Error {
     )
 }
 
-fn result_of(resolved: lapin::Result<Confirmation>) -> Result<Receipt> {
-    match resolved {
-        Ok(Confirmation::Ack(_)) => Ok(Receipt::default()),
-        Ok(Confirmation::Nack(_)) => Err(Error::new(
+fn result_of(verdict: Verdict) -> Result<Receipt> {
+    match verdict {
+        Verdict::Taken => Ok(Receipt::default()),
+        Verdict::Refused => Err(Error::new(
             ErrorKind::Full,
             "the broker refused the message: a queue is full, or cannot reach its replicas",
         )
         // Of several queues behind an exchange some may have it.
         .with_outcome(ErrorOutcome::Unknown)),
-        Ok(Confirmation::NotRequested) => {
-            Err(Error::new(ErrorKind::Internal, "the channel does not confirm, though it was told to"))
-        }
-        Err(error) => Err(from_lapin(&error, Call::Publish).with_outcome(ErrorOutcome::Unknown)),
+        Verdict::Silent => Err(Error::new(ErrorKind::Internal, "the channel does not confirm, though it was told to")),
+        Verdict::Lost(error) => Err(from_lapin(&error, Call::Publish).with_outcome(ErrorOutcome::Unknown)),
     }
 }

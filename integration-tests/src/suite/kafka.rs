@@ -149,9 +149,8 @@ impl Means for KafkaMeans {
             entries: set.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         };
         let altered = self.admin.alter_configs([&config], &AdminOptions::new()).await;
-        match altered.map_err(cannot("alter a topic"))?.into_iter().find_map(Result::err) {
-            Some((_, code)) => return Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code))),
-            None => {}
+        if let Some((_, code)) = altered.map_err(cannot("alter a topic"))?.into_iter().find_map(Result::err) {
+            return Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code)));
         }
         // The controller has it; the broker that takes the records may hear of it a moment later.
         run::until("a topic's new setting", PATIENCE, || async {

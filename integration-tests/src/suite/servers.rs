@@ -14,23 +14,19 @@ pub(super) struct Servers {
     kind: Kind,
     way: OnceLock<Result<Way, String>>,
     shared: OnceCell<Arc<dyn Broker>>,
-    /// What a case may break, while it is its turn.
-    breakable: Arc<Mutex<Breakable>>,
+    /// What a case may kill and restart, while it is its turn.
+    breakable: Arc<Mutex<Option<Arc<dyn Broker>>>>,
+    /// What a case may take a node from, while it is its turn.
+    nodes: Arc<Mutex<Option<Arc<Cluster>>>>,
     version: OnceLock<String>,
 }
 
-/// The server that may be broken. Never two at once: each takes its memory.
-#[derive(Debug, Default)]
-pub(super) enum Breakable {
-    /// It was not needed yet.
-    #[default]
-    None,
-    One(Arc<dyn Broker>),
-    Nodes(Arc<Cluster>),
+/// A case's turn with what may be broken; the next begins when it is dropped.
+#[derive(Debug)]
+pub(super) enum Turn {
+    One(#[allow(dead_code, reason = "held, and not looked at")] OwnedMutexGuard<Option<Arc<dyn Broker>>>),
+    Nodes(#[allow(dead_code, reason = "held, and not looked at")] OwnedMutexGuard<Option<Arc<Cluster>>>),
 }
-
-/// A case's turn with the server that may be broken.
-pub(super) type Turn = OwnedMutexGuard<Breakable>;
 
 /// The server of one case.
 #[derive(Clone, Debug)]
@@ -65,6 +61,7 @@ impl Servers {
             way: OnceLock::new(),
             shared: OnceCell::new(),
             breakable: Arc::default(),
+            nodes: Arc::default(),
             version: OnceLock::new(),
         }
     }
@@ -114,37 +111,30 @@ impl Servers {
 
     /// The server of a case with these needs, and its turn if it may break it.
     pub(super) async fn obtain(&self, needs: &[Power]) -> Result<(Server, Option<Turn>)> {
-        let needs_nodes = needs.contains(&Power::LeaderLoss);
-        if !needs_nodes && !needs.contains(&Power::Restart) && !needs.contains(&Power::Kill) {
-            return Ok((Server::One(self.shared().await?), None));
-        }
-        let mut turn = Arc::clone(&self.breakable).lock_owned().await;
-        let server = match &*turn {
-            Breakable::One(broker) if !needs_nodes => Server::One(Arc::clone(broker)),
-            Breakable::Nodes(cluster) if needs_nodes => Server::Nodes(Arc::clone(cluster)),
-            _ => {
-                *turn = Breakable::None;
-                if needs_nodes {
-                    Server::Nodes(Arc::new(Cluster::start(self.kind).await?))
-                } else {
-                    Server::One(Arc::from(own_by(self.kind, self.way().map_err(Error::missing)?).await?))
-                }
+        if needs.contains(&Power::LeaderLoss) {
+            let mut turn = Arc::clone(&self.nodes).lock_owned().await;
+            let cluster = match &*turn {
+                Some(cluster) => Arc::clone(cluster),
+                None => Arc::new(Cluster::start(self.kind).await?),
+            };
+            *turn = Some(Arc::clone(&cluster));
+            // The case before may have failed with a node down.
+            for node in cluster.nodes() {
+                node.start().await?;
             }
-        };
-        // The case before may have failed with the server down.
-        match &server {
-            Server::One(broker) => broker.start().await?,
-            Server::Nodes(cluster) => {
-                for node in cluster.nodes() {
-                    node.start().await?;
-                }
-            }
+            return Ok((Server::Nodes(cluster), Some(Turn::Nodes(turn))));
         }
-        *turn = match &server {
-            Server::One(broker) => Breakable::One(Arc::clone(broker)),
-            Server::Nodes(cluster) => Breakable::Nodes(Arc::clone(cluster)),
-        };
-        Ok((server, Some(turn)))
+        if needs.contains(&Power::Restart) || needs.contains(&Power::Kill) {
+            let mut turn = Arc::clone(&self.breakable).lock_owned().await;
+            let broker = match &*turn {
+                Some(broker) => Arc::clone(broker),
+                None => Arc::from(own_by(self.kind, self.way().map_err(Error::missing)?).await?),
+            };
+            *turn = Some(Arc::clone(&broker));
+            broker.start().await?;
+            return Ok((Server::One(broker), Some(Turn::One(turn))));
+        }
+        Ok((Server::One(self.shared().await?), None))
     }
 
     async fn shared(&self) -> Result<Arc<dyn Broker>> {

@@ -239,16 +239,16 @@ async fn consume(
 /// Waits until so many are confirmed.
 pub(crate) async fn confirmed(run: &Run, count: usize) -> Result<()> {
     // Kept waiting for progress, not for a time: a slow broker is none that loses.
-    progress("confirmed", || (run.confirmed(), run.confirmed() >= count)).await
+    progress(run, "confirmed", || (run.confirmed(), run.confirmed() >= count)).await
 }
 
 /// Waits until all that was confirmed is received.
 pub(crate) async fn received(run: &Run) -> Result<()> {
-    progress("received", || (usize::MAX - run.missing(), run.missing() == 0)).await
+    progress(run, "received", || (usize::MAX - run.missing(), run.missing() == 0)).await
 }
 
 /// Waits until a count is reached, as long as it grows from time to time.
-async fn progress(what: &str, look: impl Fn() -> (usize, bool)) -> Result<()> {
+async fn progress(run: &Run, what: &str, look: impl Fn() -> (usize, bool)) -> Result<()> {
     let mut best = (0, Instant::now());
     let stuck = Duration::from_secs(60);
     loop {
@@ -260,7 +260,9 @@ async fn progress(what: &str, look: impl Fn() -> (usize, bool)) -> Result<()> {
             best = (count, Instant::now());
         }
         if best.1.elapsed() > stuck {
-            return Err(Error::failed(format!("nothing more is {what} since {stuck:?}")));
+            let (confirmed, missing) = (run.confirmed(), run.missing());
+            let so_far = format!("{confirmed} confirmed, {missing} of them not received");
+            return Err(Error::failed(format!("nothing more is {what} for {stuck:?}: {so_far}")));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

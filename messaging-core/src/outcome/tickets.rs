@@ -381,7 +381,7 @@ mod tests {
     async fn many_are_completed_at_once_and_those_completed_before_are_left_alone() {
         let in_flight = InFlight::new(4, 1_000);
         let tickets = Tickets::<u32>::new();
-        let mut open = || {
+        let open = || {
             let ticket = tickets.open(in_flight.try_room(1).unwrap());
             (ticket, Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket))
         };

@@ -1,42 +1,32 @@
 //! Between the polling thread and the application: what was read and not handed out yet.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod item;
+mod outlet;
+mod state;
+
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::thread::Thread;
-use std::time::SystemTime;
 
-use messaging_core::wire::to_millis;
 use messaging_core::{
-    Capabilities, ConsumeOptions, Delivery, Error, ErrorKind, Event, Flow, Message, Order, Position, Result, RetryMode,
-    Settler, Source, SubjectFilter, Tickets, Unsettled,
+    Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Order, Result, RetryMode, Source, SubjectFilter,
+    Tickets,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::partition::{Lane, Partition};
+pub(crate) use self::item::Item;
+use self::state::State;
 use crate::connection::Connection;
+use crate::consumer::partition::Partition;
 use crate::raw::Bell;
 use crate::topology::Topics;
 
 /// The most events kept for an application that does not ask for them.
 const EVENTS: usize = 16;
-
-/// A message that was read.
-pub(crate) struct Item {
-    pub(super) partition: Arc<Partition>,
-    pub(super) message: Message,
-    pub(super) offset: i64,
-    /// Which attempt its next delivery is.
-    pub(super) attempt: u32,
-    pub(super) redriven: u32,
-    /// When it expires, in milliseconds since 1970; 0 for never.
-    pub(super) expires: u64,
-    /// Sorts what was read at once from several partitions: the oldest first, and each partition in its own order.
-    pub(super) rank: u64,
-}
 
 /// Why a consumer ended, told to each who asks.
 #[derive(Clone, Debug)]
@@ -109,23 +99,6 @@ pub(crate) struct Intake {
     pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
 }
 
-struct State {
-    ready: VecDeque<Item>,
-    /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
-    lanes: HashMap<Box<str>, VecDeque<Item>>,
-    /// What is not due yet, by its time.
-    delayed: BTreeMap<(u64, u64), Item>,
-    sequence: u64,
-    /// How many wait in `lanes`.
-    behind: usize,
-    bytes: usize,
-    flow: Flow,
-    end: Option<End>,
-    waker: Option<Waker>,
-    events: VecDeque<Event>,
-    event_waker: Option<Waker>,
-}
-
 /// How much waits here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
@@ -136,22 +109,9 @@ pub(super) struct Waiting {
 
 impl Intake {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
-        let state = State {
-            ready: VecDeque::new(),
-            lanes: HashMap::new(),
-            delayed: BTreeMap::new(),
-            sequence: 0,
-            behind: 0,
-            bytes: 0,
-            flow: Flow::Running,
-            end: None,
-            waker: None,
-            events: VecDeque::new(),
-            event_waker: None,
-        };
         Arc::new(Self {
             settings,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new()),
             unsettled: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
             starved: AtomicBool::new(false),
@@ -400,138 +360,6 @@ impl Intake {
 
     pub(crate) fn stop_waiting(&self) {
         self.state.lock().waker = None;
-    }
-
-    /// Hands out up to `max` deliveries.
-    pub(crate) fn poll_next(&self, cx: &Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
-        let mut expired = Vec::new();
-        let polled = {
-            let mut state = self.state.lock();
-            self.poll_state(&mut state, cx, max, out, &mut expired)
-        };
-        for item in expired {
-            item.partition.pass_over(item.offset);
-        }
-        if self.is_full.load(Ordering::Relaxed)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-        polled
-    }
-
-    fn poll_state(
-        &self,
-        state: &mut State,
-        cx: &Context<'_>,
-        max: usize,
-        out: &mut Vec<Delivery>,
-        expired: &mut Vec<Item>,
-    ) -> Poll<Result<usize>> {
-        if let Some(end) = &state.end {
-            return Poll::Ready(Err(end.error()));
-        }
-        match state.flow {
-            Flow::Stopped => return Poll::Ready(Ok(0)),
-            Flow::Paused => {
-                state.waker = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            Flow::Running => {}
-        }
-        let mut now = None;
-        let mut count = 0;
-        let room = |intake: &Self| intake.settings.options.prefetch.saturating_sub(intake.unsettled());
-        let mut left = max.min(room(self));
-        loop {
-            while count < left {
-                let Some(item) = state.ready.pop_front() else { break };
-                state.bytes = state.bytes.saturating_sub(item.message.size());
-                if item.expires > 0 && *now.get_or_insert_with(|| to_millis(SystemTime::now())) >= item.expires {
-                    expired.push(item);
-                    continue;
-                }
-                count += 1;
-                out.push(item.into_delivery());
-            }
-            if count > 0 {
-                self.unsettled.fetch_add(count, Ordering::SeqCst);
-                return Poll::Ready(Ok(count));
-            }
-            state.waker = Some(cx.waker().clone());
-            self.starved.store(true, Ordering::SeqCst);
-            // Room may have come since it was looked at.
-            left = max.min(room(self));
-            if state.ready.is_empty() || left == 0 {
-                return Poll::Pending;
-            }
-        }
-    }
-}
-
-impl State {
-    fn admit(&mut self, item: Item, is_ordered: bool) {
-        self.bytes += item.message.size();
-        // One that was retried still holds its key up, and is the next of it.
-        let is_next = is_ordered && item.partition.ring.lock().holds_key(item.offset);
-        if is_ordered
-            && !is_next
-            && let Some(key) = item.message.key()
-        {
-            if let Some(lane) = self.lanes.get_mut(key) {
-                lane.push_back(item);
-                self.behind += 1;
-                return;
-            }
-            self.lanes.insert(key.into(), VecDeque::new());
-            item.partition.ring.lock().hold_key(item.offset, key.into());
-        }
-        self.ready.push_back(item);
-    }
-
-    /// Lets the next message of a key go.
-    fn next_of(&mut self, key: &str) {
-        match self.lanes.get_mut(key).map(VecDeque::pop_front) {
-            Some(Some(item)) => {
-                self.behind -= 1;
-                item.partition.ring.lock().hold_key(item.offset, key.into());
-                self.ready.push_back(item);
-            }
-            Some(None) => drop(self.lanes.remove(key)),
-            None => {}
-        }
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl Item {
-    /// A delivery as it was before it was handed out.
-    pub(crate) fn again(partition: &Arc<Partition>, delivery: Unsettled, attempt: u32) -> Self {
-        let Unsettled { message, tag, redriven, .. } = delivery;
-        let expires = message.ttl().map_or(0, |ttl| {
-            to_millis(message.timestamp()).saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
-        });
-        let offset = i64::try_from(tag).unwrap_or(i64::MAX);
-        Self { partition: Arc::clone(partition), message, offset, attempt, redriven, expires, rank: 0 }
-    }
-
-    fn into_delivery(self) -> Delivery {
-        let Self { partition, message, offset, attempt, redriven, .. } = self;
-        partition.out.fetch_add(1, Ordering::SeqCst);
-        partition.handed.fetch_max(offset + 1, Ordering::Relaxed);
-        let position = match partition.lane {
-            Lane::Main => crate::producer::position(partition.number, offset),
-            Lane::Retry | Lane::Delayed => None,
-        };
-        let position: Option<Position> = position;
-        // Offsets are never negative.
-        let tag = u64::try_from(offset).unwrap_or(0);
-        Delivery::new(Unsettled { message, tag, attempt, redriven, position }, partition as Arc<dyn Settler>)
     }
 }
 

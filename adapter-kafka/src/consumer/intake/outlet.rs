@@ -1,0 +1,79 @@
+//! Handing deliveries out, never more than the prefetch allows.
+
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use messaging_core::wire::to_millis;
+use messaging_core::{Delivery, Flow, Result};
+
+use super::state::State;
+use super::{Intake, Item};
+
+impl Intake {
+    /// Hands out up to `max` deliveries.
+    pub(crate) fn poll_next(&self, cx: &Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+        let mut expired = Vec::new();
+        let polled = {
+            let mut state = self.state.lock();
+            self.poll_state(&mut state, cx, max, out, &mut expired)
+        };
+        for item in expired {
+            item.partition.pass_over(item.offset);
+        }
+        if self.is_full.load(Ordering::Relaxed)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+        polled
+    }
+
+    fn poll_state(
+        &self,
+        state: &mut State,
+        cx: &Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+        expired: &mut Vec<Item>,
+    ) -> Poll<Result<usize>> {
+        if let Some(end) = &state.end {
+            return Poll::Ready(Err(end.error()));
+        }
+        match state.flow {
+            Flow::Stopped => return Poll::Ready(Ok(0)),
+            Flow::Paused => {
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Flow::Running => {}
+        }
+        let mut now = None;
+        let mut count = 0;
+        let room = |intake: &Self| intake.settings.options.prefetch.saturating_sub(intake.unsettled());
+        let mut left = max.min(room(self));
+        loop {
+            while count < left {
+                let Some(item) = state.ready.pop_front() else { break };
+                state.bytes = state.bytes.saturating_sub(item.message.size());
+                if item.expires > 0 && *now.get_or_insert_with(|| to_millis(SystemTime::now())) >= item.expires {
+                    expired.push(item);
+                    continue;
+                }
+                count += 1;
+                out.push(item.into_delivery());
+            }
+            if count > 0 {
+                self.unsettled.fetch_add(count, Ordering::SeqCst);
+                return Poll::Ready(Ok(count));
+            }
+            state.waker = Some(cx.waker().clone());
+            self.starved.store(true, Ordering::SeqCst);
+            // Room may have come since it was looked at.
+            left = max.min(room(self));
+            if state.ready.is_empty() || left == 0 {
+                return Poll::Pending;
+            }
+        }
+    }
+}

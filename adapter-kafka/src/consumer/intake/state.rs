@@ -1,0 +1,81 @@
+//! What waits, behind the intake's lock.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::task::Waker;
+
+use messaging_core::{Event, Flow};
+
+use super::{End, Item};
+
+pub(super) struct State {
+    pub(super) ready: VecDeque<Item>,
+    /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
+    pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
+    /// What is not due yet, by its time.
+    pub(super) delayed: BTreeMap<(u64, u64), Item>,
+    pub(super) sequence: u64,
+    /// How many wait in `lanes`.
+    pub(super) behind: usize,
+    pub(super) bytes: usize,
+    pub(super) flow: Flow,
+    pub(super) end: Option<End>,
+    pub(super) waker: Option<Waker>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) event_waker: Option<Waker>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            lanes: HashMap::new(),
+            delayed: BTreeMap::new(),
+            sequence: 0,
+            behind: 0,
+            bytes: 0,
+            flow: Flow::Running,
+            end: None,
+            waker: None,
+            events: VecDeque::new(),
+            event_waker: None,
+        }
+    }
+
+    pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {
+        self.bytes += item.message.size();
+        // One that was retried still holds its key up, and is the next of it.
+        let is_next = is_ordered && item.partition.ring.lock().holds_key(item.offset);
+        if is_ordered
+            && !is_next
+            && let Some(key) = item.message.key()
+        {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.push_back(item);
+                self.behind += 1;
+                return;
+            }
+            self.lanes.insert(key.into(), VecDeque::new());
+            item.partition.ring.lock().hold_key(item.offset, key.into());
+        }
+        self.ready.push_back(item);
+    }
+
+    /// Lets the next message of a key go.
+    pub(super) fn next_of(&mut self, key: &str) {
+        match self.lanes.get_mut(key).map(VecDeque::pop_front) {
+            Some(Some(item)) => {
+                self.behind -= 1;
+                item.partition.ring.lock().hold_key(item.offset, key.into());
+                self.ready.push_back(item);
+            }
+            Some(None) => drop(self.lanes.remove(key)),
+            None => {}
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The polling thread of a consumer: the only one that talks to its client.
+
+mod commits;
+mod membership;
+mod reading;
+mod trouble;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use messaging_core::wire::to_millis;
+use messaging_core::{Flow, Result};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use crate::config::GroupProtocol;
+use crate::consumer::group::{Ear, Place};
+use crate::consumer::intake::{Intake, Item, Orders};
+use crate::consumer::partition::Partition;
+use crate::consumer::{metadata, offsets};
+use crate::convert::Arena;
+use crate::error::from_kafka;
+use crate::raw::Bell;
+
+pub(super) type Client = BaseConsumer<Ear>;
+
+/// How much is read ahead of the application.
+const AHEAD: usize = 10_000;
+const AHEAD_BYTES: usize = 32 * 1024 * 1024;
+/// How many delayed messages are kept until they are due; behind them, later ones of the same partitions wait.
+const DELAYED: usize = 100_000;
+/// The most offsets of one partition between the lowest open one and the last read.
+const SPAN: usize = 200_000;
+/// After so long without room the fetched messages are given back, so that the group's events come through.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Before partitions are tried again that could not be taken up.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The longest wait in a poll.
+const POLL: Duration = Duration::from_millis(50);
+/// The longest wait while something is to be due or settled.
+const SOON: Duration = Duration::from_millis(5);
+/// How long the last commit of a member that leaves may take.
+const LAST: Duration = Duration::from_secs(5);
+/// The most messages taken in at once.
+const BATCH: usize = 512;
+
+/// What the thread knows of a partition it has.
+pub(super) struct Held {
+    pub(super) partition: Arc<Partition>,
+    is_paused: bool,
+    /// Sorts messages of several partitions by their time, without ever changing the order within one.
+    rank: u64,
+    /// Messages that may have killed a member before: each is noted before it goes.
+    suspects: VecDeque<Item>,
+}
+
+/// Partitions that go to somebody else as soon as what is out of them is settled.
+struct Leaving {
+    places: Vec<Place>,
+    deadline: Instant,
+}
+
+/// How the thread's work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Over,
+    /// The broker does not know the protocol that was tried.
+    WrongProtocol,
+}
+
+pub(super) struct Worker {
+    client: Client,
+    ear: Ear,
+    intake: Arc<Intake>,
+    protocol: GroupProtocol,
+    is_refused: bool,
+    held: HashMap<Place, Held>,
+    arena: Arena,
+    batch: Vec<Item>,
+    leaving: Option<Leaving>,
+    /// Partitions that were assigned and whose offsets could not be read yet.
+    joining: Vec<Place>,
+    join_again: Option<Instant>,
+    /// When the commit under way was sent.
+    committing: Option<Instant>,
+    committed: Instant,
+    flushes: Vec<tokio::sync::oneshot::Sender<Result<()>>>,
+    /// Since when there is no room to read on.
+    full: Option<Instant>,
+    is_paused: bool,
+    /// The connection was lost, and not seen to be back.
+    is_cut: bool,
+    probed: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(client: Client, ear: Ear, intake: Arc<Intake>, protocol: GroupProtocol) -> Self {
+        let now = Instant::now();
+        Self {
+            client,
+            ear,
+            intake,
+            protocol,
+            is_refused: false,
+            held: HashMap::new(),
+            arena: Arena::default(),
+            batch: Vec::with_capacity(BATCH),
+            leaving: None,
+            joining: Vec::new(),
+            join_again: None,
+            committing: None,
+            committed: now,
+            flushes: Vec::new(),
+            full: None,
+            is_paused: false,
+            is_cut: false,
+            probed: now,
+        }
+    }
+
+    /// Lets others wake this thread while it polls.
+    pub(super) fn hang_bell(&mut self, bell: impl FnOnce(&Client) -> Bell) {
+        *self.intake.bell.lock() = Some(bell(&self.client));
+    }
+
+    /// Takes partitions that were assigned by hand.
+    pub(super) fn hold(&mut self, begins: Vec<(Place, i64)>) {
+        for (place, offset) in begins {
+            self.hold_one(place, offset, metadata::Metadata::new(metadata::Ending::Clean));
+        }
+    }
+
+    fn hold_one(&mut self, place: Place, offset: i64, past: metadata::Metadata) {
+        let lane = self.intake.settings.topics.lane(&place.0);
+        let topic: Arc<str> = place.0.as_str().into();
+        let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, place.1, lane, offset, past));
+        self.intake.partitions.lock().push(Arc::clone(&partition));
+        self.held.insert(place, Held { partition, is_paused: false, rank: 0, suspects: VecDeque::new() });
+    }
+
+    /// Runs until the consumer is stopped and has nothing out any more, is told to leave, or cannot go on.
+    pub(super) fn run(mut self) -> Ending {
+        while !self.is_over() {
+            self.obey();
+            let now = to_millis(SystemTime::now());
+            let due = self.intake.release_due(now);
+            self.let_go_of_leaving();
+            self.commit_if_time();
+            self.clear_suspects();
+            if self.is_cut {
+                self.look_for_the_broker();
+            }
+            let has_room = self.make_room();
+            let wait = match due {
+                _ if self.is_busy() => SOON,
+                Some(due) => Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL),
+                None => POLL,
+            };
+            if has_room || self.is_paused {
+                self.read(wait);
+            } else {
+                thread::park_timeout(wait);
+            }
+            self.hear();
+        }
+        if self.is_refused {
+            self.ear.close();
+            drop(self.intake.bell.lock().take());
+            return Ending::WrongProtocol;
+        }
+        self.leave();
+        Ending::Over
+    }
+
+    fn is_over(&self) -> bool {
+        let is_done = self.intake.flow() == Flow::Stopped && self.intake.unsettled() == 0;
+        // Whoever waits for a flush waits for what is under way; the last commit answers it.
+        is_done || self.is_refused || self.intake.orders.lock().leave
+    }
+
+    fn is_busy(&self) -> bool {
+        self.leaving.is_some() || !self.flushes.is_empty() || !self.joining.is_empty()
+    }
+
+    fn obey(&mut self) {
+        let orders = std::mem::take(&mut *self.intake.orders.lock());
+        let Orders { flushes, purges, leave } = orders;
+        self.intake.orders.lock().leave |= leave;
+        if !flushes.is_empty() {
+            self.flushes.extend(flushes);
+            self.commit_changes();
+        }
+        for purged in purges {
+            let _ = purged.send(self.skip_to_end());
+        }
+    }
+
+    /// Passes over all that waits.
+    fn skip_to_end(&mut self) -> Result<()> {
+        self.intake.discard();
+        let mut ends = Vec::new();
+        for place in self.held.keys() {
+            ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1));
+        }
+        self.restart_at(ends)
+    }
+
+    /// Goes on at other offsets; what lies between counts as settled.
+    fn restart_at(&mut self, ends: Vec<(Place, i64)>) -> Result<()> {
+        let list = offsets::list(ends.clone())?;
+        self.client.seek_partitions(list, offsets::ASK).map_err(|error| from_kafka("cannot seek", &error))?;
+        for (place, end) in ends {
+            if let Some(held) = self.held.get_mut(&place) {
+                held.suspects.clear();
+                held.partition.skip_to(end);
+            }
+        }
+        Ok(())
+    }
+}

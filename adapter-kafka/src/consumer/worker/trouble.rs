@@ -1,0 +1,151 @@
+//! What the client says between two polls: the group's events, lost connections, a log that was cut off, a topic that is gone.
+
+use std::time::{Duration, Instant};
+
+use messaging_core::{ErrorKind, Event};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::{PATIENCE, Worker};
+use crate::config::GroupProtocol;
+use crate::consumer::group::{GroupEvent, Heard};
+use crate::consumer::intake::End;
+use crate::consumer::offsets;
+use crate::error::{code_of, from_kafka, is_passing};
+
+impl Worker {
+    /// Acts on what the client said meanwhile.
+    pub(super) fn hear(&mut self) {
+        let Heard { group, commits, is_cut, is_disturbed, is_fatal } = self.ear.listen();
+        // An ephemeral subscription loses nothing with a connection that it does not read from.
+        if (is_cut || is_disturbed && self.intake.settings.source.is_some()) && !self.is_cut {
+            self.is_cut = true;
+            self.intake.tell(Event::Disconnected);
+        }
+        for result in commits {
+            self.committing = None;
+            self.note_commit(result.map_err(|error| from_kafka(offsets::NOT_COMMITTED, &error)));
+        }
+        for event in group {
+            match event {
+                GroupEvent::Assigned(places) => {
+                    if self.intake.progress.borrow().has_joined {
+                        self.intake.tell(Event::Rebalanced);
+                    }
+                    self.joining.extend(places);
+                    self.join();
+                }
+                GroupEvent::Revoked(places) => {
+                    self.intake.tell(Event::Rebalanced);
+                    self.joining.retain(|place| !places.contains(place));
+                    self.begin_to_leave(places);
+                }
+            }
+        }
+        if !self.joining.is_empty() && self.join_again.is_some_and(|at| Instant::now() >= at) {
+            self.join();
+        }
+        if is_fatal {
+            self.end_for_good();
+        }
+    }
+
+    /// The client cannot go on.
+    pub(super) fn end_for_good(&mut self) {
+        let (code, reason) = self.client.client().fatal_error().unwrap_or((Code::Fatal, String::new()));
+        let is_unknown = matches!(code, Code::UnsupportedFeature | Code::UnsupportedVersion);
+        if is_unknown && self.protocol == GroupProtocol::Auto && !self.intake.progress.borrow().has_joined {
+            self.is_refused = true;
+            return;
+        }
+        let error = crate::error::from_code("the consumer cannot go on", code);
+        self.intake.end(End::new(error.kind(), format!("{} ({reason})", error.text())));
+    }
+
+    pub(super) fn hear_trouble(&mut self, error: &KafkaError) {
+        let Some(code) = code_of(error) else { return };
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            return self.end_for_good();
+        }
+        match code {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => self.check_topic(),
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => self.find_the_beginning(),
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
+                let error = crate::error::from_code("the consumer cannot go on", code);
+                self.intake.end(End::new(error.kind(), error.text()));
+            }
+            code if is_passing(code) => {
+                if matches!(code, Code::BrokerTransportFailure | Code::AllBrokersDown) && !self.is_cut {
+                    self.is_cut = true;
+                    self.intake.tell(Event::Disconnected);
+                }
+            }
+            code => tracing::warn!(target: "messaging::kafka", %code, "a poll failed"),
+        }
+    }
+
+    /// Ends the consumer if its topic is gone.
+    pub(super) fn check_topic(&mut self) {
+        let main = &self.intake.settings.topics.main;
+        let Ok(metadata) = self.client.fetch_metadata(Some(main), offsets::ASK) else { return };
+        let is_gone = metadata.topics().iter().all(|topic| topic.error().is_some() || topic.partitions().is_empty());
+        if is_gone {
+            let text = format!("topic {main:?} was deleted while it was consumed: create it and consume again");
+            self.intake.end(End::new(ErrorKind::NotFound, text));
+        }
+    }
+
+    /// The log was cut off past what was committed: goes on at the oldest message that is left, which is told as a gap.
+    pub(super) fn find_the_beginning(&mut self) {
+        let mut behind = Vec::new();
+        let mut missed = 0;
+        for (place, held) in &self.held {
+            let Ok((low, _)) = offsets::watermarks(&self.client, place) else { continue };
+            let (_, open) = held.partition.position();
+            if open < low {
+                missed += u64::try_from(low - open).unwrap_or(0);
+                behind.push((place.clone(), low));
+            }
+        }
+        if behind.is_empty() {
+            return;
+        }
+        tracing::warn!(target: "messaging::kafka", missed, "messages were deleted before they were consumed");
+        self.intake.tell(Event::Gap { missed: Some(missed) });
+        if let Err(error) = self.restart_at(behind) {
+            tracing::warn!(target: "messaging::kafka", %error, "cannot go on at the oldest message");
+        }
+    }
+
+    /// After a connection was lost: asks until the broker answers.
+    pub(super) fn look_for_the_broker(&mut self) {
+        if self.probed.elapsed() < PATIENCE {
+            return;
+        }
+        self.probed = Instant::now();
+        let main = self.intake.settings.topics.main.clone();
+        if self.client.fetch_metadata(Some(&main), Duration::from_millis(500)).is_err() {
+            return;
+        }
+        self.is_cut = false;
+        if self.intake.settings.source.is_none() {
+            self.skip_what_was_missed();
+        }
+        self.intake.tell(Event::Reconnected);
+    }
+
+    /// An ephemeral subscription sees nothing from while it was cut off, and says how much that was.
+    pub(super) fn skip_what_was_missed(&mut self) {
+        let mut missed = u64::try_from(self.intake.discard()).unwrap_or(0);
+        let mut ends = Vec::new();
+        for (place, held) in &self.held {
+            let Ok((_, end)) = offsets::watermarks(&self.client, place) else { continue };
+            missed += u64::try_from(end - held.partition.read_to()).unwrap_or(0);
+            ends.push((place.clone(), end));
+        }
+        if let Err(error) = self.restart_at(ends) {
+            tracing::warn!(target: "messaging::kafka", %error, "cannot go on at the end");
+        }
+        self.intake.tell(Event::Gap { missed: Some(missed) });
+    }
+}

@@ -1,0 +1,182 @@
+//! What the suite does not ask for: dead brokers and threads, topology differences, the older group protocols, new partitions.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use integration_tests::{Kind, own};
+use messaging_core::{
+    BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, ErrorKind, HealthState,
+    Message, PublishOptions, PublisherExt, QueueName, Registry, Settings, TopologyMode,
+};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use support::{connect, fresh, run, server};
+
+fn main() -> ExitCode {
+    run(&[
+        ("closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread", || Box::pin(close_in_silence())),
+        ("verifying_lists_every_difference", || Box::pin(differences())),
+        ("more_copies_than_brokers_are_refused", || Box::pin(too_many_copies())),
+        ("the_classic_protocol_shares_and_hands_over", || Box::pin(older("classic"))),
+        ("the_cooperative_protocol_shares_and_hands_over", || Box::pin(older("cooperative"))),
+        ("partitions_that_are_added_are_read_from_their_beginning", || Box::pin(added_partitions())),
+    ])
+}
+
+type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// The threads of this process that belong to librdkafka or to the adapter.
+fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("linux");
+    let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names
+        .map(|name| name.trim().to_owned())
+        .filter(|name| name.starts_with("kafka-") || name.starts_with("rdk:"))
+        .collect()
+}
+
+async fn close_in_silence() -> Checked {
+    let server = own(Kind::Kafka).await?;
+    let before = threads().len();
+    let broker = connect(&server.url(), []).await?;
+    let queue = QueueName::parse(fresh("silent"))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
+    publisher.publish("held").await?;
+    let held = consumer.next().await?.ok_or("a delivery")?;
+    held.ack().await?;
+    publisher.publish("open").await?;
+    let open = consumer.next().await?.ok_or("a delivery")?;
+
+    server.pause().await?;
+    let silent = Instant::now();
+    while broker.health().state == HealthState::Up {
+        assert!(silent.elapsed() < Duration::from_secs(10), "health is up for 10 s of silence");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let unsent = publisher.send("nobody takes it".into(), messaging_core::Room::none());
+    let begun = Instant::now();
+    let report = broker.close(tokio::time::Instant::now() + Duration::from_secs(2)).await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "closing took {:?}", begun.elapsed());
+    assert_eq!(report.abandoned, 1, "{report:?}");
+    let unsent = unsent.await.err().ok_or("a message that nobody took is confirmed")?;
+    assert!(matches!(unsent.kind(), ErrorKind::Closed | ErrorKind::Disconnected | ErrorKind::Timeout), "{unsent}");
+    drop((open, consumer, publisher, broker));
+
+    // librdkafka lets go after its own time limits.
+    let begun = Instant::now();
+    while threads().len() > before {
+        assert!(begun.elapsed() < Duration::from_secs(60), "threads are left: {:?}", threads());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    server.resume().await?;
+    Ok(())
+}
+
+async fn differences() -> Checked {
+    let server = server().await?;
+    let broker = connect(&server.url(), [("partitions", "2"), ("retention", "1day")]).await?;
+    let queue = fresh("differs");
+    drop(broker.publisher(&Destination::queue(&queue)?, PublishOptions::default()).await?);
+    for mode in [TopologyMode::Verify, TopologyMode::Create] {
+        let asked = [("partitions", "3"), ("retention", "2days"), ("compaction", "true"), ("replication", "3")];
+        let settings = DestinationSettings { driver: Settings::new("here", asked), ..DestinationSettings::default() };
+        let options = ConnectOptions::new(BrokerUrl::parse(&server.url())?).with_topology(mode);
+        let options = options.with_destination(Destination::queue(&queue)?, settings);
+        let other = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
+        let error =
+            other.publisher(&Destination::queue(&queue)?, PublishOptions::default()).await.err().ok_or("an error")?;
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        for difference in
+            ["partitions is 2, asked for is 3", "retention", "compaction", "replication is 1, asked for is 3"]
+        {
+            assert!(error.text().contains(difference), "{difference:?} is not in {error}");
+        }
+    }
+    Ok(())
+}
+
+async fn too_many_copies() -> Checked {
+    let server = server().await?;
+    let broker = connect(&server.url(), [("replication", "7")]).await?;
+    let begun = Instant::now();
+    let opened = broker.publisher(&Destination::queue(fresh("copies"))?, PublishOptions::default()).await;
+    let error = opened.err().ok_or("an error")?;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    Ok(())
+}
+
+async fn take(consumer: &mut Consumer) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let next = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await??;
+    let delivery = next.ok_or("a delivery")?;
+    let text = String::from_utf8_lossy(delivery.message().payload()).into_owned();
+    delivery.ack().await?;
+    Ok(text)
+}
+
+/// Two members share, one leaves, the other gets the rest: each message once.
+async fn older(protocol: &str) -> Checked {
+    let server = server().await?;
+    let broker = connect(&server.url(), [("group_protocol", protocol), ("session_timeout", "6s")]).await?;
+    let queue = QueueName::parse(fresh("older"))?;
+    let mut first = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
+    let mut second = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
+    let publisher = broker.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
+    for number in 0..30 {
+        publisher.publish(number.to_string()).await?;
+    }
+    // The cooperative assignor shares the topics of a group as one heap: either may have all of the queue itself.
+    let mut got = Vec::new();
+    while got.len() < 10 {
+        let next = tokio::time::timeout(Duration::from_secs(30), async {
+            tokio::select! { next = first.next() => next, next = second.next() => next }
+        });
+        let delivery = next.await??.ok_or("a delivery")?;
+        got.push(String::from_utf8_lossy(delivery.message().payload()).into_owned());
+        delivery.ack().await?;
+    }
+    let report = second.close(Duration::from_secs(10)).await;
+    assert!(report.errors.is_empty(), "{report:?}");
+    while got.len() < 30 {
+        got.push(take(&mut first).await?);
+    }
+    got.sort_by_key(|text| text.parse::<u32>().unwrap_or(u32::MAX));
+    assert_eq!(got, (0..30).map(|number| number.to_string()).collect::<Vec<_>>());
+    Ok(())
+}
+
+async fn added_partitions() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let queue = QueueName::parse(fresh("grows"))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", url.trim_start_matches("kafka://"));
+    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    for made in admin.create_partitions(&[NewPartitions::new(queue.as_str(), 4)], &AdminOptions::new()).await? {
+        made.map_err(|(name, code)| format!("{name}: {code}"))?;
+    }
+    let larger = connect(&url, [("partitions", "4")]).await?;
+    let publisher = larger.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
+    for number in 0..8 {
+        publisher.publish(Message::new(number.to_string())).await?;
+    }
+    let mut got = Vec::new();
+    for _ in 0..8 {
+        // A client looks for new partitions every half minute.
+        let next = tokio::time::timeout(Duration::from_secs(60), consumer.next()).await??;
+        let delivery = next.ok_or("a delivery")?;
+        got.push(String::from_utf8_lossy(delivery.message().payload()).into_owned());
+        delivery.ack().await?;
+    }
+    got.sort();
+    assert_eq!(got, (0..8).map(|number| number.to_string()).collect::<Vec<_>>());
+    Ok(())
+}
