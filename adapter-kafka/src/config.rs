@@ -284,8 +284,8 @@ impl ConnectionOptions {
         client.set("auto.offset.reset", "error").set("enable.partition.eof", "false");
         client.set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
         client.set("queued.min.messages", "100000").set("queued.max.messages.kbytes", "32768");
-        // Whether a full queue has room again is looked at so often; at the default of a second it runs dry (4 partitions: a
-        // twentieth of the rate).
+        // Whether a full queue has room again is looked at so often; at the default of a second it runs dry (librdkafka
+        // 2.12, 4 partitions: 50,000 messages took 2 s).
         client.set("fetch.queue.backoff.ms", "5");
         client.set("topic.metadata.refresh.interval.ms", "30000");
         // Uncommitted transactions of others are not for us.
