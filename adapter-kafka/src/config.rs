@@ -219,6 +219,11 @@ impl ConnectionOptions {
         Ok(self)
     }
 
+    /// The brokers to begin with, as the client wants them.
+    pub(crate) fn servers(&self) -> &str {
+        &self.servers
+    }
+
     /// What every client of this connection has in common.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();

@@ -20,6 +20,7 @@ use crate::config::ConnectionOptions;
 use crate::copies::CopyDesk;
 use crate::error::{code_of, from_kafka};
 use crate::producer::Sender;
+use crate::raw;
 
 /// How long a question to the broker may take: every call that asks for metadata, offsets or topics.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
@@ -270,6 +271,7 @@ impl Connection {
                 let answer = client.client().fetch_metadata(Some(PROBED), Duration::from_secs(3));
                 probed = Some(Instant::now());
                 let Some(connection) = weak.upgrade() else { return };
+                connection.remind_of_servers(client);
                 connection.note_answer(answer.err());
             }
         };
@@ -285,6 +287,13 @@ impl Connection {
         if admin.as_ref().is_some_and(|(used, _)| used.elapsed() > IDLE) {
             drop(admin.take());
         }
+    }
+
+    /// Helps clients that have nobody left to ask.
+    fn remind_of_servers(&self, probe: &Probe) {
+        raw::remind_of_servers(probe.client().native_ptr(), self.options.servers());
+        let senders: Vec<_> = self.senders.lock().values().cloned().collect();
+        senders.iter().for_each(|sender| sender.remind_of_servers(self.options.servers()));
     }
 
     fn note_answer(&self, error: Option<KafkaError>) {

@@ -132,6 +132,13 @@ impl Sender {
         producer.send(record).map_err(|(error, _)| error)
     }
 
+    /// Helps the client if it has nobody left to ask.
+    pub(crate) fn remind_of_servers(&self, servers: &str) {
+        if let Some(producer) = self.producer.read().get() {
+            raw::remind_of_servers(producer.client().native_ptr(), servers);
+        }
+    }
+
     /// An idempotent producer that lost its thread with the broker refuses everything for good: another one takes over.
     fn renew(&self) -> bool {
         let mut guard = self.producer.write();

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "librdkafka's own functions; every block says why it is sound")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::ptr;
 use std::time::Duration;
@@ -108,6 +108,24 @@ pub(crate) fn end_without_goodbye<C: ConsumerContext>(consumer: BaseConsumer<C>)
     let flags = bindings::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE;
     // SAFETY: the client is alive, and with the consumer forgotten nothing else destroys or uses it.
     unsafe { bindings::rd_kafka_destroy_flags(client, flags) };
+}
+
+/// Tells a client that knows no broker any more where they are.
+///
+/// The client forgets every broker that an answer does not name (librdkafka 2.12.1), and a lone broker that stood still for
+/// longer than its session names none right after: the client would wait for ever with nobody to ask. Does nothing while it knows
+/// one, because every list that is added is kept.
+pub(crate) fn remind_of_servers(client: *mut RDKafka, servers: &str) {
+    let mut known = 0;
+    // SAFETY: the caller's client is alive; the call writes the count and returns a list of its own.
+    let ids = unsafe { bindings::rd_kafka_brokers_learned_ids(client, &mut known) };
+    // SAFETY: the list is ours to free, once, and is not looked at; without a list there is nothing to do.
+    unsafe { bindings::rd_kafka_mem_free(client, ids.cast()) };
+    let Ok(servers) = CString::new(servers) else { return };
+    if known == 0 {
+        // SAFETY: the client is alive; the text ends with a zero byte and is copied before the call returns.
+        unsafe { bindings::rd_kafka_brokers_add(client, servers.as_ptr()) };
+    }
 }
 
 /// Wakes a thread that waits in a consumer's poll.

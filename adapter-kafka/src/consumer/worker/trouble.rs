@@ -12,6 +12,7 @@ use crate::consumer::group::{GroupEvent, Heard};
 use crate::consumer::intake::End;
 use crate::consumer::offsets;
 use crate::error::{code_of, from_kafka, is_passing};
+use crate::raw::remind_of_servers;
 
 impl Worker {
     /// Acts on what the client said meanwhile.
@@ -125,6 +126,8 @@ impl Worker {
         self.probed = Instant::now();
         let main = self.intake.settings.topics.main.clone();
         if self.client.fetch_metadata(Some(&main), Duration::from_millis(500)).is_err() {
+            let servers = self.intake.settings.connection.options.servers();
+            remind_of_servers(self.client.client().native_ptr(), servers);
             return;
         }
         self.is_cut = false;
