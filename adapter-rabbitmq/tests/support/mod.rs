@@ -1,5 +1,7 @@
 //! What the tests of the adapter's own share: a broker, names, and cases that end as ignored where there is no broker.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
