@@ -708,6 +708,7 @@ impl Service {
                 self.take_one(delivery, worker);
             }
         }
+        worker.shared.set_unacknowledged(self.unacknowledged);
         if !self.items.is_empty() {
             worker.shared.push(&mut self.items);
         }
