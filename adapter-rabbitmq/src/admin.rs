@@ -14,7 +14,6 @@ use messaging_core::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::RabbitBroker;
-use crate::config::QueueType;
 use crate::connection::Line;
 use crate::convert::{Extra, Incoming, Reading, read, read_mark};
 use crate::delay::Delays;
@@ -199,7 +198,7 @@ impl<'a> Look<'a> {
             queue: short(queue),
             channel,
             limit: topology.config.request_timeout,
-            reading: broker.reading(source),
+            reading: topology.reading(source),
             held: Vec::new(),
         })
     }
@@ -274,20 +273,6 @@ async fn first_of(broker: &RabbitBroker, source: &Source, queue: &str, max: usiz
 }
 
 impl RabbitBroker {
-    fn reading(&self, source: &Source) -> Reading {
-        let topology = self.topology();
-        let options = topology.options_of(source);
-        let exchange = match source {
-            Source::Subscription(topic, _) => Some(short(&topology.names.exchange(topic, options))),
-            Source::Queue(_) => None,
-        };
-        Reading {
-            exchange,
-            lanes: options.order == messaging_core::Order::ByKey,
-            counts: options.queue_type == QueueType::Quorum,
-        }
-    }
-
     /// A confirmed copy to where it failed, and then the dead letter goes. Returns whether it was wanted.
     async fn redrive_one(&self, look: &mut Look<'_>, found: &Found, source: &Source, which: &Redrive) -> Result<bool> {
         let message = &found.incoming.message;

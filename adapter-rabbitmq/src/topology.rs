@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::config::{Config, DestinationOptions, QueueType};
 use crate::connection::{Line, Link};
+use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::{Names, filter_marker, lane_count_marker, lane_name, lanes_marker, short};
 
@@ -140,6 +141,16 @@ impl Topology {
             Source::Queue(queue) => Destination::Queue(queue.clone()),
             Source::Subscription(topic, _) => Destination::Topic(topic.clone()),
         })
+    }
+
+    /// How deliveries of a source are read.
+    pub(crate) fn reading(&self, source: &Source) -> Reading {
+        let options = self.options_of(source);
+        let exchange = match source {
+            Source::Subscription(topic, _) => Some(short(&self.names.exchange(topic, options))),
+            Source::Queue(_) => None,
+        };
+        Reading { exchange, lanes: options.order == Order::ByKey, counts: options.queue_type == QueueType::Quorum }
     }
 
     /// The queues of a source and its dead letter, as they should be; the dead letter first.

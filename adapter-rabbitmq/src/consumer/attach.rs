@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::{Around, Plan, What};
-use crate::config::QueueType;
 use crate::connection::Line;
 use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};
@@ -55,17 +54,8 @@ pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result
 async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
         What::Source { source, filter: _ } => {
-            let options = around.topology.options_of(source);
-            let exchange = match source {
-                messaging_core::Source::Subscription(topic, _) => {
-                    Some(short(&around.topology.names.exchange(topic, options)))
-                }
-                messaging_core::Source::Queue(_) => None,
-            };
             let queues = around.topology.queue_names(source).iter().map(|name| short(name)).collect::<Vec<_>>();
-            let lanes = options.order == Order::ByKey;
-            let reading = Reading { exchange, lanes, counts: options.queue_type == QueueType::Quorum };
-            (queues, None, reading)
+            (queues, None, around.topology.reading(source))
         }
         What::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
     };
