@@ -1,13 +1,14 @@
 //! Messages to records and back, both ways together. `docs/wire-format.md` fixes the mapping.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use messaging_core::wire::{self, from_millis, to_millis};
-use messaging_core::{HeaderName, Message, MessageBuilder, MessageId, ReplyAddress, Subject};
+use messaging_core::{HeaderName, Headers, Message, MessageId, ReplyAddress, Subject};
 use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
-use uuid::Uuid;
+use smol_str::SmolStr;
 
 use crate::raw;
 
@@ -161,6 +162,12 @@ impl Arena {
 #[derive(Default)]
 struct Properties {
     id: Option<MessageId>,
+    headers: Headers,
+    message_type: Option<SmolStr>,
+    subject: Option<Subject>,
+    content_type: Option<SmolStr>,
+    correlation_id: Option<SmolStr>,
+    reply_to: Option<ReplyAddress>,
     /// The key that a dead letter had before.
     key: Option<Vec<u8>>,
     attempts: u32,
@@ -179,28 +186,36 @@ pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded
     let payload = record.payload().map(|payload| arena.copy(payload)).unwrap_or_default();
     let is_null = record.payload().is_none();
     let mut properties = Properties { is_odd: is_null, is_null, ..Properties::default() };
-    // The id comes first in our own records, but not in others': the builder takes it at the end.
-    let mut builder = Some(Message::received(payload, MessageId::from(Uuid::nil()), from_millis(made)));
-    raw::each_header(record, |name, value| {
-        builder = builder.take().map(|builder| read(builder, &mut properties, name, value));
-    });
-    let mut builder = builder.unwrap_or_else(|| Message::builder(Bytes::new()));
+    raw::each_header(record, |name, value| read(&mut properties, name, value));
     let own_key = properties.key.take();
-    if let Some(key) = own_key.as_deref().or(record.key()) {
-        match std::str::from_utf8(key) {
-            Ok(key) => builder = builder.key(key),
-            Err(_) => {
-                properties.is_odd = true;
-                builder = builder.key(String::from_utf8_lossy(key).as_ref());
-            }
-        }
-    }
+    let key = own_key.as_deref().or(record.key()).map(String::from_utf8_lossy);
+    properties.is_odd |= matches!(key, Some(Cow::Owned(_)));
     let id = match properties.id.take() {
         Some(id) => id,
         // A record without an id gets one that is the same at every delivery.
         None => MessageId::from_text(&format!("{}/{}/{}", record.topic(), record.partition(), record.offset())),
     };
-    builder = builder.id(id);
+    // Begun only now: a builder is moved at every call, and records come by the million.
+    let mut builder =
+        Message::received(payload, id, from_millis(made)).headers(std::mem::take(&mut properties.headers));
+    if let Some(key) = key {
+        builder = builder.key(key.as_ref());
+    }
+    if let Some(text) = properties.message_type.take() {
+        builder = builder.message_type(text);
+    }
+    if let Some(subject) = properties.subject.take() {
+        builder = builder.subject(subject);
+    }
+    if let Some(text) = properties.content_type.take() {
+        builder = builder.content_type(text);
+    }
+    if let Some(text) = properties.correlation_id.take() {
+        builder = builder.correlation_id(text);
+    }
+    if let Some(address) = properties.reply_to.take() {
+        builder = builder.reply_to(address);
+    }
     if properties.expires > 0 {
         builder = builder.ttl(Duration::from_millis(properties.expires.saturating_sub(made)));
     }
@@ -211,36 +226,35 @@ pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded
     Decoded { message: builder.build_foreign(), attempts, redriven, due, expires, marks }
 }
 
-fn read(builder: MessageBuilder, into: &mut Properties, name: &[u8], value: Option<&[u8]>) -> MessageBuilder {
+fn read(into: &mut Properties, name: &[u8], value: Option<&[u8]>) {
     if name == wire::KEY.as_bytes() {
         into.key = value.map(<[u8]>::to_vec);
-        return builder;
+        return;
     }
     let (Ok(name_text), Some(Ok(text))) = (std::str::from_utf8(name), value.map(std::str::from_utf8)) else {
         into.is_odd = true;
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value.unwrap_or_default()));
-        return builder.header(HeaderName::from_foreign(&name), value.as_ref());
+        return into.headers.insert(HeaderName::from_foreign(&name), value.as_ref());
     };
     match name_text {
         CE_ID => into.id = Some(MessageId::from_text(text)),
-        CE_TYPE => return builder.message_type(text),
-        CE_SUBJECT => return builder.subject(Subject::from_foreign(text)),
-        CONTENT_TYPE => return builder.content_type(text),
-        OWN_CONTENT_TYPE => return builder.header(HeaderName::from_foreign(CONTENT_TYPE), text),
-        name if name.starts_with(wire::PREFIX) => return reserved(builder, into, name, text),
+        CE_TYPE => into.message_type = Some(text.into()),
+        CE_SUBJECT => into.subject = Some(Subject::from_foreign(text)),
+        CONTENT_TYPE => into.content_type = Some(text.into()),
+        OWN_CONTENT_TYPE => into.headers.insert(HeaderName::from_foreign(CONTENT_TYPE), text),
+        name if name.starts_with(wire::PREFIX) => reserved(into, name, text),
         name => {
             let known = HeaderName::from_foreign(name);
             into.is_odd |= known.as_str() != name;
-            return builder.header(known, text);
+            into.headers.insert(known, text);
         }
     }
-    builder
 }
 
-fn reserved(builder: MessageBuilder, into: &mut Properties, name: &str, text: &str) -> MessageBuilder {
+fn reserved(into: &mut Properties, name: &str, text: &str) {
     match name {
-        wire::CORRELATION_ID => return builder.correlation_id(text),
-        wire::REPLY_TO => return builder.reply_to(ReplyAddress::new(text)),
+        wire::CORRELATION_ID => into.correlation_id = Some(text.into()),
+        wire::REPLY_TO => into.reply_to = Some(ReplyAddress::new(text)),
         NULL => (into.is_odd, into.is_null) = (true, true),
         wire::DUE => into.due = text.parse().unwrap_or(0),
         wire::EXPIRES => into.expires = text.parse().unwrap_or(0),
@@ -253,7 +267,6 @@ fn reserved(builder: MessageBuilder, into: &mut Properties, name: &str, text: &s
             into.marks.push((other.to_owned(), text.to_owned()));
         }
     }
-    builder
 }
 
 /// The parts of a record that have no place in a message.

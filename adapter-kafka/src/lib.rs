@@ -21,6 +21,7 @@ mod producer;
 mod publisher;
 mod queue;
 mod raw;
+mod reports;
 mod requester;
 mod settle;
 mod subscriber;

@@ -4,17 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use messaging_core::{Error, ErrorKind, Outcome, Position, Receipt, Result, Room, Tickets, TicketsOwner};
+use messaging_core::{Error, ErrorKind, Outcome, Receipt, Result, Room, Tickets, TicketsOwner};
 use parking_lot::{Mutex, RwLock};
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, producer::PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use crate::connection::{ASK, Detached, blocking};
-use crate::error::{code_of, from_delivery, from_kafka};
+use crate::error::{code_of, from_delivery};
 use crate::raw;
+use crate::reports::{Confirmations, ReportingProducer};
 
 /// A new idempotent producer asks for its id only half a second after it was made (librdkafka's timer), and nothing is confirmed
 /// before.
@@ -23,42 +22,9 @@ const WARM_UP: Duration = Duration::from_millis(550);
 /// librdkafka gives messages up by itself; what it forgot for so much longer is given up here.
 const FORGOTTEN: Duration = Duration::from_secs(5);
 
-/// Completes tickets as confirmations arrive.
-pub(crate) struct Confirmations(Arc<Tickets<Receipt>>);
-
-impl ClientContext for Confirmations {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "messaging::kafka", %error, reason, "a producer complains");
-    }
-
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "messaging::kafka", facility, message);
-    }
-}
-
-impl ProducerContext for Confirmations {
-    /// The ticket of the message: no allocation for each.
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, report: &DeliveryResult<'_>, ticket: usize) {
-        let result = match report {
-            Ok(message) => Ok(Receipt { position: position(message.partition(), message.offset()) }),
-            Err((error, message)) => Err(from_delivery(error, raw::was_not_persisted(message))),
-        };
-        self.0.complete(ticket as u64, result);
-    }
-}
-
-/// A place in the log, if the numbers are of one.
-pub(crate) fn position(partition: i32, offset: i64) -> Option<Position> {
-    Some(Position { partition: u32::try_from(partition).ok()?, offset: u64::try_from(offset).ok()? })
-}
-
-type Threaded = ThreadedProducer<Confirmations>;
-
 /// A producer, shared by all publishers with the same time limit.
 pub(crate) struct Sender {
-    producer: RwLock<Detached<Threaded>>,
+    producer: RwLock<Detached<ReportingProducer>>,
     config: ClientConfig,
     tickets: TicketsOwner<Receipt>,
     made: Instant,
@@ -92,7 +58,7 @@ impl Sender {
         let sender = Arc::clone(self);
         let ask = move || {
             let guard = sender.producer.read();
-            let Some(producer) = guard.get() else { return };
+            let Some(producer) = client(&guard) else { return };
             for topic in topics {
                 // What it says is kept by the client.
                 let _ = producer.client().fetch_metadata(Some(&topic), ASK);
@@ -128,13 +94,13 @@ impl Sender {
 
     fn hand_over(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
         let guard = self.producer.read();
-        let producer = guard.get().ok_or(KafkaError::Canceled)?;
+        let producer = client(&guard).ok_or(KafkaError::Canceled)?;
         producer.send(record).map_err(|(error, _)| error)
     }
 
     /// Helps the client if it has nobody left to ask.
     pub(crate) fn remind_of_servers(&self, servers: &str) {
-        if let Some(producer) = self.producer.read().get() {
+        if let Some(producer) = client(&self.producer.read()) {
             raw::remind_of_servers(producer.client().native_ptr(), servers);
         }
     }
@@ -142,7 +108,7 @@ impl Sender {
     /// An idempotent producer that lost its thread with the broker refuses everything for good: another one takes over.
     fn renew(&self) -> bool {
         let mut guard = self.producer.write();
-        let reason = guard.get().and_then(|producer| producer.client().fatal_error());
+        let reason = client(&guard).and_then(|producer| producer.client().fatal_error());
         let Some((code, reason)) = reason else { return true };
         tracing::warn!(target: "messaging::kafka", %code, reason, "a producer cannot go on and is replaced");
         match make(&self.config, self.tickets.tickets()) {
@@ -171,15 +137,19 @@ impl Sender {
 
     /// Gives up what is under way, after a close.
     pub(crate) fn abandon(&self) {
-        if let Some(producer) = self.producer.read().get() {
+        if let Some(producer) = client(&self.producer.read()) {
             producer.purge(PurgeConfig::default().queue().inflight());
         }
     }
 }
 
-fn make(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Detached<Threaded>> {
-    let made = config.create_with_context(Confirmations(Arc::clone(tickets)));
-    made.map(Detached::new).map_err(|error| from_kafka("a producer cannot be set up", &error))
+fn make(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Detached<ReportingProducer>> {
+    ReportingProducer::start(config, tickets).map(Detached::new)
+}
+
+/// The client of a producer; there until the drop.
+fn client(producer: &Detached<ReportingProducer>) -> Option<&BaseProducer<Confirmations>> {
+    producer.get().map(ReportingProducer::client)
 }
 
 impl fmt::Debug for Sender {

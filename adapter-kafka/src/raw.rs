@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rdkafka::bindings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
@@ -125,6 +125,81 @@ pub(crate) fn remind_of_servers(client: *mut RDKafka, servers: &str) {
     if known == 0 {
         // SAFETY: the client is alive; the text ends with a zero byte and is copied before the call returns.
         unsafe { bindings::rd_kafka_brokers_add(client, servers.as_ptr()) };
+    }
+}
+
+/// What became of one message: where it lies, or why it was not confirmed and whether it is known never to have reached a log.
+pub(crate) type Report = Result<(i32, i64), (KafkaError, bool)>;
+
+/// What a producer's client tells, one event at a time.
+///
+/// `rdkafka` calls back for each message without a word of where an event ends; here those of an event come together.
+pub(crate) struct ProducerEvents(*mut bindings::rd_kafka_queue_t);
+
+// SAFETY: librdkafka's queues are locked inside and may be used from any thread.
+unsafe impl Send for ProducerEvents {}
+
+impl ProducerEvents {
+    /// The events of a producer. They must be dropped before the client is, and while they are used nobody else may poll it.
+    pub(crate) fn of(client: *mut RDKafka) -> Self {
+        // SAFETY: the caller's client is alive; the queue that comes back is counted until it is destroyed in `drop`.
+        Self(unsafe { bindings::rd_kafka_queue_get_main(client) })
+    }
+
+    /// Waits for one event, no longer than `wait`. Of reports, `each` gets the number that the message carried and what became of
+    /// it; a complaint or a line of the log is returned.
+    pub(crate) fn next(&self, wait: Duration, mut each: impl FnMut(usize, Report)) -> Option<String> {
+        let wait = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is ours until `drop`; what comes back is null or ours until it is destroyed.
+        let event = ProducerEvent(unsafe { bindings::rd_kafka_queue_poll(self.0, wait) });
+        let mut said = ptr::null();
+        // SAFETY: the event is null, which the function knows, or alive.
+        match unsafe { bindings::rd_kafka_event_type(event.0) } {
+            bindings::RD_KAFKA_EVENT_DR => loop {
+                // SAFETY: the event is alive; a message that comes back lives as long as it, and after the last comes null.
+                let message = unsafe { bindings::rd_kafka_event_message_next(event.0).as_ref() }?;
+                each(message._private as usize, report_of(message));
+            },
+            // SAFETY: the event is alive.
+            bindings::RD_KAFKA_EVENT_ERROR => said = unsafe { bindings::rd_kafka_event_error_string(event.0) },
+            bindings::RD_KAFKA_EVENT_LOG => {
+                let (mut facility, mut level) = (ptr::null(), 0);
+                // SAFETY: the event is alive; where the call fails, nothing is written.
+                unsafe { bindings::rd_kafka_event_log(event.0, &mut facility, &mut said, &mut level) };
+            }
+            _ => {}
+        }
+        // SAFETY: a text ends with a zero byte and lives as long as the event.
+        (!said.is_null()).then(|| unsafe { CStr::from_ptr(said) }.to_string_lossy().trim().to_owned())
+    }
+}
+
+impl Drop for ProducerEvents {
+    fn drop(&mut self) {
+        // SAFETY: counted in `of`, given back here once.
+        unsafe { bindings::rd_kafka_queue_destroy(self.0) };
+    }
+}
+
+fn report_of(message: &bindings::rd_kafka_message_t) -> Report {
+    match RDKafkaErrorCode::from(message.err) {
+        RDKafkaErrorCode::NoError => Ok((message.partition, message.offset)),
+        code => {
+            // SAFETY: the borrow keeps the message alive; the function only reads a field of it.
+            let status = unsafe { bindings::rd_kafka_message_status(message) };
+            let was_not_persisted = status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
+            Err((KafkaError::MessageProduction(code), was_not_persisted))
+        }
+    }
+}
+
+/// An event, or null.
+struct ProducerEvent(*mut bindings::rd_kafka_event_t);
+
+impl Drop for ProducerEvent {
+    fn drop(&mut self) {
+        // SAFETY: it came from the queue and goes back once; the function leaves null alone.
+        unsafe { bindings::rd_kafka_event_destroy(self.0) };
     }
 }
 

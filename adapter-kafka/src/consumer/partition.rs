@@ -21,6 +21,14 @@ pub(crate) enum Lane {
     Delayed,
 }
 
+/// What became of a record when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Kept,
+    /// It expired, or is not for this subscription: it counts as settled.
+    PassedOver,
+}
+
 /// One assignment of one partition. It settles the deliveries that came from it; the tag of a delivery is its offset.
 ///
 /// A partition that is taken away and given back is a new one of these: what came from the old is stale.
@@ -109,7 +117,8 @@ impl Ring {
     }
 
     pub(super) fn release_key(&mut self, offset: i64) -> Option<Box<str>> {
-        self.keys.remove(&offset)
+        // Nearly always there are none, and a look at an empty map hashes all the same.
+        if self.keys.is_empty() { None } else { self.keys.remove(&offset) }
     }
 
     /// How many offsets lie between the lowest that is not settled and the highest that was read.
@@ -189,7 +198,24 @@ impl Partition {
         (settled, keys)
     }
 
-    /// Settles one that is not handed out: expired, or not for this subscription.
+    /// Whether anything that is read of it is to be handed out.
+    pub(super) fn is_wanted(&self) -> bool {
+        let ring = self.ring.lock();
+        !ring.is_dead && !ring.is_leaving
+    }
+
+    /// Notes what was read, in order.
+    pub(super) fn note_read(&self, read: impl Iterator<Item = (i64, Read)>) {
+        let mut ring = self.ring.lock();
+        for (offset, what) in read {
+            ring.push(offset);
+            if what == Read::PassedOver {
+                ring.settle(offset);
+            }
+        }
+    }
+
+    /// Settles one that was to be handed out and is not: expired, or not for this subscription.
     pub(super) fn pass_over(&self, offset: i64) {
         if let (_, Some(key)) = self.settle_one(offset) {
             self.intake.release_keys([key]);

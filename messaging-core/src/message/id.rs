@@ -42,8 +42,10 @@ impl MessageId {
     /// Takes an id as it stands; a canonical UUID is kept in 16 bytes and printed the same.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
-        match Uuid::try_parse(text) {
-            Ok(uuid) if uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text => Self(Form::Uuid(uuid)),
+        // Of this length only the form with hyphens parses; in lower case it is printed as it came.
+        let may_be_canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        match may_be_canonical.then(|| Uuid::try_parse(text)) {
+            Some(Ok(uuid)) => Self(Form::Uuid(uuid)),
             _ => Self(Form::Text(SmolStr::new(text))),
         }
     }
@@ -123,7 +125,22 @@ mod tests {
 
     #[test]
     fn text_survives_byte_for_byte() {
-        for text in ["0190A0A0-0000-7000-8000-000000000000", "0190a0a0-0000-7000-8000-000000000000", "order/1", ""] {
+        let canonical = "0190a0a0-0000-7000-8000-000000000000";
+        assert!(MessageId::from_text(canonical).as_uuid().is_some());
+        let others = [
+            "0190A0A0-0000-7000-8000-000000000000",
+            "0190a0a000007000-8000-0000-00000000",
+            "0190a0a0000070008000000000000000",
+            "{0190a0a0-0000-7000-8000-000000000000}",
+            "urn:uuid:0190a0a0-0000-7000-8000-000000000000",
+            "a text that has thirty-six bytes too",
+            "order/1",
+            "",
+        ];
+        for text in others {
+            assert!(MessageId::from_text(text).as_uuid().is_none(), "{text}");
+        }
+        for text in others.into_iter().chain([canonical]) {
             assert_eq!(MessageId::from_text(text).to_string(), text);
         }
     }

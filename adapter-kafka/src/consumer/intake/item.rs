@@ -38,7 +38,7 @@ impl Item {
         partition.out.fetch_add(1, Ordering::SeqCst);
         partition.handed.fetch_max(offset + 1, Ordering::Relaxed);
         let position = match partition.lane {
-            Lane::Main => crate::producer::position(partition.number, offset),
+            Lane::Main => crate::reports::position(partition.number, offset),
             Lane::Retry | Lane::Delayed => None,
         };
         let position: Option<Position> = position;

@@ -99,12 +99,28 @@ pub(crate) struct Intake {
     pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
 }
 
+/// How much is read ahead of the application.
+const AHEAD: usize = 10_000;
+const AHEAD_BYTES: usize = 32 * 1024 * 1024;
+
 /// How much waits here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub(super) messages: usize,
     pub(super) bytes: usize,
     pub(super) delayed: usize,
+}
+
+impl Waiting {
+    /// So much that nothing more is read.
+    pub(super) fn is_enough(self) -> bool {
+        self.messages >= AHEAD || self.bytes >= AHEAD_BYTES
+    }
+
+    /// Still so much that, after it was enough, nothing more is read.
+    pub(super) fn is_still_enough(self) -> bool {
+        self.messages >= AHEAD / 2 || self.bytes >= AHEAD_BYTES / 2
+    }
 }
 
 impl Intake {
@@ -195,8 +211,7 @@ impl Intake {
     }
 
     pub(super) fn waiting(&self) -> Waiting {
-        let state = self.state.lock();
-        Waiting { messages: state.ready.len() + state.behind, bytes: state.bytes, delayed: state.delayed.len() }
+        self.state.lock().waiting()
     }
 
     /// Passes over all that waits, as if it had been settled. Returns how many.
@@ -268,7 +283,8 @@ impl Intake {
             self.settled.fetch_add(count as u64, Ordering::SeqCst);
         }
         let left = self.unsettled.fetch_sub(count, Ordering::SeqCst) - count;
-        if self.starved.swap(false, Ordering::SeqCst) {
+        // Looked at before it is taken: nearly always nobody waits, and a look is cheaper.
+        if self.starved.load(Ordering::SeqCst) && self.starved.swap(false, Ordering::SeqCst) {
             let waker = self.state.lock().waker.take();
             if let Some(waker) = waker {
                 waker.wake();

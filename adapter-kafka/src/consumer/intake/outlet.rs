@@ -14,16 +14,20 @@ impl Intake {
     /// Hands out up to `max` deliveries.
     pub(crate) fn poll_next(&self, cx: &Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
         let mut expired = Vec::new();
-        let polled = {
+        let (polled, waiting) = {
             let mut state = self.state.lock();
-            self.poll_state(&mut state, cx, max, out, &mut expired)
+            let polled = self.poll_state(&mut state, cx, max, out, &mut expired);
+            (polled, state.waiting())
         };
         for item in expired {
             item.partition.pass_over(item.offset);
         }
+        // Before there is room for much, the polling thread would only look and wait again.
         if self.is_full.load(Ordering::Relaxed)
+            && !waiting.is_still_enough()
             && let Some(thread) = self.thread.get()
         {
+            self.is_full.store(false, Ordering::Relaxed);
             thread.unpark();
         }
         polled

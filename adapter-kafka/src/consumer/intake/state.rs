@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use messaging_core::{Event, Flow};
 
-use super::{End, Item};
+use super::{End, Item, Waiting};
 
 pub(super) struct State {
     pub(super) ready: VecDeque<Item>,
@@ -39,6 +39,10 @@ impl State {
             events: VecDeque::new(),
             event_waker: None,
         }
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting { messages: self.ready.len() + self.behind, bytes: self.bytes, delayed: self.delayed.len() }
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {

@@ -17,7 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use crate::config::GroupProtocol;
 use crate::consumer::group::{Ear, Place};
 use crate::consumer::intake::{Intake, Item, Orders};
-use crate::consumer::partition::Partition;
+use crate::consumer::partition::{Partition, Read};
 use crate::consumer::{metadata, offsets};
 use crate::convert::Arena;
 use crate::error::from_kafka;
@@ -25,9 +25,6 @@ use crate::raw::Bell;
 
 pub(super) type Client = BaseConsumer<Ear>;
 
-/// How much is read ahead of the application.
-const AHEAD: usize = 10_000;
-const AHEAD_BYTES: usize = 32 * 1024 * 1024;
 /// How many delayed messages are kept until they are due; behind them, later ones of the same partitions wait.
 const DELAYED: usize = 100_000;
 /// The most offsets of one partition between the lowest open one and the last read.
@@ -51,6 +48,8 @@ pub(super) struct Held {
     is_paused: bool,
     /// Sorts messages of several partitions by their time, without ever changing the order within one.
     rank: u64,
+    /// What was read of it and is not noted there yet: for a batch at a time, because settlers want the same lock.
+    read: Vec<(i64, Read)>,
     /// Messages that may have killed a member before: each is noted before it goes.
     suspects: VecDeque<Item>,
 }
@@ -136,7 +135,8 @@ impl Worker {
         let topic: Arc<str> = place.0.as_str().into();
         let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, place.1, lane, offset, past));
         self.intake.partitions.lock().push(Arc::clone(&partition));
-        self.held.insert(place, Held { partition, is_paused: false, rank: 0, suspects: VecDeque::new() });
+        let held = Held { partition, is_paused: false, rank: 0, read: Vec::new(), suspects: VecDeque::new() };
+        self.held.insert(place, held);
     }
 
     /// Runs until the consumer is stopped and has nothing out any more, is told to leave, or cannot go on.

@@ -9,19 +9,17 @@ use messaging_core::{Flow, Order};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use super::{AHEAD, AHEAD_BYTES, BATCH, DELAYED, Held, PATIENCE, Place, SPAN, Worker};
+use super::{BATCH, DELAYED, Held, PATIENCE, SPAN, Worker};
 use crate::consumer::intake::Item;
 use crate::consumer::offsets;
-use crate::consumer::partition::Lane;
+use crate::consumer::partition::{Lane, Read};
 use crate::convert::{Arena, decode};
 
 impl Worker {
     /// Whether there is room to read on; pauses the partitions when there is none for long, and resumes them.
     pub(super) fn make_room(&mut self) -> bool {
         let waiting = self.intake.waiting();
-        let is_above = |count: usize, bytes: usize| waiting.messages >= count || waiting.bytes >= bytes;
-        let was_full = self.full.is_some();
-        let is_full = if was_full { is_above(AHEAD / 2, AHEAD_BYTES / 2) } else { is_above(AHEAD, AHEAD_BYTES) };
+        let is_full = if self.full.is_some() { waiting.is_still_enough() } else { waiting.is_enough() };
         let is_full = is_full || self.intake.flow() != Flow::Running;
         self.intake.is_full.store(is_full, Ordering::Relaxed);
         if !is_full {
@@ -71,17 +69,23 @@ impl Worker {
         let now = to_millis(SystemTime::now());
         let mut trouble = None;
         let mut batch = std::mem::take(&mut self.batch);
-        let mut last: Option<(*const (), i32, Place)> = None;
-        while batch.len() < BATCH {
-            match self.client.poll(wait) {
+        let Self { client, held, arena, .. } = self;
+        // Records come in runs of one partition: it is looked up once a run.
+        let mut run: Option<(*const (), i32)> = None;
+        let mut of_run: Option<&mut Held> = None;
+        let mut count = 0;
+        while count < BATCH {
+            match client.poll(wait) {
                 Some(Ok(record)) => {
-                    let rkt = record.topic_ptr() as *const ();
-                    if last.as_ref().is_none_or(|(known, number, _)| *known != rkt || *number != record.partition()) {
-                        last = Some((rkt, record.partition(), (record.topic().to_owned(), record.partition())));
+                    count += 1;
+                    let place = (record.topic_ptr() as *const (), record.partition());
+                    if run != Some(place) {
+                        run = Some(place);
+                        of_run = held.get_mut(&(record.topic().to_owned(), record.partition()));
+                        of_run = of_run.filter(|held| held.partition.is_wanted());
                     }
-                    let Some((_, _, place)) = &last else { continue };
-                    if let Some(held) = self.held.get_mut(place) {
-                        take_in(held, &record, &mut self.arena, now, &mut batch);
+                    if let Some(held) = &mut of_run {
+                        take_in(held, &record, arena, now, &mut batch);
                     }
                 }
                 Some(Err(error)) => {
@@ -92,6 +96,10 @@ impl Worker {
                 None => {}
             }
             wait = Duration::ZERO;
+        }
+        // Before any of them can be settled.
+        for held in held.values_mut().filter(|held| !held.read.is_empty()) {
+            held.partition.note_read(held.read.drain(..));
         }
         // The oldest first; messages of one partition stay as they were.
         batch.sort_by_key(|item| item.rank);
@@ -140,23 +148,17 @@ impl Worker {
 fn take_in(held: &mut Held, record: &BorrowedMessage<'_>, arena: &mut Arena, now: u64, batch: &mut Vec<Item>) {
     let partition = &held.partition;
     let offset = record.offset();
-    {
-        let mut ring = partition.ring.lock();
-        if ring.is_dead || ring.is_leaving {
-            return;
-        }
-        ring.push(offset);
-    }
     let intake = &partition.intake;
     if intake.settings.only_key.as_ref().is_some_and(|key| record.key() != Some(key.as_bytes())) {
-        return partition.pass_over(offset);
+        return held.read.push((offset, Read::PassedOver));
     }
     let decoded = decode(record, arena);
     let is_expired = decoded.expires > 0 && decoded.expires <= now;
     let is_wanted = intake.settings.filter.as_ref().is_none_or(|filter| filter.matches(decoded.message.subject()));
     if is_expired || !is_wanted {
-        return partition.pass_over(offset);
+        return held.read.push((offset, Read::PassedOver));
     }
+    held.read.push((offset, Read::Kept));
     let is_ordered = intake.settings.options.order == Order::ByKey;
     held.rank = held.rank.max(to_millis(decoded.message.timestamp()));
     let before = partition.tried_before.get(&offset).copied().unwrap_or(0);

@@ -1,0 +1,133 @@
+//! A producer and the thread that hears what became of its messages.
+//!
+//! `rdkafka`'s own threaded producer calls back for each message; here all that one event reports are answered together, so that
+//! neither a lock nor a wake-up is paid for each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use messaging_core::{Error, ErrorKind, Position, Receipt, Result, Tickets};
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
+
+use crate::error::{from_delivery, from_kafka};
+use crate::raw::{self, ProducerEvents, Report};
+
+/// The most tickets that are completed under one lock, which senders wait for.
+const TOGETHER: usize = 256;
+/// How long a producer that is dropped may have to wait for its thread.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the client is made with; it is called only while the client is dropped, when the thread is gone.
+pub(crate) struct Confirmations(Arc<Tickets<Receipt>>);
+
+impl ClientContext for Confirmations {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "messaging::kafka", %error, reason, "a producer complains");
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "messaging::kafka", facility, message);
+    }
+}
+
+impl ProducerContext for Confirmations {
+    /// The ticket of the message: no allocation for each.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, ticket: usize) {
+        let report = match report {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, message)) => Err((error.clone(), raw::was_not_persisted(message))),
+        };
+        self.0.complete(ticket as u64, result_of(report));
+    }
+}
+
+fn result_of(report: Report) -> Result<Receipt> {
+    match report {
+        Ok((partition, offset)) => Ok(Receipt { position: position(partition, offset) }),
+        Err((error, was_not_persisted)) => Err(from_delivery(&error, was_not_persisted)),
+    }
+}
+
+/// A place in the log, if the numbers are of one.
+pub(crate) fn position(partition: i32, offset: i64) -> Option<Position> {
+    Some(Position { partition: u32::try_from(partition).ok()?, offset: u64::try_from(offset).ok()? })
+}
+
+/// A producer whose messages' tickets are completed by a thread of its own, which ends with it.
+pub(crate) struct ReportingProducer {
+    producer: Arc<BaseProducer<Confirmations>>,
+    is_over: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl ReportingProducer {
+    pub(crate) fn start(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Self> {
+        let made = config.create_with_context(Confirmations(Arc::clone(tickets)));
+        let producer: BaseProducer<_> = made.map_err(|error| from_kafka("a producer cannot be set up", &error))?;
+        let (producer, is_over) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+        let listener = Listener {
+            events: ProducerEvents::of(producer.client().native_ptr()),
+            _producer: Arc::clone(&producer),
+            tickets: Arc::clone(tickets),
+        };
+        let until = Arc::clone(&is_over);
+        let listening =
+            thread::Builder::new().name("kafka-reports".into()).spawn(move || listener.run(&until)).map_err(
+                |error| Error::new(ErrorKind::Internal, format!("a producer cannot be set up: no thread: {error}")),
+            )?;
+        Ok(Self { producer, is_over, listening: Some(listening) })
+    }
+
+    pub(crate) fn client(&self) -> &BaseProducer<Confirmations> {
+        &self.producer
+    }
+}
+
+impl Drop for ReportingProducer {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        if let Some(listening) = self.listening.take() {
+            // A panic of the thread was told where it happened; nobody could be told here.
+            let _ = listening.join();
+        }
+    }
+}
+
+struct Listener {
+    /// Comes before the producer, so that it is dropped before the client can be.
+    events: ProducerEvents,
+    _producer: Arc<BaseProducer<Confirmations>>,
+    tickets: Arc<Tickets<Receipt>>,
+}
+
+impl Listener {
+    fn run(self, is_over: &AtomicBool) {
+        let mut answers = Vec::with_capacity(TOGETHER);
+        while !is_over.load(Ordering::Acquire) {
+            let said = self.events.next(LOOK, |ticket, report| {
+                answers.push((ticket as u64, result_of(report)));
+                if answers.len() == TOGETHER {
+                    self.complete(&mut answers);
+                }
+            });
+            if !answers.is_empty() {
+                self.complete(&mut answers);
+            }
+            if let Some(said) = said {
+                tracing::debug!(target: "messaging::kafka", said, "a producer complains");
+            }
+        }
+    }
+
+    fn complete(&self, answers: &mut Vec<(u64, Result<Receipt>)>) {
+        self.tickets.complete_many(std::mem::replace(answers, Vec::with_capacity(TOGETHER)));
+    }
+}
