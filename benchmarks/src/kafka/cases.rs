@@ -1,6 +1,8 @@
 //! What is compared: publishing, consuming and listening, with 1 and 4 partitions and several sizes.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::raw::{self, Reader};
 use super::{CONFIRMED, CONSUMED, LISTENED, PARTITIONS, PREFETCH, Sides, WINDOW};
@@ -12,139 +14,149 @@ use crate::flavour::Flavour;
 /// How many ours takes at a time where it takes many.
 pub(super) const MANY: usize = 512;
 
-const SIZES: [usize; 3] = [100, 1_024, 16 * 1_024];
+/// Payloads in bytes; other cases have the usual one.
+pub(super) const SIZES: [usize; 4] = [100, USUAL, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
     for partitions in PARTITIONS {
-        cases.push(publish(sides, partitions, USUAL, WINDOW));
-        cases.push(consume(sides, partitions, USUAL, Taking::Many(MANY)));
-        cases.push(consume(sides, partitions, USUAL, Taking::One));
-        cases.push(listen(sides, partitions));
-    }
-    cases.push(publish(sides, 1, USUAL, 1));
-    for size in SIZES {
-        cases.push(publish(sides, 1, size, WINDOW));
-        cases.push(consume(sides, 1, size, Taking::Many(MANY)));
+        let on = |load| Setup { sides: Arc::clone(sides), partitions, load };
+        for size in SIZES {
+            cases.push(publish(&on(Load::of(size)), WINDOW));
+            cases.push(consume(&on(Load::of(size)), Taking::Many(MANY)));
+        }
+        cases.push(publish(&on(Load::of(USUAL)), 1));
+        cases.push(consume(&on(Load::of(USUAL)), Taking::One));
+        cases.push(listen(&on(Load::order())));
     }
     cases
 }
 
-fn publish(sides: &Arc<Sides>, partitions: i32, size: usize, window: usize) -> Case {
-    let load = Load::of(size);
-    let setting = format!("p{partitions}, {window} in flight, {}", load.size());
-    let raw = {
-        let (sides, load) = (Arc::clone(sides), load.clone());
-        move |messages| {
-            sides.with_topic(partitions, |topic| {
-                let (sender, load) = (Arc::clone(&sides.sender), load.clone());
-                sides.site.run(async move { sender.publish(&topic, &load, messages, window).await })
-            })
-        }
+/// What all sides of a case have in common.
+#[derive(Clone)]
+struct Setup {
+    sides: Arc<Sides>,
+    partitions: i32,
+    load: Load,
+}
+
+impl Setup {
+    /// A turn on a topic of its own, which is removed afterwards.
+    fn publishing<F>(&self, act: impl Fn(Self, String, u64) -> F + 'static) -> Turn
+    where
+        F: Future<Output = Duration> + Send + 'static,
+    {
+        let setup = self.clone();
+        Box::new(move |messages| {
+            let run = |topic| setup.sides.site.run(act(setup.clone(), topic, messages));
+            setup.sides.with_topic(setup.partitions, run)
+        })
+    }
+
+    /// A turn on a topic that has the messages, which are left there.
+    fn reading<F>(&self, act: impl Fn(Self, String, u64) -> F + 'static) -> Turn
+    where
+        F: Future<Output = Duration> + Send + 'static,
+    {
+        let setup = self.clone();
+        Box::new(move |messages| {
+            let topic = setup.sides.filled(&setup.load, setup.partitions, messages);
+            setup.sides.site.run(act(setup.clone(), topic, messages))
+        })
+    }
+
+    /// A new group of the raw client that reads the topic from its beginning.
+    fn reader(&self, topic: &str) -> Reader {
+        Reader::open(&self.sides.servers, topic, &self.sides.fresh("raw"))
+    }
+
+    fn setting(&self, how: &str) -> String {
+        format!("p{}, {how}, {}", self.partitions, self.load.size())
+    }
+
+    fn is_usual(&self) -> bool {
+        self.load.payload.len() == USUAL
+    }
+}
+
+fn publish(setup: &Setup, window: usize) -> Case {
+    let equal = || {
+        setup.publishing(move |setup, topic, messages| async move {
+            setup.sides.sender.publish(&topic, &setup.load, messages, window).await
+        })
     };
-    let floor = {
-        let (sides, load) = (Arc::clone(sides), load.clone());
-        move |messages| {
-            sides.with_topic(partitions, |topic| {
-                let (sender, load) = (Arc::clone(&sides.sender), load.clone());
-                sides.site.run(async move { sender.publish_floor(&topic, &load, messages).await })
-            })
-        }
+    let ours = match setup.sides.ours.clone() {
+        None => equal(),
+        Some(broker) => setup.publishing(move |setup, topic, messages| {
+            let broker = Arc::clone(&broker);
+            async move {
+                let publisher = ours::publisher(&*broker, &setup.sides.from(topic).destination(), window).await;
+                // As on the other side.
+                ours::publish(&*publisher, &setup.load, 1, 1).await;
+                ours::publish(&*publisher, &setup.load, messages, window).await
+            }
+        }),
     };
-    let ours: Turn = match sides.ours.clone() {
-        None => Box::new(raw.clone()),
-        Some(broker) => {
-            let sides = Arc::clone(sides);
-            Box::new(move |messages| {
-                sides.with_topic(partitions, |topic| {
-                    let (broker, load, to) = (Arc::clone(&broker), load.clone(), sides.from(topic).destination());
-                    sides.site.run(async move {
-                        let publisher = ours::publisher(&*broker, &to, window).await;
-                        // As on the other side.
-                        ours::publish(&*publisher, &load, 1, 1).await;
-                        ours::publish(&*publisher, &load, messages, window).await
-                    })
-                })
-            })
-        }
-    };
-    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONFIRMED), Box::new(raw))];
-    if window > 1 && size == USUAL {
-        references.push(("floor", None, Box::new(floor)));
+    let mut references = vec![("equal", Some(CONFIRMED), equal())];
+    if window > 1 && setup.is_usual() {
+        let floor = setup.publishing(|setup, topic, messages| async move {
+            setup.sides.sender.publish_floor(&topic, &setup.load, messages).await
+        });
+        references.push(("floor", None, floor));
     }
     let begin = if window == 1 { 500 } else { 20_000 };
+    let setting = setup.setting(&format!("{window} in flight"));
     Case { name: "publish", setting, flavour: Flavour::TwoThreads, begin, ours, references }
 }
 
-fn consume(sides: &Arc<Sides>, partitions: i32, size: usize, taking: Taking) -> Case {
-    let load = Load::of(size);
-    let how = if matches!(taking, Taking::One) { "one" } else { "many" };
-    let setting = format!("p{partitions}, {how}, {}", load.size());
-    let raw = {
-        let (sides, load) = (Arc::clone(sides), load.clone());
-        move |messages| {
-            let (topic, group) = (sides.filled(&load, partitions, messages), sides.fresh("raw"));
-            let servers = sides.servers.clone();
-            sides.site.run(async move {
-                let mut reader = Reader::open(&servers, &topic, &group);
-                let took = raw::consume(&mut reader, messages).await;
-                reader.close().await;
-                took
-            })
-        }
+fn consume(setup: &Setup, taking: Taking) -> Case {
+    let equal = || {
+        setup.reading(|setup, topic, messages| async move {
+            let mut reader = setup.reader(&topic);
+            let took = raw::consume(&mut reader, messages).await;
+            reader.close().await;
+            took
+        })
     };
-    let floor = {
-        let (sides, load) = (Arc::clone(sides), load.clone());
-        move |messages| {
-            let (topic, group) = (sides.filled(&load, partitions, messages), sides.fresh("raw"));
-            raw::floor(&sides.servers, &topic, &group, messages)
-        }
+    let ours = match setup.sides.ours.clone() {
+        None => equal(),
+        Some(broker) => setup.reading(move |setup, topic, messages| {
+            let broker = Arc::clone(&broker);
+            async move {
+                let consumer = setup.sides.from(topic).consumer(&*broker, PREFETCH).await;
+                ours::consume(consumer, messages, taking).await
+            }
+        }),
     };
-    let ours: Turn = match sides.ours.clone() {
-        None => Box::new(raw.clone()),
-        Some(broker) => {
-            let sides = Arc::clone(sides);
-            Box::new(move |messages| {
-                let (broker, from) = (Arc::clone(&broker), sides.from(sides.filled(&load, partitions, messages)));
-                sides.site.run(async move {
-                    let consumer = from.consumer(&*broker, PREFETCH).await;
-                    ours::consume(consumer, messages, taking).await
-                })
-            })
-        }
-    };
-    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONSUMED), Box::new(raw))];
-    if matches!(taking, Taking::Many(_)) && size == USUAL {
-        references.push(("floor", None, Box::new(floor)));
+    let mut references = vec![("equal", Some(CONSUMED), equal())];
+    if matches!(taking, Taking::Many(_)) && setup.is_usual() {
+        let floor = setup.reading(|setup, topic, messages| async move {
+            let group = setup.sides.fresh("raw");
+            tokio::task::block_in_place(|| raw::floor(&setup.sides.servers, &topic, &group, messages))
+        });
+        references.push(("floor", None, floor));
     }
+    let setting = setup.setting(if matches!(taking, Taking::One) { "one" } else { "many" });
     Case { name: "consume", setting, flavour: Flavour::TwoThreads, begin: 50_000, ours, references }
 }
 
-fn listen(sides: &Arc<Sides>, partitions: i32) -> Case {
-    let load = Load::order();
-    let setting = format!("p{partitions}, JSON, {}", load.size());
-    let raw = {
-        let (sides, load) = (Arc::clone(sides), load.clone());
-        move |messages| {
-            let (topic, group) = (sides.filled(&load, partitions, messages), sides.fresh("raw"));
-            let servers = sides.servers.clone();
-            sides.site.run(async move {
-                let mut reader = Reader::open(&servers, &topic, &group);
-                let took = raw::listen(&mut reader, messages).await;
-                reader.close().await;
-                took
-            })
-        }
-    };
-    let ours: Turn = if sides.ours.is_none() {
-        Box::new(raw.clone())
-    } else {
-        let sides = Arc::clone(sides);
-        Box::new(move |messages| {
-            let (broker, from) = (sides.connect(), sides.from(sides.filled(&load, partitions, messages)));
-            sides.site.run(async move { ours::listen(broker.await, &from, messages, PREFETCH).await })
+fn listen(setup: &Setup) -> Case {
+    let equal = || {
+        setup.reading(|setup, topic, messages| async move {
+            let mut reader = setup.reader(&topic);
+            let took = raw::listen(&mut reader, messages).await;
+            reader.close().await;
+            took
         })
     };
-    let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED), Box::new(raw))];
+    let ours = match &setup.sides.ours {
+        None => equal(),
+        Some(_) => setup.reading(|setup, topic, messages| async move {
+            let broker = setup.sides.connect().await;
+            ours::listen(broker, &setup.sides.from(topic), messages, PREFETCH).await
+        }),
+    };
+    let references = vec![("equal", Some(LISTENED), equal())];
+    let setting = setup.setting("JSON");
     Case { name: "listener", setting, flavour: Flavour::TwoThreads, begin: 50_000, ours, references }
 }

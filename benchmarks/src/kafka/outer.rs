@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use super::cases::SIZES;
 use super::{PARTITIONS, Sides};
-use crate::brokers::load::USUAL;
+use crate::brokers::load::Load;
 use crate::report::Amount;
 use crate::stats::median;
 
 /// How often each tool runs.
 const RUNS: usize = 3;
+
+/// How many messages a run has, and how many bytes at most.
+const MESSAGES: usize = 2_000_000;
+const BYTES: usize = 512 * 1024 * 1024;
 
 /// Messages a second of `kafka-producer-perf-test` and `kafka-consumer-perf-test`. They send no headers and no ids.
 pub(super) fn measure(sides: &Arc<Sides>, is_quick: bool) -> Vec<Amount> {
@@ -16,27 +21,29 @@ pub(super) fn measure(sides: &Arc<Sides>, is_quick: bool) -> Vec<Amount> {
         eprintln!("kafka's own tools are left out: {error}");
         return Vec::new();
     }
-    let (runs, messages) = if is_quick { (1, 20_000) } else { (RUNS, 2_000_000) };
     let mut amounts = Vec::new();
     for partitions in PARTITIONS {
-        eprintln!("outer p{partitions}");
-        let (mut published, mut consumed) = (Vec::new(), Vec::new());
-        for _ in 0..runs {
-            sides.with_topic(partitions, |topic| {
-                published.push(produce(sides, &topic, messages));
-                consumed.push(consume(sides, &topic, messages));
-            });
-        }
-        for (tool, rates) in [("kafka-producer-perf-test", published), ("kafka-consumer-perf-test", consumed)] {
-            let what = format!("{tool} p{partitions}, {messages} × {USUAL} B");
-            amounts.push(Amount { what, unit: "messages/s", value: median(&rates), goal: None });
+        for size in SIZES {
+            let (runs, messages) = if is_quick { (1, 5_000) } else { (RUNS, MESSAGES.min(BYTES / size)) };
+            eprintln!("outer p{partitions}, {messages} x {size} B");
+            let (mut published, mut consumed) = (Vec::new(), Vec::new());
+            for _ in 0..runs {
+                sides.with_topic(partitions, |topic| {
+                    published.push(produce(sides, &topic, messages, size));
+                    consumed.push(consume(sides, &topic, messages));
+                });
+            }
+            for (tool, rates) in [("kafka-producer-perf-test", published), ("kafka-consumer-perf-test", consumed)] {
+                let what = format!("{tool} p{partitions}, {}", Load::of(size).size());
+                amounts.push(Amount { what, unit: "messages/s", value: median(&rates), goal: None });
+            }
         }
     }
     amounts
 }
 
-fn produce(sides: &Sides, topic: &str, messages: u64) -> f64 {
-    let (messages, size) = (messages.to_string(), USUAL.to_string());
+fn produce(sides: &Sides, topic: &str, messages: usize, size: usize) -> f64 {
+    let (messages, size) = (messages.to_string(), size.to_string());
     let mut arguments = vec!["--bootstrap-server", &sides.servers, "--topic", topic, "--num-records", &messages];
     arguments.extend(["--record-size", &size, "--throughput", "-1", "--command-property", "acks=all"]);
     arguments.extend(["linger.ms=0", "batch.size=1000000", "compression.type=lz4"]);
@@ -46,7 +53,7 @@ fn produce(sides: &Sides, topic: &str, messages: u64) -> f64 {
     rate.and_then(|rate| rate.parse().ok()).unwrap()
 }
 
-fn consume(sides: &Sides, topic: &str, messages: u64) -> f64 {
+fn consume(sides: &Sides, topic: &str, messages: usize) -> f64 {
     let messages = messages.to_string();
     let arguments = ["--bootstrap-server", &sides.servers, "--topic", topic, "--num-records", &messages];
     let said = run("org.apache.kafka.tools.ConsumerPerformance", &arguments);

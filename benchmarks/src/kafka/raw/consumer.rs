@@ -24,16 +24,24 @@ pub(crate) const BATCH: usize = 512;
 /// How long a poll waits for the first message.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A whole message, in the memory of its batch.
+/// A whole message: where its parts lie in the memory of its batch.
 struct Owned {
     partition: i32,
     offset: i64,
+    /// In milliseconds since 1970.
+    made: i64,
+    key: Option<Range<usize>>,
     payload: Range<usize>,
+    /// Which of the batch's headers are its own.
+    headers: Range<usize>,
 }
 
-/// Messages that were polled together. Payloads and headers lie in one piece of memory.
+/// Messages that were polled together.
+#[derive(Default)]
 struct Batch {
     memory: Bytes,
+    /// Where names and values of headers lie.
+    headers: Vec<(Range<usize>, Range<usize>)>,
     messages: Vec<Owned>,
 }
 
@@ -114,6 +122,7 @@ async fn take(reader: &mut Reader, messages: u64, mut handle: impl FnMut(Bytes))
         let batch = reader.next().await;
         begun.get_or_insert_with(Stopwatch::start);
         for message in &batch.messages {
+            black_box((message.made, &message.key, &batch.headers[message.headers.clone()]));
             handle(batch.memory.slice(message.payload.clone()));
         }
         reader.ack(&batch);
@@ -162,6 +171,7 @@ impl Polling {
     fn run(self) {
         let mut windows: Vec<Window> = Vec::new();
         let mut unsettled = 0;
+        let mut room = 0;
         loop {
             // With a full prefetch there is nothing to do but to wait for acknowledgements.
             let first = match unsettled < PREFETCH {
@@ -182,7 +192,9 @@ impl Polling {
             if unsettled >= PREFETCH {
                 continue;
             }
-            let batch = self.poll(BATCH.min(PREFETCH - unsettled), &mut windows);
+            let batch = self.poll(BATCH.min(PREFETCH - unsettled), room, &mut windows);
+            // The next is likely to be about as large.
+            room = room.max(batch.memory.len());
             unsettled += batch.messages.len();
             if !batch.messages.is_empty() && self.sender.blocking_send(batch).is_err() {
                 return;
@@ -203,35 +215,50 @@ impl Polling {
         freed
     }
 
-    /// Waits for one message, then takes what is there.
-    fn poll(&self, most: usize, windows: &mut Vec<Window>) -> Batch {
-        let mut memory = Vec::new();
-        let mut messages = Vec::with_capacity(most);
+    /// Waits for one message, then takes what is there; `room` is for how many bytes memory is taken before.
+    fn poll(&self, most: usize, room: usize, windows: &mut Vec<Window>) -> Batch {
         let mut patience = POLL;
-        while messages.len() < most
+        let (mut batch, mut memory) = (Batch::default(), Vec::new());
+        while batch.messages.len() < most
             && let Some(message) = self.consumer.poll(patience)
         {
-            patience = Duration::ZERO;
+            if batch.messages.is_empty() {
+                patience = Duration::ZERO;
+                memory.reserve(room);
+                batch.messages.reserve(most);
+            }
             let message = message.unwrap();
             let partition = message.partition() as usize;
             if windows.len() <= partition {
                 windows.resize_with(partition + 1, Window::default);
             }
             windows[partition].hand_over(message.offset());
-            messages.push(copy(&message, &mut memory));
+            batch.messages.push(copy(&message, &mut memory, &mut batch.headers));
         }
-        Batch { memory: Bytes::from(memory), messages }
+        batch.memory = Bytes::from(memory);
+        batch
     }
 }
 
-/// Copies payload and headers to the end of the batch's memory.
-fn copy(message: &BorrowedMessage<'_>, memory: &mut Vec<u8>) -> Owned {
-    let begin = memory.len();
-    memory.extend_from_slice(message.payload().unwrap_or_default());
-    let payload = begin..memory.len();
+/// Copies key, payload and headers to the end of the batch's memory.
+fn copy(message: &BorrowedMessage<'_>, memory: &mut Vec<u8>, headers: &mut Vec<(Range<usize>, Range<usize>)>) -> Owned {
+    let mut place = |bytes: &[u8]| {
+        let begin = memory.len();
+        memory.extend_from_slice(bytes);
+        begin..memory.len()
+    };
+    let key = message.key().map(&mut place);
+    let payload = place(message.payload().unwrap_or_default());
+    let first = headers.len();
     for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-        memory.extend_from_slice(header.key.as_bytes());
-        memory.extend_from_slice(header.value.unwrap_or_default());
+        headers.push((place(header.key.as_bytes()), place(header.value.unwrap_or_default())));
     }
-    Owned { partition: message.partition(), offset: message.offset(), payload }
+    Owned {
+        partition: message.partition(),
+        offset: message.offset(),
+        made: message.timestamp().to_millis().unwrap_or(0),
+        key,
+        payload,
+        headers: first..headers.len(),
+    }
 }

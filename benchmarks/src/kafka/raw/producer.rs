@@ -78,9 +78,9 @@ impl Sender {
 
     /// The same headers that ours sends.
     fn send(&self, topic: &str, payload: &Bytes, number: u64) {
-        let id = format!("0198d0c0-7a5b-7e3c-9c7d-{:012x}", number & 0xffff_ffff_ffff);
+        let id = id(number);
         let mut headers = OwnedHeaders::new_with_capacity(1 + HEADERS.len());
-        headers = headers.insert(Header { key: "ce_id", value: Some(&id) });
+        headers = headers.insert(Header { key: "ce_id", value: Some(id.as_slice()) });
         for (key, value) in HEADERS {
             headers = headers.insert(Header { key, value: Some(value) });
         }
@@ -88,6 +88,15 @@ impl Sender {
         self.reports.0.waiting.fetch_add(1, Ordering::SeqCst);
         self.producer.send(record.payload(payload).headers(headers)).map_err(|(error, _)| error).unwrap();
     }
+}
+
+/// An id that looks like ours, without an allocation.
+fn id(number: u64) -> [u8; 36] {
+    let mut text = *b"0198d0c0-7a5b-7e3c-9c7d-000000000000";
+    for (digit, place) in text[24..].iter_mut().rev().enumerate() {
+        *place = b"0123456789abcdef"[(number >> (4 * digit) & 15) as usize];
+    }
+    text
 }
 
 /// How many messages have no report yet.
