@@ -292,9 +292,16 @@ impl Connection {
 
     /// Helps clients that have nobody left to ask.
     fn remind_of_servers(&self, probe: &Probe) {
-        raw::remind_of_servers(probe.client().native_ptr(), self.options.servers());
+        let servers = self.options.servers();
+        raw::remind_of_servers(probe.client().native_ptr(), servers);
         let senders: Vec<_> = self.senders.lock().values().cloned().collect();
-        senders.iter().for_each(|sender| sender.remind_of_servers(self.options.servers()));
+        senders.iter().for_each(|sender| sender.remind_of_servers(servers));
+        let copies = self.copies.lock().clone();
+        copies.iter().for_each(|desk| desk.remind_of_servers(servers));
+        let admin = self.admin.lock().as_ref().map(|(_, admin)| Arc::clone(admin));
+        if let Some(admin) = admin.as_ref().and_then(|admin| admin.get()) {
+            raw::remind_of_servers(admin.inner().native_ptr(), servers);
+        }
     }
 
     fn note_answer(&self, error: Option<KafkaError>) {
