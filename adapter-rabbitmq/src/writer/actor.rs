@@ -345,6 +345,8 @@ impl Actor {
     /// After the channel was lost: who was answered gets the answer, what never left is kept, and of the others it is not
     /// known.
     async fn last_words(&mut self) {
+        // What is the matter now is another thing, and is over with the next channel.
+        self.is_stuck = false;
         let (pipeline, news) = (&mut self.pipeline, &mut self.news);
         let all = async {
             while !pipeline.is_empty() {
