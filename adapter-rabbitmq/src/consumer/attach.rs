@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use messaging_core::{Destination, ErrorKind, Order, Result, SubjectFilter, TopicName};
+use messaging_core::{Destination, ErrorKind, Flow, Order, Result, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
@@ -32,26 +32,27 @@ pub(super) struct Attached {
     pub(super) binding: Option<Binding>,
     /// The queues, in the order of their lanes.
     pub(super) queues: Arc<[ShortString]>,
+    /// What the broker calls its consumers; none while nothing is registered.
     pub(super) tags: Vec<ShortString>,
     pub(super) reading: Reading,
 }
 
-/// Makes sure of the topology, opens a channel and registers.
-pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result<Attached> {
+/// Makes sure of the topology, opens a channel and registers; while deliveries do not flow, all but the last.
+pub(super) async fn attach(around: &Around, plan: &Plan, member: &str, flow: Flow) -> Result<Attached> {
     let limit = around.topology.config.request_timeout;
     if let What::Source { source, filter } = &plan.what {
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
     let line = channel.clone();
-    match timeout(limit, line.unless_lost(attach_on(around, plan, member, channel))).await {
+    match timeout(limit, line.unless_lost(attach_on(around, plan, member, flow, channel))).await {
         Ok(registered) => registered?,
         // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
         Err(_) => Err(silent("registering a consumer", limit)),
     }
 }
 
-async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) -> Result<Attached> {
+async fn attach_on(around: &Around, plan: &Plan, member: &str, flow: Flow, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
         What::Source { source, filter: _ } => {
             let queues = around.topology.queue_names(source).iter().map(|name| short(name)).collect::<Vec<_>>();
@@ -59,7 +60,10 @@ async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) ->
         }
         What::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
     };
-    let consumers = register(&channel, &queues, plan.prefetch, member).await?;
+    let consumers = match flow {
+        Flow::Running => register(&channel, &queues, plan.prefetch, member).await?,
+        Flow::Paused | Flow::Stopped => Vec::new(),
+    };
     let (gaps, binding) = gaps.unzip();
     let (deliveries, tags) = (Incoming::of(Vec::new()), Vec::new());
     let mut attached = Attached { channel, deliveries, gaps, binding, queues: queues.into(), tags, reading };

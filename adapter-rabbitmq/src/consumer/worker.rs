@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions};
@@ -35,6 +35,8 @@ const ACK_WITHIN: Duration = Duration::from_millis(2);
 const BATCH: usize = 128;
 /// The longest pause between two attempts to register.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long the broker may take to close a channel that is given up; its successor does not wait longer.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// What is due within this is handed out: a bucket could not wait shorter.
 const DUE_ENOUGH: Duration = Duration::from_millis(1);
 
@@ -93,7 +95,7 @@ impl Worker {
                     return;
                 }
                 End::Lost { why, cancelled } => {
-                    service.abandon(&mut self, &why);
+                    service.abandon(&mut self, &why).await;
                     match self.attach_again(why, cancelled).await {
                         Some(attached) => service = self.begin(attached, true),
                         None => return,
@@ -107,7 +109,7 @@ impl Worker {
     async fn attach_first(&self) -> Result<Attached> {
         let by = Instant::now() + self.around.topology.config.request_timeout;
         loop {
-            match attach(&self.around, &self.plan, &self.member).await {
+            match attach(&self.around, &self.plan, &self.member, self.shared.flow()).await {
                 Err(error) if error.kind() == ErrorKind::Disconnected && Instant::now() < by => {
                     sleep(Duration::from_millis(50)).await;
                 }
@@ -146,7 +148,8 @@ impl Worker {
                 return None;
             }
             let (around, plan, member) = (self.around.clone(), self.plan.clone(), self.member.clone());
-            let mut attaching = Box::pin(async move { attach(&around, &plan, &member).await });
+            let flow = self.shared.flow();
+            let mut attaching = Box::pin(async move { attach(&around, &plan, &member, flow).await });
             loop {
                 tokio::select! {
                     attached = &mut attaching => match attached {
@@ -274,6 +277,7 @@ enum Held {
 
 impl Service {
     fn new(attached: Attached, commands: mpsc::UnboundedReceiver<Command>) -> Self {
+        let is_paused = attached.tags.is_empty();
         Self {
             channel: attached.channel.clone(),
             attached,
@@ -289,7 +293,7 @@ impl Service {
             returns: Vec::new(),
             write_by: None,
             is_stopping: false,
-            is_paused: false,
+            is_paused,
             released: 0,
             ending: None,
             deadlines: HashMap::new(),
@@ -329,7 +333,9 @@ impl Service {
                     }
                     match worker.shared.flow() {
                         Flow::Stopped if !self.is_stopping => self.stop(worker).await,
-                        Flow::Paused if !self.is_paused => self.pause(worker).await,
+                        Flow::Paused if !self.is_paused => if let Err(error) = self.pause(worker).await {
+                            return lost(error.text());
+                        },
                         Flow::Running if self.is_paused => if let Err(error) = self.resume(worker).await {
                             return lost(error.text());
                         },
@@ -607,13 +613,20 @@ impl Service {
     /// No more deliveries.
     async fn stop(&mut self, worker: &mut Worker) {
         self.is_stopping = true;
-        self.released += self.cancel(worker).await;
+        // A consumer that could not be cancelled goes with its channel, which stays until what is out is settled.
+        let _ = self.cancel(worker).await;
+        self.released += self.give_up_unstarted(worker);
     }
 
     /// No deliveries for now: others get what this consumer did not hand out.
-    async fn pause(&mut self, worker: &mut Worker) {
+    ///
+    /// # Errors
+    /// The broker did not cancel the consumer, and goes on sending it what nobody takes: the channel must be given up.
+    async fn pause(&mut self, worker: &mut Worker) -> Result<()> {
         self.is_paused = true;
-        self.cancel(worker).await;
+        self.cancel(worker).await?;
+        self.give_up_unstarted(worker);
+        Ok(())
     }
 
     /// Deliveries again.
@@ -630,16 +643,20 @@ impl Service {
         }
     }
 
-    /// Cancels the consumer, and gives back what was not handed out. Returns how many that were.
-    async fn cancel(&mut self, worker: &mut Worker) -> u64 {
+    /// Cancels the consumer.
+    async fn cancel(&mut self, worker: &Worker) -> Result<()> {
         let limit = worker.around.topology.config.request_timeout;
-        let channel = self.channel.clone();
-        let tags = self.attached.tags.clone();
-        let cancelled = timeout(
-            limit,
-            join_all(tags.into_iter().map(|tag| channel.basic_cancel(tag, BasicCancelOptions::default()))),
-        );
-        let _ = cancelled.await;
+        let channel = &self.channel;
+        let tags = std::mem::take(&mut self.attached.tags);
+        let cancels = tags.into_iter().map(|tag| channel.basic_cancel(tag, BasicCancelOptions::default()));
+        match timeout(limit, channel.unless_lost(try_join_all(cancels))).await {
+            Ok(cancelled) => cancelled?.map(drop).map_err(|error| from_lapin(&error, Call::Consume)),
+            Err(_) => Err(silent("cancelling a consumer", limit)),
+        }
+    }
+
+    /// Gives back what was not handed out. Returns how many deliveries that were.
+    fn give_up_unstarted(&mut self, worker: &Worker) -> u64 {
         let mut released = 0;
         while let Some(Some(Ok(delivery))) = self.attached.deliveries.next().now_or_never() {
             self.came(delivery.delivery_tag);
@@ -781,7 +798,7 @@ impl Service {
     }
 
     /// The channel is gone: what came on it comes again, by the broker.
-    fn abandon(&mut self, worker: &mut Worker, why: &str) {
+    async fn abandon(&mut self, worker: &mut Worker, why: &str) {
         tracing::warn!(why, "a consumer lost its channel");
         worker.shared.end(why);
         worker.shared.set_unacknowledged(0);
@@ -799,6 +816,12 @@ impl Service {
         // Of copies on their way nothing is known; their originals come again.
         let lost = || Error::new(ErrorKind::Disconnected, "the channel was lost before the settlement was done");
         worker.tickets.fail_all(lost);
+        // The client closes no channel of which it believes that it has a consumer (lapin 4.12): one that the broker did not
+        // cancel would get deliveries that nobody takes, for as long as the connection lives.
+        if self.channel.status().connected() {
+            let goodbye = self.channel.unless_lost(self.channel.close(200, "given up".into()));
+            let _ = timeout(GOODBYE, goodbye).await;
+        }
     }
 }
 
