@@ -1,12 +1,14 @@
 //! Settlements made as durable as the broker allows.
 
 use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use messaging_core::Result;
 use tokio::time::{Instant, timeout_at};
 
 use super::Service;
+use crate::connection::Line;
 use crate::consumer::What;
 use crate::consumer::attach::qos;
 use crate::consumer::worker::Worker;
@@ -41,27 +43,27 @@ impl Service {
             return Ok(());
         }
         qos(&self.channel, 1).await?;
+        self.end_probe(worker).await?;
         for queue in self.attached.queues.clone().iter() {
-            self.register_and_cancel(queue, worker).await?;
+            self.probe = Some(Box::pin(register_and_cancel(self.channel.clone(), queue.clone())));
+            self.end_probe(worker).await?;
         }
         worker.unflushed = 0;
         Ok(())
     }
 
-    async fn register_and_cancel(&mut self, queue: &ShortString, worker: &mut Worker) -> Result<()> {
-        let mut arguments = FieldTable::default();
-        // Below every other consumer, so that it gets nothing while any of them has room.
-        arguments.insert("x-priority".into(), AMQPValue::LongInt(-100));
-        let consume = BasicConsumeOptions::default();
-        let failed = |error: lapin::Error| from_lapin(&error, Call::Consume);
-        let mut consumer = self
-            .channel
-            .basic_consume(queue.clone(), ShortString::default(), consume, arguments)
-            .await
-            .map_err(failed)?;
-        self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(failed)?;
-        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
-            // An ordinary delivery all the same.
+    /// Waits for the consumer that a flush registered to be gone. A flush that runs out of time leaves it to the next, or to
+    /// whoever serves the channel: what it got would otherwise be held and known to nobody.
+    async fn end_probe(&mut self, worker: &Worker) -> Result<()> {
+        let Some(probe) = &mut self.probe else { return Ok(()) };
+        let probed = probe.await;
+        self.probed(worker, probed)
+    }
+
+    /// Takes in what came to such a consumer: ordinary deliveries all the same.
+    pub(super) fn probed(&mut self, worker: &Worker, probed: Result<Vec<Delivery>>) -> Result<()> {
+        self.probe = None;
+        for delivery in probed? {
             if self.is_stopping || self.is_paused {
                 self.came(delivery.delivery_tag);
                 self.returns.push(delivery.delivery_tag);
@@ -69,10 +71,24 @@ impl Service {
                 self.take_one(delivery, worker);
             }
         }
-        worker.shared.set_unacknowledged(self.unacknowledged);
-        if !self.items.is_empty() {
-            worker.shared.push(&mut self.items);
-        }
+        self.hand_over(worker);
         Ok(())
     }
+}
+
+/// Returns what the consumer got before it was cancelled.
+async fn register_and_cancel(channel: Line, queue: ShortString) -> Result<Vec<Delivery>> {
+    let failed = |error: lapin::Error| from_lapin(&error, Call::Consume);
+    let mut arguments = FieldTable::default();
+    // Below every other consumer, so that it gets nothing while any of them has room.
+    arguments.insert("x-priority".into(), AMQPValue::LongInt(-100));
+    let consume = BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume(queue, ShortString::default(), consume, arguments).await.map_err(failed)?;
+    channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(failed)?;
+    let mut came = Vec::new();
+    while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
+        came.push(delivery);
+    }
+    Ok(came)
 }

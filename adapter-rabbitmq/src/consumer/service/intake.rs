@@ -29,6 +29,11 @@ impl Service {
             count += 1;
             next = if count < BATCH { self.next_at_once() } else { None };
         }
+        self.hand_over(worker);
+    }
+
+    /// Hands over what was taken in.
+    pub(super) fn hand_over(&mut self, worker: &Worker) {
         worker.shared.set_unacknowledged(self.unacknowledged);
         if !self.items.is_empty() {
             worker.shared.push(&mut self.items);

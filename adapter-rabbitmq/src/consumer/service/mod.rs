@@ -8,13 +8,12 @@ mod later;
 mod settlements;
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::SystemTime;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
 use lapin::options::BasicCancelOptions;
 use messaging_core::{Event, Flow, Result, Source};
 use tokio::sync::{mpsc, oneshot};
@@ -57,7 +56,9 @@ pub(super) struct Service {
     last_tag: u64,
     /// How many came and are not settled at the broker.
     unacknowledged: u64,
-    copies: FuturesUnordered<Pin<Box<dyn Future<Output = Copied> + Send>>>,
+    copies: FuturesUnordered<BoxFuture<'static, Copied>>,
+    /// A consumer that a flush registered and did not see cancelled yet, and what it gets.
+    probe: Option<BoxFuture<'static, Result<Vec<Delivery>>>>,
     /// What this consumer holds until its time: handed out again, or given back.
     later: Waiting,
     inbox: Vec<Command>,
@@ -84,6 +85,7 @@ impl Service {
             last_tag: 0,
             unacknowledged: 0,
             copies: FuturesUnordered::new(),
+            probe: None,
             later: Waiting::default(),
             inbox: Vec::with_capacity(BATCH),
             items: Vec::with_capacity(BATCH),
@@ -101,7 +103,7 @@ impl Service {
         let mut look = interval(REBIND_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
-        let mut rebinding: Option<Pin<Box<dyn Future<Output = Result<bool>> + Send>>> = None;
+        let mut rebinding: Option<BoxFuture<'static, Result<bool>>> = None;
         let line = self.channel.clone();
         let mut line_lost = std::pin::pin!(line.lost());
         let half = (worker.plan.prefetch / 2).clamp(1, BATCH);
@@ -148,12 +150,15 @@ impl Service {
                     Some(Request::Finish { by, done }) => return End::Finish { by, done: Some(done) },
                     None => return End::Finish { by: Instant::now() + FINISH_WITHIN, done: None },
                 },
+                probed = under_way(&mut self.probe) => if let Err(error) = self.probed(worker, probed) {
+                    return lost(error.text());
+                },
                 gap = next_of(&mut self.attached.gaps) => {
                     if gap {
                         worker.shared.happened(Event::Gap { missed: None });
                     }
                 }
-                rebound = async { match &mut rebinding { Some(under_way) => under_way.await, None => std::future::pending().await } } => {
+                rebound = under_way(&mut rebinding) => {
                     rebinding = None;
                     self.rebound(worker, rebound);
                 }
@@ -253,6 +258,14 @@ fn is_bound(what: &What) -> bool {
     match what {
         What::Source { source, .. } => matches!(source, Source::Subscription(..)),
         What::Ephemeral { .. } => true,
+    }
+}
+
+/// Waits for what is under way, if anything is.
+async fn under_way<T>(what: &mut Option<BoxFuture<'static, T>>) -> T {
+    match what {
+        Some(what) => what.await,
+        None => std::future::pending().await,
     }
 }
 
