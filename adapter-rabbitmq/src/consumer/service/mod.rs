@@ -8,6 +8,7 @@ mod later;
 mod settlements;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::SystemTime;
 
 use futures_util::future::{BoxFuture, try_join_all};
@@ -105,11 +106,18 @@ impl Service {
         look.reset();
         let mut rebinding: Option<BoxFuture<'static, Result<bool>>> = None;
         let line = self.channel.clone();
-        let mut line_lost = std::pin::pin!(line.lost());
+        let mut line_lost = pin!(line.lost());
+        // Set once for a batch of acknowledgements: setting one each time round takes the lock of all timers, and wakes whoever
+        // waits for them. It may go off early, when the batch it was set for is written already.
+        let mut write_timer = pin!(sleep_until(Instant::now()));
+        let mut is_timer_set = false;
         let half = (worker.plan.prefetch / 2).clamp(1, BATCH);
         loop {
             let wake_at = self.later.next_at();
-            let write_by = self.write_by;
+            if let Some(by) = self.write_by.filter(|_| !is_timer_set) {
+                write_timer.as_mut().reset(by);
+                is_timer_set = true;
+            }
             tokio::select! {
                 biased;
                 () = &mut line_lost => return lost("the connection was lost"),
@@ -124,8 +132,8 @@ impl Service {
                     None => return End::Lost { why: "the broker cancelled the consumer: its queue was deleted or moved".to_owned(), cancelled: true },
                 },
                 Some(done) = self.copies.next(), if !self.copies.is_empty() => self.copied(worker, done),
-                () = sleep_until(write_by.unwrap_or_else(Instant::now)), if write_by.is_some() => {}
-                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => self.wake(worker),
+                () = &mut write_timer, if is_timer_set => is_timer_set = false,
+                () = until(wake_at) => self.wake(worker),
                 () = worker.shared.changed.notified() => {
                     if worker.shared.is_dropped() {
                         return End::Finish { by: Instant::now() + FINISH_WITHIN, done: None };
@@ -258,6 +266,14 @@ fn is_bound(what: &What) -> bool {
     match what {
         What::Source { source, .. } => matches!(source, Source::Subscription(..)),
         What::Ephemeral { .. } => true,
+    }
+}
+
+/// Waits until then, if ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

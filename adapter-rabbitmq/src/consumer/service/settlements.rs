@@ -21,7 +21,8 @@ const ACK_WITHIN: Duration = Duration::from_millis(2);
 impl Service {
     /// Does what the settlements say.
     pub(super) fn obey(&mut self, worker: &mut Worker) {
-        for command in std::mem::take(&mut self.inbox) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        for command in inbox.drain(..) {
             match command {
                 Command::Ack(tag) => self.ack(tag),
                 Command::AckMany(tags) => tags.iter().for_each(|tag| self.ack(*tag)),
@@ -54,6 +55,8 @@ impl Service {
                 }
             }
         }
+        // Its room is used again.
+        self.inbox = inbox;
     }
 
     pub(super) fn copier<'a>(&'a self, worker: &'a Worker) -> Copies<'a> {
