@@ -13,7 +13,9 @@ use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use messaging_core::{Destination, ErrorKind, Flow, Order, Result, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::{Around, Plan, What};
 use crate::connection::Line;
@@ -21,6 +23,9 @@ use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::short;
 use crate::topology::{Binding, table, text};
+
+/// How long the broker may take to close a channel that is given up; its successor does not wait longer.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A consumer that is registered at the broker.
 pub(super) struct Attached {
@@ -44,11 +49,41 @@ pub(super) async fn attach(around: &Around, plan: &Plan, member: &str, flow: Flo
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
+    let mut registering = Registering { line: Some(channel.clone()), tasks: &around.tasks };
     let line = channel.clone();
-    match timeout(limit, line.unless_lost(attach_on(around, plan, member, flow, channel))).await {
-        Ok(registered) => registered?,
+    let attached = match timeout(limit, line.unless_lost(attach_on(around, plan, member, flow, channel))).await {
+        Ok(registered) => registered??,
         // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
-        Err(_) => Err(silent("registering a consumer", limit)),
+        Err(_) => return Err(silent("registering a consumer", limit)),
+    };
+    registering.line = None;
+    Ok(attached)
+}
+
+/// Gives up the channel of a registration that fails, runs out of time, or is dropped before it is done.
+struct Registering<'a> {
+    line: Option<Line>,
+    tasks: &'a TaskTracker,
+}
+
+impl Drop for Registering<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.tasks.spawn_on(async move { give_up(&line).await }, &runtime);
+        }
+    }
+}
+
+/// Closes a channel, with all that is registered on it.
+///
+/// The client closes none of which it believes that it has a consumer (lapin 4.12), as when nobody waits any more for the
+/// answer to a registration or a cancel: the consumer would get deliveries that nobody takes, for as long as the connection
+/// lives.
+pub(super) async fn give_up(line: &Line) {
+    if line.status().connected() {
+        let _ = timeout(GOODBYE, line.unless_lost(line.close(200, "given up".into()))).await;
     }
 }
 

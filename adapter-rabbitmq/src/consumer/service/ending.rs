@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use lapin::options::BasicNackOptions;
 use messaging_core::{Error, ErrorKind, Result};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::Service;
 use crate::consumer::Finished;
+use crate::consumer::attach::give_up;
 use crate::consumer::worker::Worker;
 use crate::error::{Call, from_lapin, silent, stale};
 use crate::settle::Command;
-
-/// How long the broker may take to close a channel that is given up; its successor does not wait longer.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Gives everything back, flushes, and closes the channel.
@@ -100,11 +98,6 @@ impl Service {
         // Of copies on their way nothing is known; their originals come again.
         let lost = || Error::new(ErrorKind::Disconnected, "the channel was lost before the settlement was done");
         worker.tickets.fail_all(lost);
-        // The client closes no channel of which it believes that it has a consumer (lapin 4.12): one that the broker did not
-        // cancel would get deliveries that nobody takes, for as long as the connection lives.
-        if self.channel.status().connected() {
-            let goodbye = self.channel.unless_lost(self.channel.close(200, "given up".into()));
-            let _ = timeout(GOODBYE, goodbye).await;
-        }
+        give_up(&self.channel).await;
     }
 }
