@@ -27,6 +27,16 @@ pub(crate) enum Mechanism {
     ScramSha512,
 }
 
+impl Mechanism {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
 /// Options of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionOptions {
@@ -224,6 +234,16 @@ impl ConnectionOptions {
         &self.servers
     }
 
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// What somebody whose login was refused has to look at.
+    pub(crate) fn login_to_check(&self) -> String {
+        let Some(user) = &self.user else { return "put user and password into the address".to_owned() };
+        format!("check user {user:?}, its password, and sasl_mechanism, which is {}", self.mechanism.name())
+    }
+
     /// What every client of this connection has in common.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -245,12 +265,7 @@ impl ConnectionOptions {
         };
         client.set("security.protocol", protocol);
         if let Some(user) = &self.user {
-            let mechanism = match self.mechanism {
-                Mechanism::Plain => "PLAIN",
-                Mechanism::ScramSha256 => "SCRAM-SHA-256",
-                Mechanism::ScramSha512 => "SCRAM-SHA-512",
-            };
-            client.set("sasl.mechanism", mechanism).set("sasl.username", user);
+            client.set("sasl.mechanism", self.mechanism.name()).set("sasl.username", user);
             client.set("sasl.password", self.password.as_ref().map_or("", |password| password.expose_secret()));
         }
         let files = [

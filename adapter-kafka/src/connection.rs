@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::config::ConnectionOptions;
 use crate::copies::CopyDesk;
 use crate::error::{code_of, from_kafka};
+use crate::first_answer::first_answer;
 use crate::producer::Sender;
 use crate::raw;
 
@@ -32,7 +33,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// A message that waits longer for its confirmation says that something is wrong.
 const UNCONFIRMED: Duration = Duration::from_secs(5);
 /// A topic that every cluster has or can say that it has not.
-const PROBED: &str = "__consumer_offsets";
+pub(crate) const PROBED: &str = "__consumer_offsets";
 
 /// Listens to what a client says of itself, so that a failed connection says why.
 #[derive(Clone, Debug, Default)]
@@ -149,7 +150,7 @@ impl Connection {
             .create_with_context(listener.clone())
             .map_err(|error| from_kafka("kafka's client cannot be set up", &error))?;
         let probe = Arc::new(Detached::new(probe));
-        first_answer(&probe, &listener).await?;
+        first_answer(&probe, &listener, &options).await?;
         let connection = Arc::new(Self {
             options,
             probe,
@@ -259,12 +260,12 @@ impl Connection {
         let watch = move || {
             let mut probed: Option<Instant> = None;
             loop {
-                thread::sleep(WATCH);
+                let Some(client) = probe.get() else { return };
+                // Serves the client's events meanwhile, which would pile up.
+                client.poll(WATCH);
                 let Some(connection) = weak.upgrade().filter(|connection| !connection.is_closed()) else { return };
                 connection.look_after_time_limits();
                 drop(connection);
-                let Some(client) = probe.get() else { return };
-                client.poll(Duration::ZERO);
                 if probed.is_some_and(|at| at.elapsed() < PROBE) {
                     continue;
                 }
@@ -291,9 +292,16 @@ impl Connection {
 
     /// Helps clients that have nobody left to ask.
     fn remind_of_servers(&self, probe: &Probe) {
-        raw::remind_of_servers(probe.client().native_ptr(), self.options.servers());
+        let servers = self.options.servers();
+        raw::remind_of_servers(probe.client().native_ptr(), servers);
         let senders: Vec<_> = self.senders.lock().values().cloned().collect();
-        senders.iter().for_each(|sender| sender.remind_of_servers(self.options.servers()));
+        senders.iter().for_each(|sender| sender.remind_of_servers(servers));
+        let copies = self.copies.lock().clone();
+        copies.iter().for_each(|desk| desk.remind_of_servers(servers));
+        let admin = self.admin.lock().as_ref().map(|(_, admin)| Arc::clone(admin));
+        if let Some(admin) = admin.as_ref().and_then(|admin| admin.get()) {
+            raw::remind_of_servers(admin.inner().native_ptr(), servers);
+        }
     }
 
     fn note_answer(&self, error: Option<KafkaError>) {
@@ -314,36 +322,5 @@ impl Drop for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("closed", &self.is_closed()).finish_non_exhaustive()
-    }
-}
-
-/// Asks until the broker answers, or says clearly that it will not.
-async fn first_answer(probe: &Arc<Detached<Probe>>, listener: &Listener) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let asking = Arc::clone(probe);
-        let ask = move || {
-            let Some(client) = asking.get() else { return Err(KafkaError::Canceled) };
-            let answer = client.client().fetch_metadata(Some(PROBED), Duration::from_secs(1)).map(drop);
-            client.poll(Duration::ZERO);
-            answer
-        };
-        let Err(error) = blocking("connecting", ASK, ask).await? else { return Ok(()) };
-        let complaint = listener.complaint();
-        let is_final = matches!(complaint, Some((Code::Authentication | Code::SSL, _)));
-        if is_final || begun.elapsed() > ASK {
-            return Err(why(complaint, &error));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn why(complaint: Option<(Code, String)>, error: &KafkaError) -> Error {
-    match complaint {
-        Some((code, reason)) => {
-            let told = crate::error::from_code("the broker cannot be reached", code);
-            Error::new(told.kind(), format!("{} ({reason})", told.text()))
-        }
-        None => from_kafka("the broker cannot be reached", error),
     }
 }

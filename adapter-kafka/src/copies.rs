@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
 use crate::connection::Detached;
 use crate::error::{from_delivery, from_kafka};
@@ -62,6 +62,13 @@ impl CopyDesk {
             .create_with_context(Copies)
             .map_err(|error| from_kafka("a producer of copies cannot be set up", &error))?;
         Ok(Arc::new(Self(Detached::new(producer))))
+    }
+
+    /// Helps the client if it has nobody left to ask.
+    pub(crate) fn remind_of_servers(&self, servers: &str) {
+        if let Some(producer) = self.0.get() {
+            raw::remind_of_servers(producer.client().native_ptr(), servers);
+        }
     }
 
     /// Makes a copy; `then` is called exactly once, here or on the producer's thread.

@@ -17,6 +17,7 @@ mod consumer;
 mod convert;
 mod copies;
 mod error;
+mod first_answer;
 mod producer;
 mod publisher;
 mod queue;

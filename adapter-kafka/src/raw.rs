@@ -110,22 +110,23 @@ pub(crate) fn end_without_goodbye<C: ConsumerContext>(consumer: BaseConsumer<C>)
     unsafe { bindings::rd_kafka_destroy_flags(client, flags) };
 }
 
-/// Tells a client that knows no broker any more where they are.
+/// Tells a client that knows no broker any more where they are, and says whether it had to.
 ///
 /// The client forgets every broker that an answer does not name (librdkafka 2.12.1), and a lone broker that stood still for
-/// longer than its session names none right after: the client would wait for ever with nobody to ask. Does nothing while it knows
-/// one, because every list that is added is kept.
-pub(crate) fn remind_of_servers(client: *mut RDKafka, servers: &str) {
+/// longer than its session names none right after; nor does one that is going down or coming up in order. The client would wait
+/// for ever with nobody to ask. Does nothing while it knows one, because every list that is added is kept.
+pub(crate) fn remind_of_servers(client: *mut RDKafka, servers: &str) -> bool {
     let mut known = 0;
     // SAFETY: the caller's client is alive; the call writes the count and returns a list of its own.
     let ids = unsafe { bindings::rd_kafka_brokers_learned_ids(client, &mut known) };
     // SAFETY: the list is ours to free, once, and is not looked at; without a list there is nothing to do.
     unsafe { bindings::rd_kafka_mem_free(client, ids.cast()) };
-    let Ok(servers) = CString::new(servers) else { return };
+    let Ok(servers) = CString::new(servers) else { return false };
     if known == 0 {
         // SAFETY: the client is alive; the text ends with a zero byte and is copied before the call returns.
         unsafe { bindings::rd_kafka_brokers_add(client, servers.as_ptr()) };
     }
+    known == 0
 }
 
 /// What became of one message: where it lies, or why it was not confirmed and whether it is known never to have reached a log.

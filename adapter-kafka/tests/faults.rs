@@ -7,10 +7,11 @@ mod support;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use integration_tests::{Kind, own};
+use integration_tests::{Kind, Way, own, own_by};
 use messaging_core::{
-    BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, ErrorKind, HealthState,
-    Message, PublishOptions, PublisherExt, QueueName, Registry, Settings, TopologyMode,
+    Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, ErrorKind,
+    HealthState, Message, PublishOptions, PublisherExt, QueueName, Registry, Settings, SubscribeOptions,
+    SubscriptionName, TopicName, TopologyMode,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ("more_copies_than_brokers_are_refused", || Box::pin(too_many_copies())),
         ("the_classic_protocol_shares_and_hands_over", || Box::pin(older("classic"))),
         ("the_cooperative_protocol_shares_and_hands_over", || Box::pin(older("cooperative"))),
+        ("without_the_new_protocol_the_classic_one_is_taken", || Box::pin(fall_back())),
         ("partitions_that_are_added_are_read_from_their_beginning", || Box::pin(added_partitions())),
     ])
 }
@@ -120,11 +122,40 @@ async fn take(consumer: &mut Consumer) -> Result<String, Box<dyn std::error::Err
     Ok(text)
 }
 
-/// Two members share, one leaves, the other gets the rest: each message once.
 async fn older(protocol: &str) -> Checked {
     let server = server().await?;
     let broker = connect(&server.url(), [("group_protocol", protocol), ("session_timeout", "6s")]).await?;
-    let queue = QueueName::parse(fresh("older"))?;
+    share_and_hand_over(&*broker, QueueName::parse(fresh("older"))?).await
+}
+
+/// On a broker whose coordinator does not know the new protocol.
+async fn fall_back() -> Checked {
+    let server = own_by(Kind::Kafka, Way::Native).await?;
+    let features = "org.apache.kafka.tools.FeatureCommand";
+    server.administer(&[features, "downgrade", "--feature", "group.version=0"]).await?;
+    let broker = connect(&server.url(), [("session_timeout", "6s")]).await?;
+    let queue = QueueName::parse(fresh("falls-back"))?;
+    share_and_hand_over(&*broker, queue.clone()).await?;
+    // Not by the new protocol all the same.
+    let groups = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+    let classic = server.administer(&[groups, "--list", "--type", "classic"]).await?;
+    let is_classic = classic.lines().any(|line| line.split_whitespace().next() == Some(queue.as_str()));
+    assert!(is_classic, "the classic groups are {classic:?}");
+
+    // A durable subscription, and one without a group.
+    let topic = TopicName::parse(fresh("falls-back"))?;
+    let durable = SubscribeOptions::durable(SubscriptionName::parse("audit")?);
+    let mut durable = broker.subscribe(&topic, durable).await?;
+    let mut ephemeral = broker.subscribe(&topic, SubscribeOptions::ephemeral()).await?;
+    broker.publisher(&Destination::Topic(topic), PublishOptions::default()).await?.publish("told").await?;
+    for consumer in [&mut durable, &mut ephemeral] {
+        assert_eq!(take(consumer).await?, "told");
+    }
+    Ok(())
+}
+
+/// Two members share, one leaves, the other gets the rest: each message once.
+async fn share_and_hand_over(broker: &dyn Broker, queue: QueueName) -> Checked {
     let mut first = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
     let mut second = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
     let publisher = broker.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;

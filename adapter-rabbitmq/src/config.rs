@@ -217,12 +217,13 @@ impl Config {
             self.virtual_host = host;
         }
         if let Some(path) = settings.take::<String>("ca_file")? {
-            self.authority = Some(read(&path)?);
+            self.authority = Some(read_pem(&path, "CERTIFICATE")?);
         }
         let pair = (settings.take::<String>("certificate_file")?, settings.take::<String>("key_file")?);
         match pair {
             (Some(certificate), Some(key)) => {
-                self.identity = Some((read(&certificate)?, SecretString::from(read(&key)?)));
+                let certificate = read_pem(&certificate, "CERTIFICATE")?;
+                self.identity = Some((certificate, SecretString::from(read_pem(&key, "PRIVATE KEY")?)));
             }
             (None, None) => {}
             _ => return Err(invalid(settings, "certificate_file", "it goes together with key_file")),
@@ -260,6 +261,20 @@ fn read(path: &str) -> Result<String> {
         .map_err(|error| Error::new(ErrorKind::NotFound, format!("the file {path:?} cannot be read: {error}")))
 }
 
+/// Reads a file that has to hold something of this kind; the client would only find that out while connecting.
+fn read_pem(path: &str, kind: &str) -> Result<String> {
+    let text = read(path)?;
+    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{kind}-----"));
+    if text.lines().any(begins) {
+        return Ok(text);
+    }
+    let what = kind.to_lowercase();
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("the file {path:?} holds no {what} in PEM: give one that begins with -----BEGIN"),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use messaging_core::QueueName;
@@ -291,6 +306,7 @@ mod tests {
             ("amqp://a?lanes=0", "lanes"),
             ("amqp://a?heartbeat=1ms", "at least 1s"),
             ("amqp://a?ca_file=/no/such/file", "/no/such/file"),
+            ("amqp://a?ca_file=Cargo.toml", "holds no certificate in PEM"),
             ("amqp://a?certificate_file=/x", "key_file"),
             ("amqp://", "names no host"),
         ] {

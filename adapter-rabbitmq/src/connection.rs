@@ -325,6 +325,8 @@ fn explain(config: &Config, place: &str, error: &Error) -> Error {
     let user = config.url.user().unwrap_or("guest");
     let lower = said.to_lowercase();
     let certificate = config.encrypted && (lower.contains("certificate") || lower.contains("unknownissuer"));
+    // An alert is the other side's word: it was this side's certificate that did not please.
+    let ours = certificate && lower.contains("alert");
     let (kind, next) = match error.kind() {
         ErrorKind::Unauthenticated => (
             ErrorKind::Unauthenticated,
@@ -334,6 +336,7 @@ fn explain(config: &Config, place: &str, error: &Error) -> Error {
             error.kind(),
             format!("check that the virtual host {:?} exists and user {user:?} may use it", config.virtual_host),
         ),
+        _ if ours => (ErrorKind::Unauthenticated, "the broker does not take the one of certificate_file".to_owned()),
         _ if certificate => {
             (ErrorKind::Config, "set ca_file to the authority that signed the broker's certificate".to_owned())
         }

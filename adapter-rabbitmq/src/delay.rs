@@ -44,6 +44,16 @@ pub(crate) enum Due {
     Exchange(ShortString),
 }
 
+impl Due {
+    /// A queue and a topic may have the same name, and their buckets lead to different places.
+    fn bucket_name(&self, millis: u64) -> String {
+        match self {
+            Self::Queue(queue) => format!("{queue}{JOINT}{TO_QUEUE}{JOINT}{millis}"),
+            Self::Exchange(exchange) => format!("{exchange}{JOINT}{TO_EXCHANGE}{JOINT}{millis}"),
+        }
+    }
+}
+
 /// One bucket, ready to be published to.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
@@ -68,31 +78,32 @@ impl Delays {
         Self { topology, known: Mutex::default() }
     }
 
-    /// The bucket for a delay, made if it is not there.
-    pub(crate) async fn bucket(&self, due: &Due, delay: Duration) -> Result<Bucket> {
+    /// The bucket for a delay, if it is known to be there.
+    pub(crate) fn known(&self, due: &Due, delay: Duration) -> Option<Bucket> {
         let (millis, is_last) = bucket_millis(delay);
-        let (place, exchange) = match due {
-            Due::Queue(queue) => (queue, false),
-            Due::Exchange(exchange) => (exchange, true),
-        };
-        // A queue and a topic may have the same name, and their buckets lead to different places.
-        let kind = if exchange { TO_EXCHANGE } else { TO_QUEUE };
-        let name = format!("{place}{JOINT}{kind}{JOINT}{millis}");
-        let known = self.known.lock().get(&name).copied();
+        let name = due.bucket_name(millis);
+        let (asked, young_until) = self.known.lock().get(&name).copied()?;
         let now = Instant::now();
-        let young_until = match known {
-            Some((asked, young_until)) if asked + ASK_AGAIN > now => young_until,
-            _ => self.declare(due, &name, millis, known.map(|(_, young_until)| young_until)).await?,
+        if asked + ASK_AGAIN <= now {
+            return None;
+        }
+        let (exchange, routing_key) = match due {
+            Due::Queue(_) => (ShortString::default(), Some(short(&name))),
+            Due::Exchange(_) => (short(&name), None),
         };
-        Ok(Bucket {
-            exchange: if exchange { short(&name) } else { ShortString::default() },
-            routing_key: (!exchange).then(|| short(&name)),
-            is_last,
-            young_until: (young_until > now).then_some(young_until),
-        })
+        let young_until = (young_until > now).then_some(young_until);
+        Some(Bucket { exchange, routing_key, is_last, young_until })
     }
 
-    async fn declare(&self, due: &Due, name: &str, millis: u64, young_until: Option<Instant>) -> Result<Instant> {
+    /// Makes the bucket for a delay, or makes sure that it is there.
+    pub(crate) async fn make(&self, due: &Due, delay: Duration) -> Result<()> {
+        let (millis, _) = bucket_millis(delay);
+        let name = due.bucket_name(millis);
+        let young_until = self.known.lock().get(&name).map(|(_, young_until)| *young_until);
+        self.declare(due, &name, millis, young_until).await
+    }
+
+    async fn declare(&self, due: &Due, name: &str, millis: u64, young_until: Option<Instant>) -> Result<()> {
         let mut arguments = FieldTable::default();
         let expires = millis + u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
         let number = |number: u64| AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
@@ -133,7 +144,7 @@ impl Delays {
             Found::There => young_until.unwrap_or(now),
         };
         self.known.lock().insert(name.to_owned(), (now, young_until));
-        Ok(young_until)
+        Ok(())
     }
 
     /// Forgets all buckets, as after the connection was lost: they may be gone.

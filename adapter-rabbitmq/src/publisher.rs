@@ -51,14 +51,8 @@ impl Publisher for RabbitPublisher {
         self.writer.send(message, room)
     }
 
-    fn send_many(&self, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
-        messages
-            .into_iter()
-            .map(|message| {
-                let room = room.split(message.size());
-                self.writer.send(message, room)
-            })
-            .collect()
+    fn send_many(&self, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+        send_each(self, messages, room)
     }
 
     async fn flush(&self, by: Instant) -> Result<()> {
@@ -101,14 +95,8 @@ impl Publisher for SharedPublisher {
         self.writer.send_to(self.target.clone(), message, room)
     }
 
-    fn send_many(&self, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
-        messages
-            .into_iter()
-            .map(|message| {
-                let room = room.split(message.size());
-                self.send(message, room)
-            })
-            .collect()
+    fn send_many(&self, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+        send_each(self, messages, room)
     }
 
     async fn flush(&self, by: Instant) -> Result<()> {
@@ -120,4 +108,13 @@ impl fmt::Debug for SharedPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedPublisher").field("scope", &self.scope).finish_non_exhaustive()
     }
+}
+
+/// Sends many, each with its part of the room: the writer joins them.
+fn send_each(publisher: &impl Publisher, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
+    let split = |message: Message| {
+        let room = room.split(message.size());
+        publisher.send(message, room)
+    };
+    messages.into_iter().map(split).collect()
 }

@@ -3,22 +3,26 @@
 mod support;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use messaging_core::{
-    ConsumeOptions, Consumer, Destination, Message, PublishOptions, PublisherExt, QueueName, SubjectFilter,
-    SubscribeOptions, SubscriptionName, TopicName,
+    ConsumeOptions, Consumer, Destination, ErrorKind, ErrorOutcome, Message, PublishOptions, PublisherExt, QueueName,
+    SubjectFilter, SubscribeOptions, SubscriptionName, TopicName,
 };
 use support::{Checked, connect, fresh, options, run, server};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const DELAY: Duration = Duration::from_millis(300);
+/// Each way: a bucket takes several round trips, and a new channel two.
+const SLOW: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     run(&[
         ("those_of_whom_nobody_hears_stop_nobody", || Box::pin(unheard())),
         ("a_queue_and_a_topic_of_one_name_do_not_mix", || Box::pin(one_name())),
+        ("a_bucket_that_is_being_made_when_the_connection_is_cut_is_made_again", || Box::pin(cut())),
+        ("time_runs_out_also_while_a_bucket_is_being_made", || Box::pin(slow())),
     ])
 }
 
@@ -69,5 +73,56 @@ async fn one_name() -> Checked {
 
     assert_eq!(next(&mut of_queue).await?, "for the queue");
     assert_eq!(next(&mut of_topic).await?, "for the topic");
+    Ok(())
+}
+
+/// The message has not left while its bucket is made, so that a lost connection is no reason to fail it.
+async fn cut() -> Checked {
+    let server = server().await?;
+    let route = server.route().await?;
+    let broker = connect(options(route.url())?).await?;
+    let queue = QueueName::parse(fresh("cut"))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
+    publisher.publish("open").await?;
+    assert_eq!(next(&mut consumer).await?, "open");
+
+    route.proxy().delay(SLOW);
+    let publishing = publisher.publish(delayed("found", "a")?);
+    let cutting = async {
+        sleep(SLOW).await;
+        route.proxy().cut_off().await;
+        route.proxy().heal().await
+    };
+    let (published, healed) = timeout(PATIENCE, async { tokio::join!(publishing, cutting) }).await?;
+    healed?;
+    published?;
+
+    assert_eq!(next(&mut consumer).await?, "found");
+    Ok(())
+}
+
+/// Neither the message nor those behind it wait for the bucket longer than their senders do.
+async fn slow() -> Checked {
+    let server = server().await?;
+    let route = server.route().await?;
+    let broker = connect(options(route.url())?).await?;
+    let queue = QueueName::parse(fresh("slow"))?;
+    let limited = PublishOptions::default().with_timeout(SLOW);
+    let publisher = broker.publisher(&Destination::Queue(queue), limited).await?;
+    publisher.publish("open").await?;
+
+    route.proxy().delay(SLOW);
+    let begun = Instant::now();
+    let results = publisher.publish_batch(vec![delayed("late", "a")?, Message::new("behind it")]).await;
+    let took = begun.elapsed();
+    route.proxy().heal().await?;
+
+    for result in results {
+        let error = result.err().ok_or("it was published in less time than the bucket takes")?;
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, ErrorOutcome::NotSent));
+    }
+    // A channel, a look for the queue and its declaration: three round trips at the least.
+    assert!(took < 4 * SLOW, "they were told after {took:?}");
     Ok(())
 }

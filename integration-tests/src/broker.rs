@@ -38,6 +38,8 @@ pub enum Door {
     Login,
     /// Encrypted, with the server certificate of [`certificates`](crate::tls::certificates).
     Tls,
+    /// Encrypted, and a login is required. The same as [`Door::Tls`] but for Kafka, which has a listener for each.
+    TlsLogin,
     /// The HTTP management interface.
     Management,
 }
@@ -97,7 +99,7 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// The proxy that [`Door::Proxied`] goes through.
     fn proxy(&self) -> &Proxy;
 
-    /// Who can log in at [`Door::Login`], if this broker knows logins.
+    /// Who can log in at [`Door::Login`] and [`Door::TlsLogin`], if this broker knows logins.
     fn accounts(&self) -> Option<&Accounts>;
 
     /// Where the server writes its output, if it is ours.

@@ -19,6 +19,7 @@ pub(crate) struct Doors {
     behind_proxy: SocketAddr,
     login: Option<SocketAddr>,
     tls: Option<SocketAddr>,
+    tls_login: Option<SocketAddr>,
     management: Option<SocketAddr>,
     proxy: Proxy,
     /// Where a client must be told its proxy by the server: more proxies, and the listeners behind them.
@@ -45,6 +46,7 @@ impl Doors {
             behind_proxy: plain,
             login: None,
             tls: None,
+            tls_login: None,
             management: None,
             proxy,
             lanes: None,
@@ -78,10 +80,16 @@ impl Doors {
             Kind::Sqs => Some(plain),
             _ => Some(claim()?),
         };
+        let tls_login = match kind {
+            _ if emulated => None,
+            // There a listener wants a login of everybody or of nobody.
+            Kind::Kafka => Some(claim()?),
+            _ => tls,
+        };
         let management = if kind == Kind::RabbitMq { Some(claim()?) } else { None };
         let accounts = (!emulated).then(|| accounts(kind));
         let proxy = Proxy::start(behind_proxy).await?;
-        Ok(Self { kind, plain, behind_proxy, login, tls, management, proxy, lanes: None, accounts, claims })
+        Ok(Self { kind, plain, behind_proxy, login, tls, tls_login, management, proxy, lanes: None, accounts, claims })
     }
 
     /// The same, with what [`Self::route`] needs.
@@ -140,6 +148,7 @@ impl Doors {
             Door::Proxied => Some(self.proxy.address()),
             Door::Login => self.login,
             Door::Tls => self.tls,
+            Door::TlsLogin => self.tls_login,
             Door::Management => self.management,
         };
         let none = || {
@@ -169,7 +178,7 @@ impl Doors {
             Kind::Sqs | Kind::ElasticMq => ("http", "https", ""),
             Kind::ActiveMq => ("amqp", "amqps", ""),
         };
-        let scheme = if door == Door::Tls { encrypted } else { plain };
+        let scheme = if matches!(door, Door::Tls | Door::TlsLogin) { encrypted } else { plain };
         let account = account.or_else(|| self.usual(door));
         let login = account.map(|account| format!("{}:{}@", account.user, account.password)).unwrap_or_default();
         format!("{scheme}://{login}{address}{path}")
@@ -178,7 +187,8 @@ impl Doors {
     /// Whom a door expects: nobody where nobody needs to log in.
     fn usual(&self, door: Door) -> Option<&Account> {
         let always = matches!(self.kind, Kind::RabbitMq | Kind::ActiveMq);
-        self.accounts.as_ref().filter(|_| always || door == Door::Login).map(|accounts| &accounts.admin)
+        let asked = always || matches!(door, Door::Login | Door::TlsLogin);
+        self.accounts.as_ref().filter(|_| asked).map(|accounts| &accounts.admin)
     }
 }
 

@@ -68,7 +68,7 @@ pub use broker::{Account, Accounts, Broker, Door, Way};
 pub use cluster::Cluster;
 pub use error::{Error, ErrorKind, Result};
 pub use kind::Kind;
-pub use management::close_connections;
+pub use management::{client_certificates, close_connections};
 pub use native::kafka_tool;
 pub use obtain::{available, brokers_are_required, engine, own, own_by, recorded_address, shared};
 pub use proxy::{Proxy, Route};

@@ -44,6 +44,18 @@ pub async fn close_connections(at: SocketAddr) -> Result<usize> {
     Ok(closed)
 }
 
+/// The subjects of the certificates that clients of a RabbitMQ have shown, one for each connection that shows one.
+///
+/// The interface learns of a new connection within 5 s, so that none may be known yet.
+///
+/// # Errors
+/// If there is nobody at `at`, the address of [`Door::Management`](crate::Door::Management).
+pub async fn client_certificates(at: SocketAddr) -> Result<Vec<String>> {
+    let connections = ask(at, "/api/connections").await?;
+    let subject = |connection: &Value| connection.get("peer_cert_subject")?.as_str().map(str::to_owned);
+    Ok(connections.as_array().into_iter().flatten().filter_map(subject).filter(|subject| !subject.is_empty()).collect())
+}
+
 /// The names of this server's queues or exchanges that begin so.
 #[cfg(all(feature = "conformance", feature = "rabbitmq"))]
 pub(crate) async fn names(at: SocketAddr, what: &str, prefix: &str) -> Result<Vec<String>> {

@@ -165,14 +165,19 @@ fn id_of(run: &Path) -> String {
     run.file_name().map(|name| name.to_string_lossy().trim_start_matches("run-").to_owned()).unwrap_or_default()
 }
 
-/// Everything of ours that this process can see and that is not of its own run.
+/// Everything of ours that this process can see and whose run is over: another program's may well be going on.
 fn leftovers() -> BTreeSet<String> {
-    let own = format!("run-{}-", std::process::id());
     let runs = fs::read_dir(base()).into_iter().flatten().flatten().map(|entry| entry.path().display().to_string());
     let runs = runs.filter(|path| path.contains("/run-"));
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mounts = mounts.lines().filter(|line| line.contains("messaging-brokers")).map(str::to_owned);
-    runs.chain(mounts).filter(|found| !found.contains(&own)).collect()
+    runs.chain(mounts).filter(|found| !goes_on(found)).collect()
+}
+
+/// Whether the process that began the run of this path or mount is there.
+fn goes_on(found: &str) -> bool {
+    let owner = found.split_once("/run-").and_then(|(_, run)| run.split_once('-')).map(|(pid, _)| pid);
+    owner.is_some_and(|pid| Path::new("/proc").join(pid).exists())
 }
 
 fn marked(run: &Path) -> Vec<u32> {

@@ -11,9 +11,11 @@ use futures_util::{Stream, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use messaging_core::{Destination, ErrorKind, Order, Result, SubjectFilter, TopicName};
+use messaging_core::{Destination, ErrorKind, Flow, Order, Result, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::{Around, Plan, What};
 use crate::connection::Line;
@@ -21,6 +23,9 @@ use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::short;
 use crate::topology::{Binding, table, text};
+
+/// How long the broker may take to close a channel that is given up; its successor does not wait longer.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A consumer that is registered at the broker.
 pub(super) struct Attached {
@@ -32,26 +37,57 @@ pub(super) struct Attached {
     pub(super) binding: Option<Binding>,
     /// The queues, in the order of their lanes.
     pub(super) queues: Arc<[ShortString]>,
+    /// What the broker calls its consumers; none while nothing is registered.
     pub(super) tags: Vec<ShortString>,
     pub(super) reading: Reading,
 }
 
-/// Makes sure of the topology, opens a channel and registers.
-pub(super) async fn attach(around: &Around, plan: &Plan, member: &str) -> Result<Attached> {
+/// Makes sure of the topology, opens a channel and registers; while deliveries do not flow, all but the last.
+pub(super) async fn attach(around: &Around, plan: &Plan, member: &str, flow: Flow) -> Result<Attached> {
     let limit = around.topology.config.request_timeout;
     if let What::Source { source, filter } = &plan.what {
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
+    let mut registering = Registering { line: Some(channel.clone()), tasks: &around.tasks };
     let line = channel.clone();
-    match timeout(limit, line.unless_lost(attach_on(around, plan, member, channel))).await {
-        Ok(registered) => registered?,
+    let attached = match timeout(limit, line.unless_lost(attach_on(around, plan, member, flow, channel))).await {
+        Ok(registered) => registered??,
         // A quorum queue whose node was killed right after it was made answers to everything but this (RabbitMQ 4.0.5).
-        Err(_) => Err(silent("registering a consumer", limit)),
+        Err(_) => return Err(silent("registering a consumer", limit)),
+    };
+    registering.line = None;
+    Ok(attached)
+}
+
+/// Gives up the channel of a registration that fails, runs out of time, or is dropped before it is done.
+struct Registering<'a> {
+    line: Option<Line>,
+    tasks: &'a TaskTracker,
+}
+
+impl Drop for Registering<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.tasks.spawn_on(async move { give_up(&line).await }, &runtime);
+        }
     }
 }
 
-async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) -> Result<Attached> {
+/// Closes a channel, with all that is registered on it.
+///
+/// The client closes none of which it believes that it has a consumer (lapin 4.12), as when nobody waits any more for the
+/// answer to a registration or a cancel: the consumer would get deliveries that nobody takes, for as long as the connection
+/// lives.
+pub(super) async fn give_up(line: &Line) {
+    if line.status().connected() {
+        let _ = timeout(GOODBYE, line.unless_lost(line.close(200, "given up".into()))).await;
+    }
+}
+
+async fn attach_on(around: &Around, plan: &Plan, member: &str, flow: Flow, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
         What::Source { source, filter: _ } => {
             let queues = around.topology.queue_names(source).iter().map(|name| short(name)).collect::<Vec<_>>();
@@ -59,7 +95,10 @@ async fn attach_on(around: &Around, plan: &Plan, member: &str, channel: Line) ->
         }
         What::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
     };
-    let consumers = register(&channel, &queues, plan.prefetch, member).await?;
+    let consumers = match flow {
+        Flow::Running => register(&channel, &queues, plan.prefetch, member).await?,
+        Flow::Paused | Flow::Stopped => Vec::new(),
+    };
     let (gaps, binding) = gaps.unzip();
     let (deliveries, tags) = (Incoming::of(Vec::new()), Vec::new());
     let mut attached = Attached { channel, deliveries, gaps, binding, queues: queues.into(), tags, reading };

@@ -2,6 +2,7 @@
 
 mod attach;
 mod copies;
+mod service;
 mod shared;
 mod worker;
 

@@ -1,19 +1,23 @@
-//! Publishes that wait for the broker's answer, in the order in which they were written.
+//! Publishes that wait for the broker's answer.
 //!
 //! The client hangs a returned message on whichever confirm comes next, which with joined writes is not always its own
 //! (lapin 4.12: 1 of 2,857). So returns are matched by the message's id here. A return comes before the confirm of its own
 //! message, and is hung on the first confirm that is resolved after it; hence before any answer is given, all that are
-//! resolved by then are looked at.
+//! resolved by then are looked at. Each says for itself that it is resolved, so that this costs one look each.
+//!
+//! Answers are given as they come: one that the broker holds back, because its queue has lost its majority perhaps, holds up
+//! none of the others.
 
-use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use lapin::{Confirmation, PublisherConfirm};
+use lapin::Confirmation;
 use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result};
 use tokio::time::Instant;
 
+use super::bells::Rung;
 use crate::error::{Call, from_lapin};
 
 /// One publish that waits.
@@ -29,10 +33,8 @@ pub(super) struct Waiting {
     pub(super) expired: bool,
 }
 
-enum Confirm {
-    Open(PublisherConfirm),
-    Resolved(Verdict),
-}
+/// A publish and what became of it.
+pub(super) type Answer = (Waiting, Result<Receipt>);
 
 /// What the broker said of one publish.
 enum Verdict {
@@ -43,107 +45,77 @@ enum Verdict {
     Lost(Box<lapin::Error>),
 }
 
+/// Room for one publish. Its bell is used again for the next.
+struct Place<C> {
+    bell: Waker,
+    open: Option<(Waiting, C)>,
+}
+
 /// The publishes that wait.
-#[derive(Default)]
-pub(super) struct Confirms {
-    waiting: VecDeque<(Waiting, Confirm)>,
+pub(super) struct Confirms<C> {
+    places: Vec<Place<C>>,
+    free: Vec<usize>,
+    rung: Rung,
+    /// Those of `rung` that are looked at just now.
+    looked_at: Vec<usize>,
+    /// What was resolved and not answered yet.
+    resolved: Vec<(Waiting, Verdict)>,
     /// Ids of returned messages whose own confirm was not met yet, and why they came back.
     returned: Vec<(MessageId, String)>,
-    resolved: Vec<(Waiting, Verdict)>,
     expired: usize,
 }
 
-impl Confirms {
-    pub(super) fn push(&mut self, waiting: Waiting, confirm: PublisherConfirm) {
-        self.waiting.push_back((waiting, Confirm::Open(confirm)));
+impl<C> Default for Confirms<C> {
+    fn default() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            rung: Rung::default(),
+            looked_at: Vec::new(),
+            resolved: Vec::new(),
+            returned: Vec::new(),
+            expired: 0,
+        }
+    }
+}
+
+impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
+    pub(super) fn push(&mut self, waiting: Waiting, confirm: C) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            let bell = self.rung.bell(self.places.len());
+            self.places.push(Place { bell, open: None });
+            self.places.len() - 1
+        });
+        self.expired += usize::from(waiting.expired);
+        self.places[index].open = Some((waiting, confirm));
+        // From now on its bell rings when it is resolved.
+        self.look_at(index);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// How many were told that their time is up and are still open at the broker.
-    pub(super) fn expired(&self) -> usize {
-        self.expired
-    }
-
-    /// Waits for the answers of the oldest ones.
-    pub(super) fn poll_answers(
-        &mut self,
-        cx: &mut Context<'_>,
-        answers: &mut Vec<(Waiting, Result<Receipt>)>,
-    ) -> Poll<()> {
-        while let Some((_, confirm)) = self.waiting.front_mut() {
-            if let Confirm::Open(open) = confirm {
-                let Poll::Ready(resolved) = Pin::new(open).poll(cx) else { break };
-                *confirm = Confirm::Resolved(verdict(resolved, &mut self.returned));
+    /// Looks at all that were resolved. `task` is woken when another is.
+    pub(super) fn look(&mut self, task: &Waker) {
+        loop {
+            let mut looked_at = mem::take(&mut self.looked_at);
+            self.rung.take(&mut looked_at, task);
+            let is_done = looked_at.is_empty();
+            for index in looked_at.drain(..) {
+                self.look_at(index);
             }
-            if let Some((waiting, Confirm::Resolved(verdict))) = self.waiting.pop_front() {
-                self.expired -= usize::from(waiting.expired);
-                self.resolved.push((waiting, verdict));
-            }
-        }
-        if self.resolved.is_empty() {
-            return Poll::Pending;
-        }
-        self.answer(answers);
-        Poll::Ready(())
-    }
-
-    /// Takes all that wait, as when the channel is lost: those that were answered in time have their answer.
-    pub(super) fn take_all(&mut self, answers: &mut Vec<(Waiting, Result<Receipt>)>) -> bool {
-        self.look_at_all();
-        if self.waiting.iter().any(|(_, confirm)| matches!(confirm, Confirm::Open(_))) {
-            return false;
-        }
-        for (waiting, confirm) in self.waiting.drain(..) {
-            if let Confirm::Resolved(verdict) = confirm {
-                self.resolved.push((waiting, verdict));
-            }
-        }
-        self.expired = 0;
-        self.answer(answers);
-        true
-    }
-
-    /// Gives up on all that wait.
-    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
-        self.returned.clear();
-        self.expired = 0;
-        self.waiting.drain(..).map(|(waiting, _)| waiting)
-    }
-
-    /// Those whose time is up, each once.
-    pub(super) fn expire(&mut self, now: Instant, mut told: impl FnMut(u64)) {
-        for (waiting, _) in self.waiting.iter_mut().take_while(|(waiting, _)| waiting.until <= now) {
-            if !waiting.expired {
-                waiting.expired = true;
-                self.expired += 1;
-                told(waiting.ticket);
+            self.looked_at = looked_at;
+            // What is resolved now came before what was seen now, and may carry a return that is not its own.
+            if is_done {
+                return;
             }
         }
     }
 
-    fn look_at_all(&mut self) {
-        let mut context = Context::from_waker(Waker::noop());
-        for (_, confirm) in &mut self.waiting {
-            if let Confirm::Open(open) = confirm
-                && let Poll::Ready(resolved) = Pin::new(open).poll(&mut context)
-            {
-                *confirm = Confirm::Resolved(verdict(resolved, &mut self.returned));
-            }
-        }
+    /// Whether there is something to answer.
+    pub(super) fn has_resolved(&self) -> bool {
+        !self.resolved.is_empty()
     }
 
-    fn answer(&mut self, answers: &mut Vec<(Waiting, Result<Receipt>)>) {
-        // Only messages that may be returned need the look; their publisher's are all of that kind.
-        if self.resolved.iter().any(|(waiting, _)| waiting.id.is_some()) {
-            self.look_at_all();
-        }
+    /// Answers what was resolved.
+    pub(super) fn answer(&mut self, answers: &mut Vec<Answer>) {
         for (waiting, verdict) in self.resolved.drain(..) {
             let back = waiting.id.as_ref().and_then(|id| self.returned.iter().position(|(known, _)| known == id));
             let result = match back {
@@ -152,6 +124,58 @@ impl Confirms {
             };
             answers.push((waiting, result));
         }
+    }
+
+    fn look_at(&mut self, index: usize) {
+        // A bell may ring late: for one that was given up, or looked at before.
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some((_, confirm)) = &mut place.open else { return };
+        let Poll::Ready(resolved) = Pin::new(confirm).poll(&mut Context::from_waker(&place.bell)) else { return };
+        if let Some((waiting, _)) = place.open.take() {
+            self.expired -= usize::from(waiting.expired);
+            self.resolved.push((waiting, verdict(resolved, &mut self.returned)));
+            self.free.push(index);
+        }
+    }
+}
+
+impl<C> Confirms<C> {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len() + self.resolved.len()
+    }
+
+    /// How many were told that their time is up and are still open at the broker.
+    pub(super) fn expired(&self) -> usize {
+        self.expired
+    }
+
+    /// Those whose time is up, each once.
+    pub(super) fn expire(&mut self, now: Instant, mut told: impl FnMut(u64)) {
+        for (waiting, _) in self.places.iter_mut().filter_map(|place| place.open.as_mut()) {
+            if waiting.expire(now) {
+                self.expired += 1;
+                told(waiting.ticket);
+            }
+        }
+    }
+
+    /// Gives up on all that wait.
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
+        self.returned.clear();
+        self.free.clear();
+        self.expired = 0;
+        let open = self.places.drain(..).filter_map(|place| place.open.map(|(waiting, _)| waiting));
+        open.chain(self.resolved.drain(..).map(|(waiting, _)| waiting))
+    }
+}
+
+impl Waiting {
+    /// Whether its time is up and its sender does not know.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let expires = !self.expired && self.until <= now;
+        self.expired |= expires;
+        expires
     }
 }
 

@@ -5,7 +5,12 @@
 //! did not leave while the connection is away, until its time limit.
 
 mod actor;
+mod address;
+mod bells;
 mod confirms;
+mod opening;
+mod pipeline;
+mod writes;
 
 use std::fmt;
 use std::sync::Arc;

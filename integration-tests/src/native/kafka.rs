@@ -6,10 +6,12 @@
 use std::{path::PathBuf, process::Command};
 
 use super::{Recipe, Site, install, java};
-use crate::{Door, Error, Kind, Result, doors::accounts, run::Claim, tls::certificates};
+use crate::{Accounts, Door, Error, Kind, Result, doors::accounts, run::Claim, tls::certificates};
 
 /// Any id of the right form: a cluster's data lives as long as the cluster.
 const CLUSTER: &str = "bWVzc2FnaW5nLXRlc3RzIQ";
+/// How a login may be proved without sending the password.
+const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /// A node as its peers know it.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +43,12 @@ impl Kafka {
         let address = |door| site.doors.address(door);
         let (plain, proxied) = (address(Door::Plain)?, address(Door::Proxied)?);
         let (login, tls) = (address(Door::Login)?, address(Door::Tls)?);
+        let tls_login = address(Door::TlsLogin)?;
         let (behind, controller) = (site.doors.behind_proxy(), self.own.controller);
         let voters: Vec<_> =
             self.peers.iter().map(|peer| format!("{}@127.0.0.1:{}", peer.id, peer.controller)).collect();
         let identity = certificates()?;
-        let (admin, limited) = (accounts(Kind::Kafka).admin, accounts(Kind::Kafka).limited);
+        let logins = logins("login") + &logins("tlslogin");
         let (copies, in_sync) = if self.peers.len() > 1 { (3, 2) } else { (1, 1) };
         let id = self.own.id;
         let voters = voters.join(",");
@@ -65,20 +68,17 @@ impl Kafka {
             "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAIN://{plain},PROXIED://{behind},LOGIN://{login},TLS://{tls},CONTROLLER://127.0.0.1:{controller}{listeners}
-advertised.listeners=PLAIN://{plain},PROXIED://{proxied},LOGIN://{login},TLS://{tls}{advertised}
-listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT{protocols}
+listeners=PLAIN://{plain},PROXIED://{behind},LOGIN://{login},TLS://{tls},TLSLOGIN://{tls_login},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAIN://{plain},PROXIED://{proxied},LOGIN://{login},TLS://{tls},TLSLOGIN://{tls_login}{advertised}
+listener.security.protocol.map=PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,TLSLOGIN:SASL_SSL,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=PLAIN
 controller.listener.names=CONTROLLER
-listener.name.login.sasl.enabled.mechanisms=PLAIN
-listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
-user_{}=\"{}\" user_{}=\"{}\";
-listener.name.tls.ssl.keystore.type=PEM
-listener.name.tls.ssl.keystore.location={bundle}
-listener.name.tls.ssl.truststore.type=PEM
-listener.name.tls.ssl.truststore.location={authority}
+{logins}ssl.keystore.type=PEM
+ssl.keystore.location={bundle}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:{};User:ANONYMOUS
+super.users=User:{admin};User:ANONYMOUS
 log.dirs={logs}
 num.partitions=1
 default.replication.factor={copies}
@@ -101,9 +101,33 @@ broker.heartbeat.interval.ms=500
 controller.quorum.fetch.timeout.ms=1000
 controller.quorum.election.timeout.ms=500
 {threads}",
-            admin.user, admin.password, limited.user, limited.password, admin.user
+            admin = accounts(Kind::Kafka).admin.user
         ))
     }
+}
+
+/// Who can log in at a listener: by PLAIN as is written here, by SCRAM as the formatted storage says.
+fn logins(listener: &str) -> String {
+    let Accounts { admin, limited, .. } = accounts(Kind::Kafka);
+    let at = format!("listener.name.{listener}");
+    let mut lines = format!(
+        "{at}.sasl.enabled.mechanisms=PLAIN,{}
+{at}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_{}=\"{}\" user_{}=\"{}\";
+",
+        SCRAM.join(","),
+        admin.user,
+        admin.password,
+        limited.user,
+        limited.password
+    );
+    for mechanism in SCRAM {
+        let mechanism = mechanism.to_ascii_lowercase();
+        lines += &format!(
+            "{at}.{mechanism}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
+        );
+    }
+    lines
 }
 
 impl Recipe for Kafka {
@@ -111,6 +135,11 @@ impl Recipe for Kafka {
         let properties = site.write("server.properties", &self.properties(site)?)?;
         let mut format = java("-Xmx128m", &site.folder, &jars());
         format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(properties);
+        let Accounts { admin, limited, .. } = accounts(Kind::Kafka);
+        for (mechanism, account) in SCRAM.into_iter().flat_map(|name| [(name, &admin), (name, &limited)]) {
+            let login = format!("{mechanism}=[name={},password={}]", account.user, account.password);
+            format.args(["--add-scram", &login]);
+        }
         let output = format.output().map_err(|error| Error::caused("cannot run java for kafka's storage", error))?;
         if output.status.success() {
             return Ok(());

@@ -31,6 +31,8 @@ const DELAYED: usize = 100_000;
 const SPAN: usize = 200_000;
 /// After so long without room the fetched messages are given back, so that the group's events come through.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How often it is looked whether the client knows a broker, while nothing else says that it has lost one.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Before partitions are tried again that could not be taken up.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The longest wait in a poll.
@@ -150,6 +152,8 @@ impl Worker {
             self.clear_suspects();
             if self.is_cut {
                 self.look_for_the_broker();
+            } else {
+                self.look_at_the_client();
             }
             let has_room = self.make_room();
             let wait = match due {

@@ -6,7 +6,7 @@ use messaging_core::{ErrorKind, Event};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::{PATIENCE, Worker};
+use super::{PATIENCE, SIGN_OF_LIFE, Worker};
 use crate::config::GroupProtocol;
 use crate::consumer::group::{GroupEvent, Heard};
 use crate::consumer::intake::End;
@@ -118,6 +118,22 @@ impl Worker {
         }
     }
 
+    /// Whether the client still knows a broker: it may have forgotten all without a connection that fails.
+    pub(super) fn look_at_the_client(&mut self) {
+        if self.probed.elapsed() < SIGN_OF_LIFE {
+            return;
+        }
+        self.probed = Instant::now();
+        if self.remind() {
+            self.is_cut = true;
+            self.intake.tell(Event::Disconnected);
+        }
+    }
+
+    fn remind(&self) -> bool {
+        remind_of_servers(self.client.client().native_ptr(), self.intake.settings.connection.options.servers())
+    }
+
     /// After a connection was lost: asks until the broker answers.
     pub(super) fn look_for_the_broker(&mut self) {
         if self.probed.elapsed() < PATIENCE {
@@ -125,9 +141,10 @@ impl Worker {
         }
         self.probed = Instant::now();
         let main = self.intake.settings.topics.main.clone();
-        if self.client.fetch_metadata(Some(&main), Duration::from_millis(500)).is_err() {
-            let servers = self.intake.settings.connection.options.servers();
-            remind_of_servers(self.client.client().native_ptr(), servers);
+        let answer = self.client.fetch_metadata(Some(&main), Duration::from_millis(500));
+        // A broker that goes down or comes up in order answers for a while, and names nobody, not even itself.
+        if !answer.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
+            self.remind();
             return;
         }
         self.is_cut = false;

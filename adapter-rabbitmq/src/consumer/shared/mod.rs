@@ -1,21 +1,20 @@
 //! What the consumer's task, its settlers and whoever receives have in common.
 
+mod receiver;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
-use messaging_core::{
-    Capabilities, Delivery, Error, ErrorKind, Event, Flow, Health, HealthState, Result, Scope, Source, Unsettled,
-};
+use messaging_core::{Capabilities, Event, Flow, Health, HealthState, Scope, Source, Unsettled};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::What;
-use crate::error::closed;
 use crate::gate::Gate;
-use crate::settle::{Command, Epoch};
+use crate::settle::Epoch;
 
 /// Events that nobody takes are forgotten past this, the oldest first.
 const EVENTS_MAX: usize = 64;
@@ -45,9 +44,9 @@ pub(crate) struct Shared {
     /// Someone waits for all to be settled.
     is_draining: AtomicBool,
     /// The last delivery in the application's hands was settled.
-    pub(super) all_settled: Notify,
+    pub(in crate::consumer) all_settled: Notify,
     /// The flow changed, or the consumer was dropped.
-    pub(super) changed: Notify,
+    pub(in crate::consumer) changed: Notify,
 }
 
 #[derive(Debug)]
@@ -65,8 +64,19 @@ struct Core {
     is_dropped: bool,
 }
 
+/// Whom a change wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wakes {
+    Nobody,
+    /// Whoever receives deliveries.
+    Receiver,
+    /// Whoever waits for an event.
+    Watcher,
+    Both,
+}
+
 impl Shared {
-    pub(super) fn new(
+    pub(in crate::consumer) fn new(
         scope: Scope,
         capabilities: Arc<Capabilities>,
         prefetch: usize,
@@ -118,7 +128,7 @@ impl Shared {
         self.unacknowledged.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_unacknowledged(&self, count: u64) {
+    pub(in crate::consumer) fn set_unacknowledged(&self, count: u64) {
         self.unacknowledged.store(count, Ordering::Relaxed);
     }
 
@@ -126,128 +136,65 @@ impl Shared {
         self.has_gate
     }
 
-    // --- whoever receives ---
-
-    pub(super) fn poll_next_many(
-        &self,
-        cx: &mut Context<'_>,
-        max: usize,
-        out: &mut Vec<Delivery>,
-    ) -> Poll<Result<usize>> {
-        let mut core = self.core.lock();
-        if core.is_closed {
-            return Poll::Ready(Err(closed()));
-        }
-        if core.is_ended {
-            return Poll::Ready(Err(Error::new(
-                ErrorKind::NotFound,
-                "the subscription was ended: subscribe again to have a new one",
-            )));
-        }
-        match core.flow {
-            Flow::Stopped => return Poll::Ready(Ok(0)),
-            Flow::Paused => {
-                core.wait(cx);
-                return Poll::Pending;
-            }
-            Flow::Running => {}
-        }
-        let Some(epoch) = core.epoch.clone() else {
-            core.wait(cx);
-            return Poll::Pending;
-        };
-        // The broker bounds what it sends; several lanes on one channel have one bound each, and together this one.
-        let room = self.prefetch.saturating_sub(epoch.handed());
-        let max = max.min(usize::try_from(room).unwrap_or(usize::MAX));
-        let mut count = 0;
-        while count < max {
-            let Some(item) = core.ready.pop_front() else { break };
-            if item.expires.is_some_and(|expires| expires <= Instant::now()) {
-                epoch.tell(Command::Expired(item.delivery));
-                continue;
-            }
-            out.push(Delivery::new(item.delivery, epoch.clone()));
-            count += 1;
-        }
-        if count == 0 {
-            core.wait(cx);
-            if room == 0 && !core.ready.is_empty() {
-                self.wants_room.store(true, Ordering::SeqCst);
-                // A settlement between the look at the room and the note that someone wants it would wake nobody.
-                if epoch.handed() < self.prefetch {
-                    cx.waker().wake_by_ref();
-                }
-            }
-            return Poll::Pending;
-        }
-        epoch.hand_out(count as u64);
-        Poll::Ready(Ok(count))
-    }
-
-    pub(super) fn stop_waiting(&self) {
-        self.core.lock().waker = None;
-    }
-
-    pub(super) fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Event> {
-        let mut core = self.core.lock();
-        match core.events.pop_front() {
-            Some(event) => Poll::Ready(event),
-            None => {
-                core.event_waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    pub(super) fn set_flow(&self, flow: Flow) {
-        let waker = {
+    /// Changes what is shared, and wakes whom it concerns; after the lock, or they would wake up to wait for it.
+    fn change(&self, change: impl FnOnce(&mut Core) -> Wakes) {
+        let (receiver, watcher) = {
             let mut core = self.core.lock();
+            match change(&mut core) {
+                Wakes::Nobody => (None, None),
+                Wakes::Receiver => (core.waker.take(), None),
+                Wakes::Watcher => (None, core.event_waker.take()),
+                Wakes::Both => (core.waker.take(), core.event_waker.take()),
+            }
+        };
+        receiver.into_iter().chain(watcher).for_each(Waker::wake);
+    }
+
+    // --- whoever steers ---
+
+    pub(in crate::consumer) fn set_flow(&self, flow: Flow) {
+        self.change(|core| {
             if core.flow == Flow::Stopped {
-                return;
+                return Wakes::Nobody;
             }
             core.flow = flow;
-            core.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+            Wakes::Receiver
+        });
         self.changed.notify_one();
     }
 
-    pub(super) fn flow(&self) -> Flow {
+    pub(in crate::consumer) fn flow(&self) -> Flow {
         self.core.lock().flow
     }
 
     /// The consumer was dropped: the task gives everything back and ends.
-    pub(super) fn set_dropped(&self) {
+    pub(in crate::consumer) fn set_dropped(&self) {
         self.core.lock().is_dropped = true;
         self.changed.notify_one();
     }
 
-    pub(super) fn is_dropped(&self) -> bool {
+    pub(in crate::consumer) fn is_dropped(&self) -> bool {
         self.core.lock().is_dropped
     }
 
     /// The subscription is no more: whoever receives learns it.
     pub(crate) fn set_ended(&self) {
-        let waker = {
-            let mut core = self.core.lock();
+        self.change(|core| {
             core.is_ended = true;
-            core.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+            Wakes::Receiver
+        });
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(in crate::consumer) fn is_ended(&self) -> bool {
         self.core.lock().is_ended
     }
 
     /// The broker handle was closed: whoever receives learns it.
     pub(crate) fn set_closed(&self) {
-        let waker = {
-            let mut core = self.core.lock();
+        self.change(|core| {
             core.is_closed = true;
-            core.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+            Wakes::Receiver
+        });
     }
 
     // --- settlers ---
@@ -266,8 +213,7 @@ impl Shared {
     #[cold]
     fn wake_whoever_wants_room(&self) {
         self.wants_room.store(false, Ordering::SeqCst);
-        let waker = self.core.lock().waker.take();
-        waker.into_iter().for_each(Waker::wake);
+        self.change(|_| Wakes::Receiver);
     }
 
     /// What is out under a tag is done with: the next of its key is ready.
@@ -275,78 +221,69 @@ impl Shared {
         if !self.has_gate {
             return;
         }
-        let waker = {
-            let mut core = self.core.lock();
-            match core.gate.leave(tag, |item| item.delivery.tag) {
-                Some(next) => {
-                    core.ready.push_back(next);
-                    core.waker.take()
-                }
-                None => None,
+        self.change(|core| match core.gate.leave(tag, |item| item.delivery.tag) {
+            Some(next) => {
+                core.ready.push_back(next);
+                Wakes::Receiver
             }
-        };
-        waker.into_iter().for_each(Waker::wake);
+            None => Wakes::Nobody,
+        });
     }
 
     // --- the task ---
 
     /// Whoever drains wants to know when the last delivery is settled.
-    pub(super) fn set_draining(&self) {
+    pub(in crate::consumer) fn set_draining(&self) {
         self.is_draining.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn settled_so_far(&self) -> u64 {
+    pub(in crate::consumer) fn settled_so_far(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
     }
 
-    pub(super) fn handed(&self) -> u64 {
+    pub(in crate::consumer) fn handed(&self) -> u64 {
         self.core.lock().epoch.as_ref().map_or(0, |epoch| epoch.handed())
     }
 
     /// A channel is there: deliveries flow, and can be settled.
-    pub(super) fn begin(&self, epoch: Arc<Epoch>, is_back: bool) {
-        let wakers = {
-            let mut core = self.core.lock();
+    pub(in crate::consumer) fn begin(&self, epoch: Arc<Epoch>, is_back: bool) {
+        self.change(|core| {
             core.epoch = Some(epoch);
             core.trouble = None;
             if is_back {
                 core.happened(Event::Reconnected);
             }
-            (core.waker.take(), core.event_waker.take())
-        };
-        wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
+            Wakes::Both
+        });
         // The task looks at the flow: it may have changed while there was no channel.
         self.changed.notify_one();
     }
 
     /// The channel is gone, and with it all that came on it.
-    pub(super) fn end(&self, why: &str) {
-        let (epoch, waker) = {
-            let mut core = self.core.lock();
+    pub(in crate::consumer) fn end(&self, why: &str) {
+        self.change(|core| {
             core.ready.clear();
             drop(core.gate.take_all());
             core.trouble = Some((Instant::now(), why.to_owned()));
             core.happened(Event::Disconnected);
-            (core.epoch.take(), core.event_waker.take())
-        };
-        if let Some(epoch) = epoch {
-            epoch.end();
-        }
+            if let Some(epoch) = core.epoch.take() {
+                epoch.end();
+            }
+            Wakes::Watcher
+        });
         self.all_settled.notify_waiters();
-        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Why there is no channel, while there is none.
-    pub(super) fn still_in_trouble(&self, why: &str) {
+    pub(in crate::consumer) fn still_in_trouble(&self, why: &str) {
         let mut core = self.core.lock();
         let since = core.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         core.trouble = Some((since, why.to_owned()));
     }
 
-    pub(super) fn push(&self, items: &mut Vec<Item>) {
-        let waker = {
-            let mut core = self.core.lock();
-            let Core { gate, ready, waker, .. } = &mut *core;
+    pub(in crate::consumer) fn push(&self, items: &mut Vec<Item>) {
+        self.change(|core| {
+            let Core { gate, ready, .. } = core;
             if self.has_gate {
                 for item in items.drain(..) {
                     let (tag, message) = (item.delivery.tag, item.delivery.message.clone());
@@ -355,23 +292,20 @@ impl Shared {
             } else {
                 ready.extend(items.drain(..));
             }
-            if ready.is_empty() { None } else { waker.take() }
-        };
-        waker.into_iter().for_each(Waker::wake);
+            if ready.is_empty() { Wakes::Nobody } else { Wakes::Receiver }
+        });
     }
 
     /// Hands out again, before all others, what this consumer still holds.
-    pub(super) fn push_again(&self, delivery: Unsettled, expires: Option<Instant>) {
-        let waker = {
-            let mut core = self.core.lock();
+    pub(in crate::consumer) fn push_again(&self, delivery: Unsettled, expires: Option<Instant>) {
+        self.change(|core| {
             core.ready.push_front(Item { delivery, expires });
-            core.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+            Wakes::Receiver
+        });
     }
 
     /// Takes all that was not handed out, in the order in which it came.
-    pub(super) fn take_unstarted(&self) -> Vec<u64> {
+    pub(in crate::consumer) fn take_unstarted(&self) -> Vec<u64> {
         let mut core = self.core.lock();
         let Core { ready, gate, .. } = &mut *core;
         let behind = gate.take_waiting();
@@ -386,13 +320,11 @@ impl Shared {
         tags
     }
 
-    pub(super) fn happened(&self, event: Event) {
-        let waker = {
-            let mut core = self.core.lock();
+    pub(in crate::consumer) fn happened(&self, event: Event) {
+        self.change(|core| {
             core.happened(event);
-            core.event_waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+            Wakes::Watcher
+        });
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -412,13 +344,6 @@ impl Shared {
 }
 
 impl Core {
-    fn wait(&mut self, cx: &Context<'_>) {
-        match &mut self.waker {
-            Some(known) => known.clone_from(cx.waker()),
-            None => self.waker = Some(cx.waker().clone()),
-        }
-    }
-
     fn happened(&mut self, event: Event) {
         if self.events.back() == Some(&event) {
             return;
