@@ -41,7 +41,7 @@ fn file(path: &Path) -> Value {
 
 /// One message there and back, so that the connections of both ways have been used.
 async fn there_and_back(broker: &Arc<dyn Broker>) -> Checked {
-    let name = QueueName::parse(&fresh("login"))?;
+    let name = QueueName::parse(fresh("login"))?;
     let publisher = broker.publisher(&Destination::Queue(name.clone()), PublishOptions::default()).await?;
     publisher.publish(Message::new("here")).await?;
     let mut consumer = broker.consume(&name, ConsumeOptions::default()).await?;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::try_join_all;
 use messaging_core::{
-    ConsumeOptions, Destination, ErrorKind, Event, Feature, Message, Publisher, PublisherExt, Readiness, Received,
-    Start, SubjectFilter, SubscribeOptions, SubscriptionName, TopicName,
+    ConsumeOptions, Destination, ErrorKind, Event, Feature, Flow, Message, Publisher, PublisherExt, Readiness,
+    Received, Start, SubjectFilter, SubscribeOptions, SubscriptionName, TopicName,
 };
 
 use super::traffic::Task;
@@ -44,6 +44,8 @@ cases! {
     S9_the_start_is_fixed on Durable => the_start_is_fixed;
     /// An ephemeral subscription that was cut off is told of the gap.
     S10_a_cut_ephemeral_subscription_sees_a_gap on Ephemeral, with Line => a_gap_is_told;
+    /// A paused ephemeral subscription gets nothing, and misses nothing.
+    S11_a_paused_ephemeral_subscription_misses_nothing on Ephemeral => ephemeral_paused;
 }
 
 /// A topic and how to publish to it.
@@ -416,4 +418,29 @@ async fn a_gap_is_told(at: &Bench) -> Verdict {
     let (seen, told) = waiting.join("the subscription that was cut off").await??;
     ensure!(told || seen == UNSEEN, "of {UNSEEN} messages {seen} came, and nobody told of a gap");
     Ok(())
+}
+
+async fn ephemeral_paused(at: &Bench) -> Verdict {
+    if !at.declared(Kind::Ephemeral).await? {
+        return Ok(());
+    }
+    let channel = Channel::open(at, Kind::Ephemeral).await?;
+    // Fewer than come: some wait in the consumer, the others at the broker.
+    let options = SubscribeOptions::ephemeral().with_consume(ConsumeOptions::default().with_prefetch(4));
+    let mut tap = channel.subscribe(options).await?;
+    let control = tap.control();
+    channel.publish(["held"]).await?;
+    let held = tap.next().await?;
+    control.set_flow(Flow::Paused);
+    channel.publish(numbers(0..10)).await?;
+    let granularity = at.capabilities(Kind::Ephemeral, false).limits.time_granularity;
+    at.outlast((granularity * 3).max(Duration::from_millis(40))).await;
+    ensure!(tap.is_dry().await?, "a paused subscription got a delivery");
+    at.settled(held.ack()).await?;
+    ensure!(tap.is_dry().await?, "a paused subscription got a delivery once it had room");
+
+    control.set_flow(Flow::Running);
+    tap.expect_all(numbers(0..10)).await?;
+    channel.publish(["sentinel"]).await?;
+    tap.expect_next("sentinel").await
 }

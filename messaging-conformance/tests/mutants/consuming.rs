@@ -34,6 +34,7 @@ mutants! {
     });
     admits_nothing_after_a_settlement, F2_settling_admits_more, |_| Arc::new(AdmitsOnce::default());
     goes_on_while_paused, F4_pause_and_resume, |_| Arc::new(IgnoresFlow(Flow::Paused));
+    an_ephemeral_one_goes_on_while_paused, S11_a_paused_ephemeral_subscription_misses_nothing, |_| Arc::new(IgnoresFlow(Flow::Paused));
     goes_on_after_a_stop, L3_stop_and_start_again, |_| Arc::new(IgnoresFlow(Flow::Stopped));
     loses_what_a_cancelled_receive_had, C5_cancelled_receives_lose_nothing, |_| Arc::new(LosesCancelled);
     keeps_what_a_dropped_consumer_held, R1_a_dropped_consumer_hands_over, |_| Arc::new(NeverLetsGo);

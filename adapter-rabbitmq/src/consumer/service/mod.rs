@@ -216,6 +216,9 @@ impl Service {
     /// The broker did not cancel the consumer, and goes on sending it what nobody takes: the channel must be given up.
     async fn pause(&mut self, worker: &mut Worker) -> Result<()> {
         self.is_paused = true;
+        if self.goes_with_its_consumer(worker) {
+            return Ok(());
+        }
         self.cancel(worker).await?;
         self.give_up_unstarted(worker);
         Ok(())
@@ -224,6 +227,9 @@ impl Service {
     /// Deliveries again.
     async fn resume(&mut self, worker: &Worker) -> Result<()> {
         self.is_paused = false;
+        if self.goes_with_its_consumer(worker) {
+            return Ok(());
+        }
         let limit = worker.around.topology.config.request_timeout;
         let registering = register(&self.channel, &self.attached.queues, worker.plan.prefetch, &worker.member);
         match timeout(limit, registering).await {
@@ -233,6 +239,12 @@ impl Service {
             }
             Err(_) => Err(silent("registering a consumer", limit)),
         }
+    }
+
+    /// Whether the queue would be deleted with its consumer: what comes in a pause then waits there and, up to the prefetch, here.
+    /// Nobody else would get it anyway.
+    fn goes_with_its_consumer(&self, worker: &Worker) -> bool {
+        matches!(worker.plan.what, What::Ephemeral { .. }) && !self.attached.tags.is_empty()
     }
 
     /// Cancels the consumer.
