@@ -98,7 +98,12 @@ async fn cut() -> Checked {
     healed?;
     published?;
 
-    assert_eq!(next(&mut consumer).await?, "found");
+    let mut came = next(&mut consumer).await?;
+    // Its acknowledgement may have been cut off too.
+    if came == "open" {
+        came = next(&mut consumer).await?;
+    }
+    assert_eq!(came, "found");
     Ok(())
 }
 
