@@ -167,11 +167,17 @@ impl NativeBroker {
 
     /// Waits until a message went through.
     pub(crate) async fn ready(&self) -> Result<()> {
-        let own = self.site.doors.address(Door::Plain)?;
+        let mut own = vec![self.site.doors.address(Door::Plain)?];
+        if self.kind == Kind::RabbitMq {
+            // It opens its listeners one after another, the plain one first.
+            own.extend([self.site.doors.address(Door::Tls)?, self.site.doors.address(Door::Management)?]);
+        }
         let url = self.trip.clone().unwrap_or_else(|| self.url());
         let answered = run::until(format!("{} answering", self.name), READY, || async {
-            let connected = TcpStream::connect(own).await;
-            connected.map_err(|error| Error::caused(format!("nobody listens at {own}"), error))?;
+            for at in &own {
+                let connected = TcpStream::connect(at).await;
+                connected.map_err(|error| Error::caused(format!("nobody listens at {at}"), error))?;
+            }
             round_trip(self.kind, &url).await
         });
         tokio::select! {
