@@ -13,10 +13,11 @@ use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use messaging_core::{
-    Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, Event, Flow, Message, PublishOptions,
-    PublisherExt, QueueName, Settings,
+    Broker, BrokerUrl, ConsumeOptions, Consumer, Destination, Event, Flow, Message, PublishOptions, PublisherExt,
+    QueueName,
 };
-use support::{Checked, connect, fresh, raw, run, server};
+use serde_json::json;
+use support::{Checked, connect, fresh, options_with, raw, run, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -78,8 +79,7 @@ impl Case {
         let upstream = url.hosts().first().ok_or("a host")?.to_string();
         let front = Front::start(upstream.clone()).await?;
         let through = server.url().replace(&upstream, &front.address.to_string());
-        let settings = Settings::new("the test", [("new_queue_wait", "0s"), ("request_timeout", REQUEST_TIMEOUT)]);
-        let broker = connect(ConnectOptions::new(BrokerUrl::parse(&through)?).with_settings(settings)).await?;
+        let broker = connect(options_with(&through, [("request_timeout", json!(REQUEST_TIMEOUT))])?).await?;
         let queue = QueueName::parse(fresh("cancelled"))?;
         let consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
         let (_connection, behind) = raw(&server.url()).await?;

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use integration_tests::{Broker as Server, Door, client_certificates, tls::certificates};
 use messaging_core::{
-    Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Destination, ErrorKind, Message, PublishOptions, PublisherExt,
-    QueueName, Settings,
+    Broker, ConsumeOptions, Destination, ErrorKind, Message, PublishOptions, PublisherExt, QueueName,
 };
 use serde_json::{Value, json};
-use support::{Checked, connect, fresh, run, server};
+use support::{Checked, connect, fresh, options_with, run, server};
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,12 +26,6 @@ fn main() -> ExitCode {
         ("options_win_over_the_login_of_the_url", || Box::pin(options_win())),
         ("a_wrong_password_in_the_options_is_not_told", || Box::pin(not_told())),
     ])
-}
-
-/// Options for an address with the adapter's keys.
-fn options<const N: usize>(url: &str, keys: [(&str, Value); N]) -> Checked<ConnectOptions> {
-    let keys = keys.into_iter().chain([("new_queue_wait", json!("0s"))]);
-    Ok(ConnectOptions::new(BrokerUrl::parse(url)?).with_settings(Settings::new("the test", keys)))
 }
 
 fn file(path: &Path) -> Value {
@@ -53,7 +46,7 @@ async fn there_and_back(broker: &Arc<dyn Broker>) -> Checked {
 
 async fn own_authority() -> Checked {
     let url = server().await?.url_at(Door::Tls, None)?;
-    let broker = connect(options(&url, [("ca_file", file(&certificates()?.authority))])?).await?;
+    let broker = connect(options_with(&url, [("ca_file", file(&certificates()?.authority))])?).await?;
     there_and_back(&broker).await?;
     let _ = broker.close(Instant::now() + PATIENCE).await;
     Ok(())
@@ -67,7 +60,7 @@ async fn shown() -> Checked {
         ("certificate_file", file(made.client.certificate_file())),
         ("key_file", file(made.client.key_file())),
     ];
-    let broker = connect(options(&server.url_at(Door::Tls, None)?, keys)?).await?;
+    let broker = connect(options_with(&server.url_at(Door::Tls, None)?, keys)?).await?;
     there_and_back(&broker).await?;
     let management = server.address(Door::Management)?;
     let begun = Instant::now();
@@ -94,7 +87,7 @@ async fn ran_out() -> Checked {
         ("key_file", file(made.expired.key_file())),
     ];
     let url = server().await?.url_at(Door::Tls, None)?;
-    let refused = connect(options(&url, keys)?).await.err().ok_or("a certificate that ran out was let in")?;
+    let refused = connect(options_with(&url, keys)?).await.err().ok_or("a certificate that ran out was let in")?;
     assert!(matches!(refused.kind(), ErrorKind::Config | ErrorKind::Unauthenticated), "{refused:?}");
     assert!(refused.text().contains("certificate_file"), "{refused}");
     Ok(())
@@ -113,7 +106,7 @@ async fn password_file() -> Checked {
     let (url, user, password) = nobody(&server().await?)?;
     let path = std::env::temp_dir().join(fresh("password"));
     std::fs::write(&path, format!("{password}\n"))?;
-    let opened = connect(options(&url, [("user", json!(user)), ("password_file", file(&path))])?).await;
+    let opened = connect(options_with(&url, [("user", json!(user)), ("password_file", file(&path))])?).await;
     std::fs::remove_file(&path)?;
     let broker = opened?;
     there_and_back(&broker).await?;
@@ -125,7 +118,7 @@ async fn options_win() -> Checked {
     let (url, user, password) = nobody(&server().await?)?;
     let (scheme, place) = url.split_once("://").ok_or("a url")?;
     let url = format!("{scheme}://somebody:else@{place}");
-    let broker = connect(options(&url, [("user", json!(user)), ("password", json!(password))])?).await?;
+    let broker = connect(options_with(&url, [("user", json!(user)), ("password", json!(password))])?).await?;
     let _ = broker.close(Instant::now() + PATIENCE).await;
     Ok(())
 }
@@ -133,7 +126,7 @@ async fn options_win() -> Checked {
 async fn not_told() -> Checked {
     const SECRET: &str = "n0t-the-passw0rd";
     let (url, user, _) = nobody(&server().await?)?;
-    let options = options(&url, [("user", json!(user)), ("password", json!(SECRET))])?;
+    let options = options_with(&url, [("user", json!(user)), ("password", json!(SECRET))])?;
     assert!(!format!("{options:?}").contains(SECRET));
     let refused = connect(options).await.err().ok_or("a wrong password was let in")?;
     assert_eq!(refused.kind(), ErrorKind::Unauthenticated);

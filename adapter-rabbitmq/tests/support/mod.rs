@@ -11,6 +11,7 @@ use integration_tests::{Broker as Server, Kind};
 use lapin::{Channel, Connection, ConnectionProperties};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use messaging_core::{Broker, BrokerUrl, ConnectOptions, MessageId, Registry, Settings};
+use serde_json::{Value, json};
 
 pub(crate) type Checked<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = Checked> + Send>>;
@@ -50,8 +51,13 @@ pub(crate) fn fresh(stem: &str) -> String {
 
 /// Options for an address, which wait for no queue to grow old: no node is killed here.
 pub(crate) fn options(url: &str) -> Checked<ConnectOptions> {
-    let settings = Settings::new("the test", [("new_queue_wait", "0s")]);
-    Ok(ConnectOptions::new(BrokerUrl::parse(url)?).with_settings(settings))
+    options_with(url, [])
+}
+
+/// The same, with more of the adapter's keys.
+pub(crate) fn options_with<const N: usize>(url: &str, keys: [(&str, Value); N]) -> Checked<ConnectOptions> {
+    let keys = keys.into_iter().chain([("new_queue_wait", json!("0s"))]);
+    Ok(ConnectOptions::new(BrokerUrl::parse(url)?).with_settings(Settings::new("the test", keys)))
 }
 
 /// Connects by the adapter.

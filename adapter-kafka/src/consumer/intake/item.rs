@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use messaging_core::wire::to_millis;
-use messaging_core::{Delivery, Message, Position, Settler, Unsettled};
+use messaging_core::{Delivery, Message, Settler, Unsettled};
 
 use crate::consumer::partition::{Lane, Partition};
 
@@ -41,7 +41,6 @@ impl Item {
             Lane::Main => crate::reports::position(partition.number, offset),
             Lane::Retry | Lane::Delayed => None,
         };
-        let position: Option<Position> = position;
         // Offsets are never negative.
         let tag = u64::try_from(offset).unwrap_or(0);
         Delivery::new(Unsettled { message, tag, attempt, redriven, position }, partition as Arc<dyn Settler>)
