@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use messaging_core::wire::{self, from_millis, to_millis};
 use messaging_core::{HeaderName, Headers, Message, MessageId, ReplyAddress, Subject};
-use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use smol_str::SmolStr;
 
-use crate::raw;
+use crate::records::Record;
 
 /// CloudEvents' names in the binary mode of its Kafka binding.
 pub(crate) const CE_ID: &str = "ce_id";
@@ -134,30 +134,6 @@ pub(crate) struct Decoded {
     pub(crate) marks: Vec<(String, String)>,
 }
 
-/// Many small payloads in one allocation.
-#[derive(Debug, Default)]
-pub(crate) struct Arena(BytesMut);
-
-/// Payloads from this size on have an allocation of their own: a held message keeps its whole chunk.
-const LARGE: usize = 8 * 1024;
-const CHUNK: usize = 64 * 1024;
-
-impl Arena {
-    fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.is_empty() {
-            return Bytes::new();
-        }
-        if bytes.len() >= LARGE {
-            return Bytes::copy_from_slice(bytes);
-        }
-        if self.0.capacity() - self.0.len() < bytes.len() {
-            self.0 = BytesMut::with_capacity(CHUNK);
-        }
-        self.0.extend_from_slice(bytes);
-        self.0.split().freeze()
-    }
-}
-
 /// What is read of the headers before the message is built.
 #[derive(Default)]
 struct Properties {
@@ -180,24 +156,24 @@ struct Properties {
     is_null: bool,
 }
 
-/// Reads a record. Nothing that anybody's client can send is refused.
-pub(crate) fn decode(record: &BorrowedMessage<'_>, arena: &mut Arena) -> Decoded {
-    let made = u64::try_from(record.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
-    let payload = record.payload().map(|payload| arena.copy(payload)).unwrap_or_default();
-    let is_null = record.payload().is_none();
+/// Makes a message of a record, which stands in this partition. Nothing that anybody's client can send is refused.
+pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded {
+    let payload = record.payload();
+    let is_null = payload.is_none();
     let mut properties = Properties { is_odd: is_null, is_null, ..Properties::default() };
-    raw::each_header(record, |name, value| read(&mut properties, name, value));
+    record.headers().for_each(|(name, value)| read(&mut properties, name, value));
     let own_key = properties.key.take();
     let key = own_key.as_deref().or(record.key()).map(String::from_utf8_lossy);
     properties.is_odd |= matches!(key, Some(Cow::Owned(_)));
     let id = match properties.id.take() {
         Some(id) => id,
         // A record without an id gets one that is the same at every delivery.
-        None => MessageId::from_text(&format!("{}/{}/{}", record.topic(), record.partition(), record.offset())),
+        None => MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())),
     };
+    let made = record.made();
     // Begun only now: a builder is moved at every call, and records come by the million.
     let mut builder =
-        Message::received(payload, id, from_millis(made)).headers(std::mem::take(&mut properties.headers));
+        Message::received(payload.unwrap_or_default(), id, from_millis(made)).headers(std::mem::take(&mut properties.headers));
     if let Some(key) = key {
         builder = builder.key(key.as_ref());
     }
@@ -270,14 +246,11 @@ fn reserved(into: &mut Properties, name: &str, text: &str) {
 }
 
 /// The parts of a record that have no place in a message.
-fn wire(record: &BorrowedMessage<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
-    let mut headers = Vec::new();
-    raw::each_header(record, |name, value| {
-        // What the adapter added to an earlier copy is not the sender's.
-        if !name.starts_with(wire::PREFIX.as_bytes()) {
-            headers.push((String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)));
-        }
-    });
+fn wire(record: Record<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
+    // What the adapter added to an earlier copy is not the sender's.
+    let own = record.headers().filter(|(name, _)| !name.starts_with(wire::PREFIX.as_bytes()));
+    let headers =
+        own.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice))).collect();
     let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
     Wire { key, is_null, headers }
 }

@@ -22,6 +22,7 @@ mod producer;
 mod publisher;
 mod queue;
 mod raw;
+mod records;
 mod reports;
 mod requester;
 mod settle;

@@ -11,8 +11,9 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::config::{ConnectionOptions, GroupProtocol};
 use crate::consumer::{Place, list};
-use crate::convert::{Arena, Decoded, decode};
+use crate::convert::{Decoded, decode};
 use crate::error::{code_of, from_kafka, is_passing};
+use crate::records::Records;
 
 /// How long reading may take.
 const READ: Duration = Duration::from_secs(20);
@@ -41,14 +42,13 @@ pub(super) fn read(
     consumer.assign(&starts).map_err(|error| from_kafka("the log cannot be read", &error))?;
     drop(starts);
     let ends: HashMap<Place, i64> = ranges.into_iter().map(|(place, _, to)| (place, to)).collect();
-    let mut arena = Arena::default();
     let begun = Instant::now();
     loop {
         match consumer.poll(Duration::from_millis(20)) {
             Some(Ok(record)) => {
                 let place = (record.topic().to_owned(), record.partition());
                 if ends.get(&place).is_some_and(|end| record.offset() < *end)
-                    && each(&record, decode(&record, &mut arena)).is_break()
+                    && each(&record, decode(Records::of(&record).get(0), &place.0, place.1)).is_break()
                 {
                     return Ok(());
                 }

@@ -25,9 +25,17 @@ pub(crate) use self::open::{Opening, open};
 pub(crate) use self::partition::{Lane, Partition};
 
 /// The handle behind an application's consumer.
-pub(crate) struct KafkaDeliveries(pub(crate) Arc<Intake>);
+pub(crate) struct KafkaDeliveries {
+    intake: Arc<Intake>,
+    /// Where messages are between being taken and becoming deliveries; empty between two polls.
+    taken: Vec<Item>,
+}
 
 impl KafkaDeliveries {
+    pub(crate) fn new(intake: Arc<Intake>) -> Self {
+        Self { intake, taken: Vec::new() }
+    }
+
     /// Where a consumer of this client is in each partition of its main topic: the next offset, and the lowest open one.
     pub(crate) fn positions(intake: &Intake) -> Vec<(i32, i64, i64)> {
         let partitions = intake.partitions.lock();
@@ -43,38 +51,38 @@ impl KafkaDeliveries {
 #[async_trait]
 impl Deliveries for KafkaDeliveries {
     fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
-        self.0.poll_next(cx, max, out)
+        self.intake.poll_next(cx, max, &mut self.taken, out)
     }
 
     fn stop_waiting(&mut self) {
-        self.0.stop_waiting();
+        self.intake.stop_waiting();
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        self.0.poll_event(cx)
+        self.intake.poll_event(cx)
     }
 
     fn control(&self) -> Arc<dyn Control> {
-        Arc::clone(&self.0) as Arc<dyn Control>
+        Arc::clone(&self.intake) as Arc<dyn Control>
     }
 
     async fn drain(&mut self, by: Instant) -> DrainReport {
-        self.0.drain(by).await
+        self.intake.drain(by).await
     }
 }
 
 impl Drop for KafkaDeliveries {
     fn drop(&mut self) {
         // What is out goes to others, though handlers still have it; the thread sees to the rest.
-        self.0.set_flow(Flow::Stopped);
-        self.0.disown();
-        self.0.leave();
+        self.intake.set_flow(Flow::Stopped);
+        self.intake.disown();
+        self.intake.leave();
     }
 }
 
 impl fmt::Debug for KafkaDeliveries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.intake, f)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> 
     let is_group = matches!(opening, Opening::Group { .. });
     let intake = Intake::new(settings);
     // From here on a cancelled future leaves nothing behind: dropping the deliveries ends the thread.
-    let deliveries = KafkaDeliveries(Arc::clone(&intake));
+    let deliveries = KafkaDeliveries::new(Arc::clone(&intake));
     let (ready, opened) = oneshot::channel();
     let mut progress = intake.progress.subscribe();
     let threads = Arc::clone(&intake);

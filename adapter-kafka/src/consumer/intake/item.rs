@@ -1,25 +1,39 @@
 //! A message that was read, on its way to becoming a delivery.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Delivery, Message, Settler, Unsettled};
 
 use crate::consumer::partition::{Lane, Partition};
+use crate::convert::decode;
+use crate::records::Records;
+
+/// Records that were read together, and the partitions that they are from.
+#[derive(Debug)]
+pub(in crate::consumer) struct Batch {
+    pub(in crate::consumer) records: Records,
+    /// By the numbers that the records carry.
+    pub(in crate::consumer) partitions: Vec<Arc<Partition>>,
+}
 
 /// A message that was read.
 pub(crate) struct Item {
-    pub(in crate::consumer) partition: Arc<Partition>,
-    pub(in crate::consumer) message: Message,
+    pub(in crate::consumer) content: Content,
     pub(in crate::consumer) offset: i64,
     /// Which attempt its next delivery is.
     pub(in crate::consumer) attempt: u32,
     pub(in crate::consumer) redriven: u32,
     /// When it expires, in milliseconds since 1970; 0 for never.
     pub(in crate::consumer) expires: u64,
-    /// Sorts what was read at once from several partitions: the oldest first, and each partition in its own order.
-    pub(in crate::consumer) rank: u64,
+}
+
+/// What a message is until it is handed out.
+pub(in crate::consumer) enum Content {
+    /// A record whose headers say nothing to the adapter; the message is made when somebody takes it.
+    Read(Arc<Batch>, u32),
+    Made(Arc<Partition>, Message),
 }
 
 impl Item {
@@ -30,13 +44,41 @@ impl Item {
             to_millis(message.timestamp()).saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
         });
         let offset = i64::try_from(tag).unwrap_or(i64::MAX);
-        Self { partition: Arc::clone(partition), message, offset, attempt, redriven, expires, rank: 0 }
+        Self { content: Content::Made(Arc::clone(partition), message), offset, attempt, redriven, expires }
+    }
+
+    pub(in crate::consumer) fn partition(&self) -> &Arc<Partition> {
+        match &self.content {
+            Content::Read(batch, at) => &batch.partitions[batch.records.get(*at).source() as usize],
+            Content::Made(partition, _) => partition,
+        }
+    }
+
+    /// What it weighs while it waits, in bytes.
+    pub(in crate::consumer) fn size(&self) -> usize {
+        match &self.content {
+            Content::Read(batch, at) => batch.records.get(*at).size(),
+            Content::Made(_, message) => message.size(),
+        }
+    }
+
+    pub(in crate::consumer) fn key(&self) -> Option<Cow<'_, str>> {
+        match &self.content {
+            Content::Read(batch, at) => batch.records.get(*at).key().map(String::from_utf8_lossy),
+            Content::Made(_, message) => message.key().map(Cow::Borrowed),
+        }
     }
 
     pub(super) fn into_delivery(self) -> Delivery {
-        let Self { partition, message, offset, attempt, redriven, .. } = self;
-        partition.out.fetch_add(1, Ordering::SeqCst);
-        partition.handed.fetch_max(offset + 1, Ordering::Relaxed);
+        let Self { content, offset, attempt, redriven, .. } = self;
+        let (partition, message) = match content {
+            Content::Read(batch, at) => {
+                let record = batch.records.get(at);
+                let partition = &batch.partitions[record.source() as usize];
+                (Arc::clone(partition), decode(record, &partition.topic, partition.number).message)
+            }
+            Content::Made(partition, message) => (partition, message),
+        };
         let position = match partition.lane {
             Lane::Main => crate::reports::position(partition.number, offset),
             Lane::Retry | Lane::Delayed => None,

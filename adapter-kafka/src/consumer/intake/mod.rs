@@ -2,6 +2,7 @@
 
 mod item;
 mod outlet;
+mod ready;
 mod state;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use self::item::Item;
+pub(super) use self::item::{Batch, Content};
 use self::state::State;
 use crate::connection::Connection;
 use crate::consumer::partition::Partition;
@@ -90,6 +92,8 @@ pub(crate) struct Intake {
     /// The polling thread waits for room to read on.
     pub(super) is_full: AtomicBool,
     tickets: Arc<Tickets<()>>,
+    /// The flow is stopped for good.
+    is_stopped: AtomicBool,
     idle: Notify,
     pub(super) orders: Mutex<Orders>,
     pub(super) bell: Mutex<Option<Bell>>,
@@ -133,6 +137,7 @@ impl Intake {
             starved: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             tickets: Tickets::new(),
+            is_stopped: AtomicBool::new(false),
             idle: Notify::new(),
             orders: Mutex::default(),
             bell: Mutex::default(),
@@ -169,12 +174,21 @@ impl Intake {
     }
 
     /// Takes in what was read, in order.
-    pub(super) fn admit(&self, items: impl IntoIterator<Item = Item>) {
+    pub(super) fn admit(&self, items: VecDeque<Item>) {
+        let bytes: usize = items.iter().map(Item::size).sum();
         let mut state = self.state.lock();
-        for item in items {
-            state.admit(item, self.is_ordered());
+        if self.is_ordered() {
+            items.into_iter().for_each(|item| state.admit(item, true));
+        } else {
+            state.bytes += bytes;
+            state.ready.push_batch(items);
         }
-        state.wake();
+        let waker = state.waker.take();
+        drop(state);
+        // Whoever is woken wants the lock.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Takes in what waits for its time.
@@ -182,7 +196,7 @@ impl Intake {
         let mut state = self.state.lock();
         state.sequence += 1;
         let sequence = state.sequence;
-        state.bytes += item.message.size();
+        state.bytes += item.size();
         state.delayed.insert((due, sequence), item);
     }
 
@@ -199,7 +213,7 @@ impl Intake {
                 return Some(due);
             }
             if let Some((_, item)) = state.delayed.pop_first() {
-                state.bytes -= item.message.size();
+                state.bytes -= item.size();
                 state.admit(item, self.is_ordered());
                 released = true;
             }
@@ -217,7 +231,7 @@ impl Intake {
     /// Passes over all that waits, as if it had been settled. Returns how many.
     pub(super) fn discard(&self) -> usize {
         let gone = self.take_out(|_| true);
-        gone.iter().for_each(|item| item.partition.pass_over(item.offset));
+        gone.iter().for_each(|item| item.partition().pass_over(item.offset));
         gone.len()
     }
 
@@ -227,27 +241,23 @@ impl Intake {
     }
 
     fn take_out(&self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
-        let mut gone = Vec::new();
         let mut state = self.state.lock();
-        let before = std::mem::take(&mut state.ready);
-        for item in before {
-            if leaving(&item.partition) { gone.push(item) } else { state.ready.push_back(item) }
-        }
+        let mut gone = state.ready.take_out(|item| leaving(item.partition()));
         let delayed: Vec<_> =
-            state.delayed.iter().filter(|(_, item)| leaving(&item.partition)).map(|(key, _)| *key).collect();
+            state.delayed.iter().filter(|(_, item)| leaving(item.partition())).map(|(key, _)| *key).collect();
         gone.extend(delayed.into_iter().filter_map(|key| state.delayed.remove(&key)));
         for lane in state.lanes.values_mut() {
             for item in std::mem::take(lane) {
-                if leaving(&item.partition) { gone.push(item) } else { lane.push_back(item) }
+                if leaving(item.partition()) { gone.push(item) } else { lane.push_back(item) }
             }
         }
         state.behind = state.lanes.values().map(VecDeque::len).sum();
         for item in &gone {
-            state.bytes = state.bytes.saturating_sub(item.message.size());
+            state.bytes = state.bytes.saturating_sub(item.size());
         }
         // Those that held their key up make room for the next of it.
         for item in &gone {
-            if let Some(key) = item.partition.ring.lock().release_key(item.offset) {
+            if let Some(key) = item.partition().ring.lock().release_key(item.offset) {
                 state.next_of(&key);
             }
         }
@@ -259,9 +269,9 @@ impl Intake {
     /// Hands an item out again, after a retry without delay or a release.
     pub(crate) fn again(&self, item: Item) {
         let mut state = self.state.lock();
-        state.bytes += item.message.size();
+        state.bytes += item.size();
         // It still holds its key up, where keys are ordered: it is the next of it.
-        state.ready.push_back(item);
+        state.ready.push(item);
         state.wake();
     }
 
@@ -290,15 +300,14 @@ impl Intake {
                 waker.wake();
             }
         }
-        if left == 0 {
+        // Only who stopped it waits for the last; a single worker comes to nothing with every message.
+        if left == 0 && self.is_stopped.load(Ordering::SeqCst) {
             self.idle.notify_waiters();
-            if self.flow() == Flow::Stopped {
-                self.ring();
-            }
+            self.ring();
         }
     }
 
-    /// Waits until nothing is unsettled.
+    /// Waits until nothing is unsettled, after it was stopped.
     pub(crate) async fn idle(&self) {
         loop {
             let mut idle = std::pin::pin!(self.idle.notified());
@@ -337,6 +346,7 @@ impl Intake {
         let mut state = self.state.lock();
         state.end.get_or_insert(end);
         state.flow = Flow::Stopped;
+        self.is_stopped.store(true, Ordering::SeqCst);
         state.wake();
         if let Some(waker) = state.event_waker.take() {
             waker.wake();
@@ -356,6 +366,7 @@ impl Intake {
             return 0;
         }
         state.flow = flow;
+        self.is_stopped.store(flow == Flow::Stopped, Ordering::SeqCst);
         state.wake();
         drop(state);
         let released = if flow == Flow::Stopped { self.withhold(|_| true) } else { 0 };

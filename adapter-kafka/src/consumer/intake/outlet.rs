@@ -1,5 +1,6 @@
 //! Handing deliveries out, never more than the prefetch allows.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -11,16 +12,24 @@ use super::state::State;
 use super::{Intake, Item};
 
 impl Intake {
-    /// Hands out up to `max` deliveries.
-    pub(crate) fn poll_next(&self, cx: &Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>> {
+    /// Hands out up to `max` deliveries; `taken` is room to work in, empty between two calls.
+    pub(crate) fn poll_next(
+        &self,
+        cx: &Context<'_>,
+        max: usize,
+        taken: &mut Vec<Item>,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<usize>> {
         let mut expired = Vec::new();
         let (polled, waiting) = {
             let mut state = self.state.lock();
-            let polled = self.poll_state(&mut state, cx, max, out, &mut expired);
+            let polled = self.poll_state(&mut state, cx, max, taken, &mut expired);
             (polled, state.waiting())
         };
+        // Messages are made out of the lock, which the polling thread wants too.
+        out.extend(taken.drain(..).map(Item::into_delivery));
         for item in expired {
-            item.partition.pass_over(item.offset);
+            item.partition().pass_over(item.offset);
         }
         // Before there is room for much, the polling thread would only look and wait again.
         if self.is_full.load(Ordering::Relaxed)
@@ -38,7 +47,7 @@ impl Intake {
         state: &mut State,
         cx: &Context<'_>,
         max: usize,
-        out: &mut Vec<Delivery>,
+        taken: &mut Vec<Item>,
         expired: &mut Vec<Item>,
     ) -> Poll<Result<usize>> {
         if let Some(end) = &state.end {
@@ -53,23 +62,22 @@ impl Intake {
             Flow::Running => {}
         }
         let mut now = None;
-        let mut count = 0;
         let room = |intake: &Self| intake.settings.options.prefetch.saturating_sub(intake.unsettled());
         let mut left = max.min(room(self));
         loop {
-            while count < left {
-                let Some(item) = state.ready.pop_front() else { break };
-                state.bytes = state.bytes.saturating_sub(item.message.size());
+            while taken.len() < left {
+                let Some(item) = state.ready.pop() else { break };
+                state.bytes = state.bytes.saturating_sub(item.size());
                 if item.expires > 0 && *now.get_or_insert_with(|| to_millis(SystemTime::now())) >= item.expires {
                     expired.push(item);
                     continue;
                 }
-                count += 1;
-                out.push(item.into_delivery());
+                taken.push(item);
             }
-            if count > 0 {
-                self.unsettled.fetch_add(count, Ordering::SeqCst);
-                return Poll::Ready(Ok(count));
+            if !taken.is_empty() {
+                taken.chunk_by(|one, next| Arc::ptr_eq(one.partition(), next.partition())).for_each(hand_out);
+                self.unsettled.fetch_add(taken.len(), Ordering::SeqCst);
+                return Poll::Ready(Ok(taken.len()));
             }
             state.waker = Some(cx.waker().clone());
             self.starved.store(true, Ordering::SeqCst);
@@ -79,5 +87,17 @@ impl Intake {
                 return Poll::Pending;
             }
         }
+    }
+}
+
+/// Notes that messages of one partition go to the application.
+fn hand_out(run: &[Item]) {
+    let Some(first) = run.first() else { return };
+    let partition = first.partition();
+    partition.out.fetch_add(run.len(), Ordering::SeqCst);
+    let next = run.iter().map(|item| item.offset + 1).max().unwrap_or(0);
+    // Nobody else hands out: the intake is locked.
+    if partition.handed.load(Ordering::Relaxed) < next {
+        partition.handed.store(next, Ordering::Relaxed);
     }
 }

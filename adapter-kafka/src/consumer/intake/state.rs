@@ -5,10 +5,11 @@ use std::task::Waker;
 
 use messaging_core::{Event, Flow};
 
+use super::ready::Ready;
 use super::{End, Item, Waiting};
 
 pub(super) struct State {
-    pub(super) ready: VecDeque<Item>,
+    pub(super) ready: Ready,
     /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
     pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
     /// What is not due yet, by its time.
@@ -27,7 +28,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new() -> Self {
         Self {
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             lanes: HashMap::new(),
             delayed: BTreeMap::new(),
             sequence: 0,
@@ -46,22 +47,24 @@ impl State {
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {
-        self.bytes += item.message.size();
+        self.bytes += item.size();
         // One that was retried still holds its key up, and is the next of it.
-        let is_next = is_ordered && item.partition.ring.lock().holds_key(item.offset);
+        let is_next = is_ordered && item.partition().ring.lock().holds_key(item.offset);
         if is_ordered
             && !is_next
-            && let Some(key) = item.message.key()
+            && let Some(key) = item.key()
         {
-            if let Some(lane) = self.lanes.get_mut(key) {
+            if let Some(lane) = self.lanes.get_mut(&*key) {
+                drop(key);
                 lane.push_back(item);
                 self.behind += 1;
                 return;
             }
-            self.lanes.insert(key.into(), VecDeque::new());
-            item.partition.ring.lock().hold_key(item.offset, key.into());
+            let key: Box<str> = key.into();
+            self.lanes.insert(key.clone(), VecDeque::new());
+            item.partition().ring.lock().hold_key(item.offset, key);
         }
-        self.ready.push_back(item);
+        self.ready.push(item);
     }
 
     /// Lets the next message of a key go.
@@ -69,8 +72,8 @@ impl State {
         match self.lanes.get_mut(key).map(VecDeque::pop_front) {
             Some(Some(item)) => {
                 self.behind -= 1;
-                item.partition.ring.lock().hold_key(item.offset, key.into());
-                self.ready.push_back(item);
+                item.partition().ring.lock().hold_key(item.offset, key.into());
+                self.ready.push(item);
             }
             Some(None) => drop(self.lanes.remove(key)),
             None => {}

@@ -19,9 +19,10 @@ use crate::consumer::group::{Ear, Place};
 use crate::consumer::intake::{Intake, Item, Orders};
 use crate::consumer::partition::{Partition, Read};
 use crate::consumer::{metadata, offsets};
-use crate::convert::Arena;
+use self::reading::Draft;
 use crate::error::from_kafka;
 use crate::raw::Bell;
+use crate::records::Gatherer;
 
 pub(super) type Client = BaseConsumer<Ear>;
 
@@ -77,8 +78,8 @@ pub(super) struct Worker {
     protocol: GroupProtocol,
     is_refused: bool,
     held: HashMap<Place, Held>,
-    arena: Arena,
-    batch: Vec<Item>,
+    gatherer: Gatherer,
+    drafts: Vec<Draft>,
     leaving: Option<Leaving>,
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<Place>,
@@ -105,8 +106,8 @@ impl Worker {
             protocol,
             is_refused: false,
             held: HashMap::new(),
-            arena: Arena::default(),
-            batch: Vec::with_capacity(BATCH),
+            gatherer: Gatherer::default(),
+            drafts: Vec::with_capacity(BATCH),
             leaving: None,
             joining: Vec::new(),
             join_again: None,

@@ -10,10 +10,11 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::{BATCH, DELAYED, Held, PATIENCE, SPAN, Worker};
-use crate::consumer::intake::Item;
+use crate::consumer::intake::{Batch, Content, Item, Settings};
 use crate::consumer::offsets;
 use crate::consumer::partition::{Lane, Read};
-use crate::convert::{Arena, decode};
+use crate::convert::decode;
+use crate::records::{Gatherer, Records, made};
 
 impl Worker {
     /// Whether there is room to read on; pauses the partitions when there is none for long, and resumes them.
@@ -68,24 +69,29 @@ impl Worker {
     pub(super) fn read(&mut self, mut wait: Duration) {
         let now = to_millis(SystemTime::now());
         let mut trouble = None;
-        let mut batch = std::mem::take(&mut self.batch);
-        let Self { client, held, arena, .. } = self;
+        let Self { client, held, gatherer, drafts, .. } = self;
+        let mut partitions = Vec::new();
         // Records come in runs of one partition: it is looked up once a run.
         let mut run: Option<(*const (), i32)> = None;
-        let mut of_run: Option<&mut Held> = None;
+        let mut of_run: Option<(&mut Held, u32)> = None;
         let mut count = 0;
-        while count < BATCH {
+        while count < BATCH && !gatherer.is_enough() {
             match client.poll(wait) {
                 Some(Ok(record)) => {
                     count += 1;
                     let place = (record.topic_ptr() as *const (), record.partition());
                     if run != Some(place) {
                         run = Some(place);
-                        of_run = held.get_mut(&(record.topic().to_owned(), record.partition()));
-                        of_run = of_run.filter(|held| held.partition.is_wanted());
+                        let held = held.get_mut(&(record.topic().to_owned(), record.partition()));
+                        of_run = held.filter(|held| held.partition.is_wanted()).map(|held| {
+                            partitions.push(Arc::clone(&held.partition));
+                            (held, u32::try_from(partitions.len() - 1).unwrap_or(u32::MAX))
+                        });
                     }
-                    if let Some(held) = &mut of_run {
-                        take_in(held, &record, arena, now, &mut batch);
+                    if let Some((held, source)) = &mut of_run
+                        && let Some(content) = held.take_in(&record, gatherer, *source, now)
+                    {
+                        drafts.push(Draft { rank: held.rank, content });
                     }
                 }
                 Some(Err(error)) => {
@@ -101,12 +107,22 @@ impl Worker {
         for held in held.values_mut().filter(|held| !held.read.is_empty()) {
             held.partition.note_read(held.read.drain(..));
         }
-        // The oldest first; messages of one partition stay as they were.
-        batch.sort_by_key(|item| item.rank);
-        if !batch.is_empty() {
-            self.intake.admit(batch.drain(..));
+        if !drafts.is_empty() {
+            // The oldest first; messages of one partition stay as they were.
+            drafts.sort_by_key(|draft| draft.rank);
+            let batch = Arc::new(Batch { records: gatherer.finish(), partitions });
+            let items = drafts.drain(..).map(|draft| match draft.content {
+                Taken::Plain { at, offset, attempt } => Item {
+                    content: Content::Read(Arc::clone(&batch), at),
+                    offset,
+                    attempt,
+                    redriven: 0,
+                    expires: 0,
+                },
+                Taken::Made(item) => item,
+            });
+            self.intake.admit(items.collect());
         }
-        self.batch = batch;
         if let Some(error) = trouble {
             self.hear_trouble(&error);
         }
@@ -138,45 +154,76 @@ impl Worker {
         }
         for (place, count) in ready {
             if let Some(held) = self.held.get_mut(&place) {
-                self.intake.admit(held.suspects.drain(..count));
+                self.intake.admit(held.suspects.drain(..count).collect());
             }
         }
     }
 }
 
-/// Takes one record in: for now, for later, one by one, or not at all.
-fn take_in(held: &mut Held, record: &BorrowedMessage<'_>, arena: &mut Arena, now: u64, batch: &mut Vec<Item>) {
-    let partition = &held.partition;
-    let offset = record.offset();
-    let intake = &partition.intake;
-    if intake.settings.only_key.as_ref().is_some_and(|key| record.key() != Some(key.as_bytes())) {
-        return held.read.push((offset, Read::PassedOver));
-    }
-    let decoded = decode(record, arena);
-    let is_expired = decoded.expires > 0 && decoded.expires <= now;
-    let is_wanted = intake.settings.filter.as_ref().is_none_or(|filter| filter.matches(decoded.message.subject()));
-    if is_expired || !is_wanted {
-        return held.read.push((offset, Read::PassedOver));
-    }
-    held.read.push((offset, Read::Kept));
-    let is_ordered = intake.settings.options.order == Order::ByKey;
-    held.rank = held.rank.max(to_millis(decoded.message.timestamp()));
-    let before = partition.tried_before.get(&offset).copied().unwrap_or(0);
-    let item = Item {
-        partition: Arc::clone(partition),
-        message: decoded.message,
-        offset,
-        attempt: decoded.attempts.max(before) + 1,
-        redriven: decoded.redriven,
-        expires: decoded.expires,
-        rank: held.rank,
-    };
-    if decoded.due > now {
-        partition.intake.delay(decoded.due, item);
-    } else if offset < partition.suspects_below || (is_ordered && !held.suspects.is_empty()) {
+/// A message that was read, before what lies beside it is known.
+pub(super) struct Draft {
+    /// Sorts what was read at once from several partitions: the oldest first, and each partition in its own order.
+    rank: u64,
+    content: Taken,
+}
+
+/// What is to be handed out now.
+enum Taken {
+    /// Nothing has to be known of it before it is handed out.
+    Plain { at: u32, offset: i64, attempt: u32 },
+    Made(Item),
+}
+
+impl Held {
+    /// Takes one record in: for now, for later, one by one, or not at all.
+    fn take_in(
+        &mut self,
+        record: &BorrowedMessage<'_>,
+        gatherer: &mut Gatherer,
+        source: u32,
+        now: u64,
+    ) -> Option<Taken> {
+        let partition = &self.partition;
+        let offset = record.offset();
+        let Settings { only_key, filter, options, .. } = &partition.intake.settings;
+        if only_key.as_ref().is_some_and(|key| record.key() != Some(key.as_bytes())) {
+            self.read.push((offset, Read::PassedOver));
+            return None;
+        }
+        let before = partition.tried_before.get(&offset).copied().unwrap_or(0);
         // In key order what comes after a suspect may be of its key, and waits behind it.
-        held.suspects.push_back(item);
-    } else {
-        batch.push(item);
+        let is_suspect =
+            offset < partition.suspects_below || (options.order == Order::ByKey && !self.suspects.is_empty());
+        self.rank = self.rank.max(made(record));
+        if filter.is_none()
+            && !is_suspect
+            && let Some(at) = gatherer.take_plain(record, source)
+        {
+            self.read.push((offset, Read::Kept));
+            return Some(Taken::Plain { at, offset, attempt: before + 1 });
+        }
+        let decoded = decode(Records::of(record).get(0), &partition.topic, partition.number);
+        let is_expired = decoded.expires > 0 && decoded.expires <= now;
+        let is_wanted = filter.as_ref().is_none_or(|filter| filter.matches(decoded.message.subject()));
+        if is_expired || !is_wanted {
+            self.read.push((offset, Read::PassedOver));
+            return None;
+        }
+        self.read.push((offset, Read::Kept));
+        let item = Item {
+            content: Content::Made(Arc::clone(partition), decoded.message),
+            offset,
+            attempt: decoded.attempts.max(before) + 1,
+            redriven: decoded.redriven,
+            expires: decoded.expires,
+        };
+        if decoded.due > now {
+            partition.intake.delay(decoded.due, item);
+        } else if is_suspect {
+            self.suspects.push_back(item);
+        } else {
+            return Some(Taken::Made(item));
+        }
+        None
     }
 }
