@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use messaging_core::wire::{self, from_millis, to_millis};
-use messaging_core::{HeaderName, Headers, Message, MessageId, ReplyAddress, Subject};
+use messaging_core::wire::{self, to_millis};
+use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddress, Subject};
 use rdkafka::message::{Header, OwnedHeaders};
-use smol_str::SmolStr;
+use uuid::Uuid;
 
 use crate::records::Record;
 
@@ -134,16 +134,10 @@ pub(crate) struct Decoded {
     pub(crate) marks: Vec<(String, String)>,
 }
 
-/// What is read of the headers before the message is built.
-#[derive(Default)]
-struct Properties {
-    id: Option<MessageId>,
-    headers: Headers,
-    message_type: Option<SmolStr>,
-    subject: Option<Subject>,
-    content_type: Option<SmolStr>,
-    correlation_id: Option<SmolStr>,
-    reply_to: Option<ReplyAddress>,
+/// What is read of the headers before the message is made.
+struct Reading {
+    message: ReceivedMessage,
+    has_id: bool,
     /// The key that a dead letter had before.
     key: Option<Vec<u8>>,
     attempts: u32,
@@ -160,77 +154,71 @@ struct Properties {
 pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded {
     let payload = record.payload();
     let is_null = payload.is_none();
-    let mut properties = Properties { is_odd: is_null, is_null, ..Properties::default() };
-    record.headers().for_each(|(name, value)| read(&mut properties, name, value));
-    let own_key = properties.key.take();
-    let key = own_key.as_deref().or(record.key()).map(String::from_utf8_lossy);
-    properties.is_odd |= matches!(key, Some(Cow::Owned(_)));
-    let id = match properties.id.take() {
-        Some(id) => id,
-        // A record without an id gets one that is the same at every delivery.
-        None => MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())),
+    let mut reading = Reading {
+        message: Message::received(Uuid::nil(), record.made()),
+        has_id: false,
+        key: None,
+        attempts: 0,
+        redriven: 0,
+        due: 0,
+        expires: 0,
+        marks: Vec::new(),
+        is_odd: is_null,
+        is_null,
     };
-    let made = record.made();
-    // Begun only now: a builder is moved at every call, and records come by the million.
-    let mut builder =
-        Message::received(payload.unwrap_or_default(), id, from_millis(made)).headers(std::mem::take(&mut properties.headers));
+    record.headers().for_each(|(name, value)| read(&mut reading, name, value));
+    let Reading { mut message, has_id, key: own_key, attempts, redriven, due, expires, marks, is_odd, is_null } = reading;
+    if !has_id {
+        // A record without an id gets one that is the same at every delivery.
+        message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
+    }
+    let key = own_key.as_deref().or(record.key()).map(String::from_utf8_lossy);
+    let is_odd = is_odd || matches!(key, Some(Cow::Owned(_)));
     if let Some(key) = key {
-        builder = builder.key(key.as_ref());
+        message.key(key.as_ref());
     }
-    if let Some(text) = properties.message_type.take() {
-        builder = builder.message_type(text);
+    if expires > 0 {
+        message.ttl(Duration::from_millis(expires.saturating_sub(record.made())));
     }
-    if let Some(subject) = properties.subject.take() {
-        builder = builder.subject(subject);
+    if is_odd {
+        message.native(Arc::new(wire(record, own_key.as_deref(), is_null)));
     }
-    if let Some(text) = properties.content_type.take() {
-        builder = builder.content_type(text);
-    }
-    if let Some(text) = properties.correlation_id.take() {
-        builder = builder.correlation_id(text);
-    }
-    if let Some(address) = properties.reply_to.take() {
-        builder = builder.reply_to(address);
-    }
-    if properties.expires > 0 {
-        builder = builder.ttl(Duration::from_millis(properties.expires.saturating_sub(made)));
-    }
-    if properties.is_odd {
-        builder = builder.native(Arc::new(wire(record, own_key.as_deref(), properties.is_null)));
-    }
-    let Properties { attempts, redriven, due, expires, marks, .. } = properties;
-    Decoded { message: builder.build_foreign(), attempts, redriven, due, expires, marks }
+    Decoded { message: message.finish(payload.unwrap_or_default()), attempts, redriven, due, expires, marks }
 }
 
-fn read(into: &mut Properties, name: &[u8], value: Option<&[u8]>) {
+fn read(into: &mut Reading, name: &[u8], value: Option<&[u8]>) {
     if name == wire::KEY.as_bytes() {
         into.key = value.map(<[u8]>::to_vec);
         return;
     }
+    let message = &mut into.message;
     let (Ok(name_text), Some(Ok(text))) = (std::str::from_utf8(name), value.map(std::str::from_utf8)) else {
         into.is_odd = true;
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value.unwrap_or_default()));
-        return into.headers.insert(HeaderName::from_foreign(&name), value.as_ref());
+        return message.header(HeaderName::from_foreign(&name), value.as_ref());
     };
     match name_text {
-        CE_ID => into.id = Some(MessageId::from_text(text)),
-        CE_TYPE => into.message_type = Some(text.into()),
-        CE_SUBJECT => into.subject = Some(Subject::from_foreign(text)),
-        CONTENT_TYPE => into.content_type = Some(text.into()),
-        OWN_CONTENT_TYPE => into.headers.insert(HeaderName::from_foreign(CONTENT_TYPE), text),
+        CE_ID => {
+            message.id(MessageId::from_text(text));
+            into.has_id = true;
+        }
+        CE_TYPE => message.message_type(text),
+        CE_SUBJECT => message.subject(Subject::from_foreign(text)),
+        CONTENT_TYPE => message.content_type(text),
+        OWN_CONTENT_TYPE => message.header(HeaderName::from_foreign(CONTENT_TYPE), text),
         name if name.starts_with(wire::PREFIX) => reserved(into, name, text),
         name => {
             let known = HeaderName::from_foreign(name);
             into.is_odd |= known.as_str() != name;
-            into.headers.insert(known, text);
+            message.header(known, text);
         }
     }
 }
 
-fn reserved(into: &mut Properties, name: &str, text: &str) {
+fn reserved(into: &mut Reading, name: &str, text: &str) {
     match name {
-        wire::CORRELATION_ID => into.correlation_id = Some(text.into()),
-        wire::REPLY_TO => into.reply_to = Some(ReplyAddress::new(text)),
+        wire::CORRELATION_ID => into.message.correlation_id(text),
+        wire::REPLY_TO => into.message.reply_to(ReplyAddress::new(text)),
         NULL => (into.is_odd, into.is_null) = (true, true),
         wire::DUE => into.due = text.parse().unwrap_or(0),
         wire::EXPIRES => into.expires = text.parse().unwrap_or(0),

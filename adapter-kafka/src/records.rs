@@ -71,15 +71,16 @@ struct Rest {
 }
 
 impl Gatherer {
-    /// Copies a record whose headers say nothing to the adapter, and gives its place; of another nothing is kept.
-    pub(crate) fn take_plain(&mut self, record: &BorrowedMessage<'_>, source: u32) -> Option<u32> {
+    /// Copies a record whose headers say nothing to the adapter, and gives its place; of another nothing is kept. `source` and
+    /// `made` (see [`made`]) are what the caller knows of it already.
+    pub(crate) fn take_plain(&mut self, record: &BorrowedMessage<'_>, source: u32, made: u64) -> Option<u32> {
         let (begin, first) = (self.memory.len(), self.rest.headers.len());
         if !self.take_headers(record) {
             self.memory.truncate(begin);
             self.rest.headers.truncate(first);
             return None;
         }
-        Some(self.take_rest(record, source, begin, first))
+        Some(self.take_rest(record, source, made, begin, first))
     }
 
     /// Copies the headers; whether none of them is the adapter's own.
@@ -98,7 +99,14 @@ impl Gatherer {
     }
 
     /// Copies the rest of a record whose headers lie here already.
-    fn take_rest(&mut self, record: &BorrowedMessage<'_>, source: u32, begin: usize, first: usize) -> u32 {
+    fn take_rest(
+        &mut self,
+        record: &BorrowedMessage<'_>,
+        source: u32,
+        made: u64,
+        begin: usize,
+        first: usize,
+    ) -> u32 {
         let Self { memory, rest: Rest { entries, headers, large }, .. } = self;
         let key = record.key().map(|key| put(memory, key));
         let mut beside = 0;
@@ -112,7 +120,6 @@ impl Gatherer {
             }
         };
         let size = to_u32(memory.len() - begin + beside);
-        let made = made(record);
         let headers = to_u32(first)..to_u32(headers.len());
         entries.push(Entry { source, offset: record.offset(), made, key, payload, headers, size });
         to_u32(entries.len() - 1)
@@ -165,7 +172,7 @@ impl Records {
     pub(crate) fn of(record: &BorrowedMessage<'_>) -> Self {
         let mut gatherer = Gatherer::default();
         gatherer.take_headers(record);
-        gatherer.take_rest(record, 0, 0, 0);
+        gatherer.take_rest(record, 0, made(record), 0, 0);
         gatherer.finish()
     }
 

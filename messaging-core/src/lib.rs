@@ -57,7 +57,7 @@ pub use self::health::{Health, HealthState};
 pub use self::in_flight::{IN_FLIGHT_MAX, InFlight, Room};
 pub use self::inbox::Inbox;
 pub use self::message::{
-    HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers, Message, MessageBuilder, MessageId,
+    HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers, Message, MessageBuilder, MessageId, ReceivedMessage,
 };
 pub use self::name::{
     BrokerName, Destination, JOINT, NAME_MAX, Namespace, QueueName, ReplyAddress, Source, SubscriptionName, TopicName,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 use messaging_core::wire;
-use messaging_core::{HeaderName, Message, MessageBuilder, MessageId, ReplyAddress, Subject};
+use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddress, Subject};
 
 use super::time_of_id;
 use super::values::{is_brokers_own, number, shown};
@@ -63,23 +63,22 @@ pub(crate) fn read(
         (None, Some(millis)) if millis / 1_000 == seconds => millis,
         _ => seconds.saturating_mul(1_000),
     };
-    let mut builder = Message::received(payload, id, wire::from_millis(millis));
+    let mut message = Message::received(id, millis);
     for (name, value) in headers {
-        builder = builder.header(HeaderName::from_foreign(name), value.as_ref());
+        message.header(HeaderName::from_foreign(name), value.as_ref());
     }
-    builder = read_properties(builder, &properties, &facts);
+    read_properties(&mut message, &properties, &facts);
     if let Some(key) = &facts.key {
-        builder = builder.key(key);
+        message.key(key);
     }
     let carried = || subject_of(exchange, routing_key, reading);
     if let Some(words) = facts.subject.as_deref().or_else(carried) {
-        builder = builder.subject(Subject::from_foreign(words));
+        message.subject(Subject::from_foreign(words));
     }
-    let message = if facts.foreign || properties.content_encoding().is_some() || properties.app_id().is_some() {
-        builder.native(Arc::new(properties)).build_foreign()
-    } else {
-        builder.build_foreign()
-    };
+    if facts.foreign || properties.content_encoding().is_some() || properties.app_id().is_some() {
+        message.native(Arc::new(properties));
+    }
+    let message = message.finish(payload);
     let counted = match (redelivered, reading.counts) {
         (false, _) => 0,
         (true, true) => facts.deliveries.unwrap_or(1),
@@ -94,27 +93,26 @@ pub(crate) fn read(
     }
 }
 
-fn read_properties(mut builder: MessageBuilder, properties: &BasicProperties, facts: &Facts) -> MessageBuilder {
+fn read_properties(message: &mut ReceivedMessage, properties: &BasicProperties, facts: &Facts) {
     if let Some(content_type) = properties.content_type() {
-        builder = builder.content_type(content_type.as_str());
+        message.content_type(content_type.as_str());
     }
     if let Some(name) = properties.kind() {
-        builder = builder.message_type(name.as_str());
+        message.message_type(name.as_str());
     }
     if let Some(id) = properties.correlation_id() {
-        builder = builder.correlation_id(id.as_str());
+        message.correlation_id(id.as_str());
     }
     if let Some(address) = properties.reply_to() {
-        builder = builder.reply_to(ReplyAddress::new(address.as_str()));
+        message.reply_to(ReplyAddress::new(address.as_str()));
     }
     if let Some(priority) = properties.priority() {
-        builder = builder.priority((*priority).min(9));
+        message.priority(*priority);
     }
     let expiration = properties.expiration().as_ref().and_then(|text| text.as_str().parse().ok());
     if let Some(millis) = facts.ttl.or(expiration) {
-        builder = builder.ttl(Duration::from_millis(millis));
+        message.ttl(Duration::from_millis(millis));
     }
-    builder
 }
 
 fn subject_of<'a>(exchange: &ShortString, routing_key: &'a ShortString, reading: &Reading) -> Option<&'a str> {

@@ -48,7 +48,7 @@ mutants! {
     });
     makes_a_new_id, H6_the_id_is_stable, |_| rewrites(|message| message.to_builder().id(MessageId::generate()));
     forgets_the_type, H9_typed_properties, |_| rewrites(|message| {
-        let kept = Message::received(message.payload().clone(), message.id().clone(), message.timestamp());
+        let kept = Message::builder(message.payload().clone()).id(message.id().clone()).timestamp(message.timestamp());
         message.subject().cloned().into_iter().fold(kept.headers(message.headers().clone()), MessageBuilder::subject)
     });
     ignores_the_delay, T1_delayed_publish_is_never_early, |_| rewrites(|message| message.to_builder().without_delay());

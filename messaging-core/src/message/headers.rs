@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::{Error, ErrorKind, Result};
@@ -111,19 +112,22 @@ impl fmt::Debug for HeaderName {
     }
 }
 
+/// So many headers take no allocation of their own: most messages have one or two.
+const INLINE: usize = 2;
+
 /// The headers of a message, in the order in which they were set; names are unique.
 ///
 /// Messages have a handful, so that a search from the start is faster than a map and takes less room.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    entries: Vec<(HeaderName, HeaderValue)>,
+    entries: SmallVec<[(HeaderName, HeaderValue); INLINE]>,
 }
 
 impl Headers {
     /// No headers.
     #[must_use]
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: SmallVec::new_const() }
     }
 
     /// The value of a header.
@@ -137,13 +141,7 @@ impl Headers {
         let value = value.into();
         match self.entries.iter_mut().find(|(known, _)| *known == name) {
             Some((_, place)) => *place = value,
-            None => {
-                if self.entries.capacity() == 0 {
-                    // The growth of `Vec` would start at four; most messages have one or two.
-                    self.entries.reserve_exact(2);
-                }
-                self.entries.push((name, value));
-            }
+            None => self.entries.push((name, value)),
         }
     }
 

@@ -6,6 +6,7 @@
 mod builder;
 mod headers;
 mod id;
+mod received;
 
 use std::any::Any;
 use std::fmt;
@@ -18,6 +19,7 @@ use smol_str::SmolStr;
 pub use self::builder::MessageBuilder;
 pub use self::headers::{HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers};
 pub use self::id::MessageId;
+pub use self::received::ReceivedMessage;
 use crate::{ReplyAddress, Subject};
 
 /// What is published and delivered. Cheap to clone.
@@ -80,10 +82,11 @@ impl Message {
         MessageBuilder::new(Parts::new(payload.into()))
     }
 
-    /// Starts a message that came from a broker: it has its id and time already, and neither is made up here. Adapters call
-    /// this, and end with [`build_foreign`](MessageBuilder::build_foreign).
-    pub fn received(payload: impl Into<Bytes>, id: impl Into<MessageId>, timestamp: SystemTime) -> MessageBuilder {
-        MessageBuilder::new(Parts::received(payload.into(), id.into())).timestamp(timestamp)
+    /// Starts a message that came from a broker: it has its id and its time, in milliseconds since 1970, already, and neither
+    /// is made up here. Adapters call this, and end with [`finish`](ReceivedMessage::finish).
+    #[inline]
+    pub fn received(id: impl Into<MessageId>, made: u64) -> ReceivedMessage {
+        ReceivedMessage::new(id.into(), made)
     }
 
     /// Starts a message that takes everything over from this one, its id too.
@@ -222,6 +225,16 @@ impl Parts {
             header_bytes: 0,
             rare: None,
         }
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    #[inline]
+    fn finish(mut self) -> Message {
+        self.header_bytes = u32::try_from(self.headers.byte_len()).unwrap_or(u32::MAX);
+        Message(Arc::new(self))
     }
 }
 

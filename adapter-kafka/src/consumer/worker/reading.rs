@@ -194,10 +194,11 @@ impl Held {
         // In key order what comes after a suspect may be of its key, and waits behind it.
         let is_suspect =
             offset < partition.suspects_below || (options.order == Order::ByKey && !self.suspects.is_empty());
-        self.rank = self.rank.max(made(record));
+        let made = made(record);
+        self.rank = self.rank.max(made);
         if filter.is_none()
             && !is_suspect
-            && let Some(at) = gatherer.take_plain(record, source)
+            && let Some(at) = gatherer.take_plain(record, source, made)
         {
             self.read.push((offset, Read::Kept));
             return Some(Taken::Plain { at, offset, attempt: before + 1 });

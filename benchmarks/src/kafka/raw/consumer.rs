@@ -59,7 +59,8 @@ impl Reader {
         let (sender, batches) = mpsc::channel(64);
         let (acks, acked) = thread::channel();
         let topic = topic.to_owned();
-        let polling = std::thread::spawn(move || Polling { consumer, topic, sender, acked }.run());
+        let thread = std::thread::Builder::new().name("raw-consumer".into());
+        let polling = thread.spawn(move || Polling { consumer, topic, sender, acked }.run()).unwrap();
         Self { batches, acks: Some(acks), polling: Some(polling) }
     }
 
