@@ -1,6 +1,7 @@
 //! Between the polling thread and the application: what was read and not handed out yet.
 
 mod item;
+mod later;
 mod outlet;
 mod ready;
 mod state;
@@ -107,12 +108,20 @@ pub(crate) struct Intake {
 const AHEAD: usize = 10_000;
 const AHEAD_BYTES: usize = 32 * 1024 * 1024;
 
+/// How much is kept until it is due; behind it, later messages of the same partitions wait. It is counted apart: what is due in an
+/// hour must not hold up what is to be handed out now.
+const DELAYED: usize = 100_000;
+const DELAYED_BYTES: usize = 64 * 1024 * 1024;
+
 /// How much waits here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub(super) messages: usize,
-    pub(super) bytes: usize,
-    pub(super) delayed: usize,
+    bytes: usize,
+    /// Retries that are held use the prefetch, as if they were out.
+    pub(super) held: usize,
+    delayed: usize,
+    delayed_bytes: usize,
 }
 
 impl Waiting {
@@ -124,6 +133,16 @@ impl Waiting {
     /// Still so much that, after it was enough, nothing more is read.
     pub(super) fn is_still_enough(self) -> bool {
         self.messages >= AHEAD / 2 || self.bytes >= AHEAD_BYTES / 2
+    }
+
+    /// So much is not due that no more is read of where such messages are.
+    pub(super) fn is_enough_delayed(self) -> bool {
+        self.delayed >= DELAYED || self.delayed_bytes >= DELAYED_BYTES
+    }
+
+    /// Still so much, after it was enough.
+    pub(super) fn is_still_enough_delayed(self) -> bool {
+        self.delayed >= DELAYED / 2 || self.delayed_bytes >= DELAYED_BYTES / 2
     }
 }
 
@@ -191,37 +210,23 @@ impl Intake {
         }
     }
 
-    /// Takes in what waits for its time.
-    pub(crate) fn delay(&self, due: u64, item: Item) {
-        let mut state = self.state.lock();
-        state.sequence += 1;
-        let sequence = state.sequence;
-        state.bytes += item.size();
-        state.delayed.insert((due, sequence), item);
+    /// Takes in what was read before its time.
+    pub(super) fn delay(&self, due: u64, item: Item) {
+        self.state.lock().delayed.insert(due, item);
     }
 
     /// Lets go of what is due by now; returns when the next is.
     pub(super) fn release_due(&self, now: u64) -> Option<u64> {
         let mut state = self.state.lock();
         let mut released = false;
-        loop {
-            let due = state.delayed.first_key_value().map(|((due, _), _)| *due)?;
-            if due > now {
-                if released {
-                    state.wake();
-                }
-                return Some(due);
-            }
-            if let Some((_, item)) = state.delayed.pop_first() {
-                state.bytes -= item.size();
-                state.admit(item, self.is_ordered());
-                released = true;
-            }
-            if state.delayed.is_empty() {
-                state.wake();
-                return None;
-            }
+        while let Some(item) = state.held.pop(now).or_else(|| state.delayed.pop(now)) {
+            state.admit(item, self.is_ordered());
+            released = true;
         }
+        if released {
+            state.wake();
+        }
+        [state.held.next(), state.delayed.next()].into_iter().flatten().min()
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -243,21 +248,14 @@ impl Intake {
     fn take_out(&self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
         let mut state = self.state.lock();
         let mut gone = state.ready.take_out(|item| leaving(item.partition()));
-        let delayed: Vec<_> =
-            state.delayed.iter().filter(|(_, item)| leaving(item.partition())).map(|(key, _)| *key).collect();
-        gone.extend(delayed.into_iter().filter_map(|key| state.delayed.remove(&key)));
-        for lane in state.lanes.values_mut() {
-            for item in std::mem::take(lane) {
-                if leaving(item.partition()) { gone.push(item) } else { lane.push_back(item) }
-            }
-        }
-        state.behind = state.lanes.values().map(VecDeque::len).sum();
-        for item in &gone {
-            state.bytes = state.bytes.saturating_sub(item.size());
-        }
+        let bytes: usize = gone.iter().map(Item::size).sum();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        gone.extend(state.take_out_of_lanes(&leaving));
+        gone.extend(state.held.take_out(&leaving));
+        gone.extend(state.delayed.take_out(&leaving));
         // Those that held their key up make room for the next of it.
         for item in &gone {
-            if let Some(key) = item.partition().ring.lock().release_key(item.offset) {
+            if let Some(key) = item.withhold() {
                 state.next_of(&key);
             }
         }
@@ -266,13 +264,28 @@ impl Intake {
         gone
     }
 
-    /// Hands an item out again, after a retry without delay or a release.
-    pub(crate) fn again(&self, item: Item) {
+    /// Takes a delivery back that is handed out again from here: at once, or when it is due.
+    ///
+    /// Once the consumer is stopped or the partition goes, it stays unsettled, for the next member. That is looked at under the
+    /// lock: who stops or takes away says so first and then takes out what is here, under this lock too.
+    pub(crate) fn take_back(&self, item: Item, due: Option<u64>) {
         let mut state = self.state.lock();
-        state.bytes += item.size();
+        if state.flow == Flow::Stopped || !item.partition().is_wanted() {
+            if let Some(key) = item.withhold() {
+                state.next_of(&key);
+                state.wake();
+            }
+            return;
+        }
         // It still holds its key up, where keys are ordered: it is the next of it.
-        state.ready.push(item);
-        state.wake();
+        match due {
+            Some(due) => state.held.insert(due, item),
+            None => {
+                state.bytes += item.size();
+                state.ready.push(item);
+                state.wake();
+            }
+        }
     }
 
     /// A delivery that held its key up is settled: the next of the key may go.
@@ -395,3 +408,6 @@ impl fmt::Debug for Intake {
         f.debug_struct("Intake").field("topic", &self.settings.topics.main).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,22 +1,26 @@
 //! What waits, behind the intake's lock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
 
 use messaging_core::{Event, Flow};
 
+use super::later::Later;
 use super::ready::Ready;
 use super::{End, Item, Waiting};
+use crate::consumer::partition::Partition;
 
 pub(super) struct State {
     pub(super) ready: Ready,
     /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
     pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
-    /// What is not due yet, by its time.
-    pub(super) delayed: BTreeMap<(u64, u64), Item>,
-    pub(super) sequence: u64,
+    /// What was read before it is due.
+    pub(super) delayed: Later,
+    /// Retries that wait here. They use the prefetch, as if they were out: that is their bound.
+    pub(super) held: Later,
     /// How many wait in `lanes`.
     pub(super) behind: usize,
+    /// How much waits in `ready` and `lanes`.
     pub(super) bytes: usize,
     pub(super) flow: Flow,
     pub(super) end: Option<End>,
@@ -30,8 +34,8 @@ impl State {
         Self {
             ready: Ready::default(),
             lanes: HashMap::new(),
-            delayed: BTreeMap::new(),
-            sequence: 0,
+            delayed: Later::default(),
+            held: Later::default(),
             behind: 0,
             bytes: 0,
             flow: Flow::Running,
@@ -43,7 +47,13 @@ impl State {
     }
 
     pub(super) fn waiting(&self) -> Waiting {
-        Waiting { messages: self.ready.len() + self.behind, bytes: self.bytes, delayed: self.delayed.len() }
+        Waiting {
+            messages: self.ready.len() + self.behind,
+            bytes: self.bytes,
+            held: self.held.len(),
+            delayed: self.delayed.len(),
+            delayed_bytes: self.delayed.bytes(),
+        }
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {
@@ -78,6 +88,22 @@ impl State {
             Some(None) => drop(self.lanes.remove(key)),
             None => {}
         }
+    }
+
+    pub(super) fn take_out_of_lanes(&mut self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
+        let mut gone = Vec::new();
+        for lane in self.lanes.values_mut() {
+            for item in std::mem::take(lane) {
+                if leaving(item.partition()) {
+                    self.bytes = self.bytes.saturating_sub(item.size());
+                    gone.push(item);
+                } else {
+                    lane.push_back(item);
+                }
+            }
+        }
+        self.behind = self.lanes.values().map(VecDeque::len).sum();
+        gone
     }
 
     pub(super) fn wake(&mut self) {

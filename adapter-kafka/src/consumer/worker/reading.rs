@@ -9,8 +9,8 @@ use messaging_core::{Flow, Order};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use super::{BATCH, DELAYED, Held, PATIENCE, SPAN, Worker};
-use crate::consumer::intake::{Batch, Content, Item, Settings};
+use super::{BATCH, Held, PATIENCE, SPAN, Worker};
+use crate::consumer::intake::{Batch, Content, Item, Settings, Waiting};
 use crate::consumer::offsets;
 use crate::consumer::partition::{Lane, Read};
 use crate::convert::decode;
@@ -26,26 +26,26 @@ impl Worker {
         if !is_full {
             self.full = None;
             self.is_paused = false;
-            self.pause_as_needed(waiting.delayed);
+            self.pause_as_needed(waiting);
             return true;
         }
         let since = *self.full.get_or_insert_with(Instant::now);
         if since.elapsed() >= PATIENCE || self.is_busy() {
             self.is_paused = true;
-            self.pause_as_needed(waiting.delayed);
+            self.pause_as_needed(waiting);
         }
         false
     }
 
     /// Pauses and resumes partitions: all while nothing can be taken in, one that ran too far ahead of its lowest open offset,
     /// and delayed ones while too many wait already.
-    pub(super) fn pause_as_needed(&mut self, delayed: usize) {
+    pub(super) fn pause_as_needed(&mut self, waiting: Waiting) {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, held) in &mut self.held {
             let span = held.partition.ring.lock().span();
             let far = span >= if held.is_paused { SPAN / 2 } else { SPAN };
-            let late =
-                held.partition.lane != Lane::Main && delayed >= if held.is_paused { DELAYED / 2 } else { DELAYED };
+            let is_late = if held.is_paused { waiting.is_still_enough_delayed() } else { waiting.is_enough_delayed() };
+            let late = held.partition.lane != Lane::Main && is_late;
             let suspects = held.suspects.len() >= if held.is_paused { BATCH / 2 } else { BATCH };
             let wanted = self.is_paused || far || late || suspects;
             if wanted != held.is_paused {
@@ -132,7 +132,8 @@ impl Worker {
     /// it goes, so that it is counted though it may kill this member too.
     pub(super) fn clear_suspects(&mut self) {
         let options = &self.intake.settings.options;
-        let mut room = options.prefetch.saturating_sub(self.intake.unsettled() + self.intake.waiting().messages);
+        let waiting = self.intake.waiting();
+        let mut room = options.prefetch.saturating_sub(self.intake.unsettled() + waiting.held + waiting.messages);
         let (mut ready, mut commits) = (Vec::new(), Vec::new());
         for (place, held) in &self.held {
             let count = held.suspects.len().min(room);
@@ -210,9 +211,11 @@ impl Held {
             self.read.push((offset, Read::PassedOver));
             return None;
         }
-        self.read.push((offset, Read::Kept));
+        let is_late = decoded.due > now || is_suspect;
+        self.read.push((offset, if is_late { Read::Later } else { Read::Kept }));
+        let content = if is_late { Content::Late } else { Content::Made };
         let item = Item {
-            content: Content::Made(Arc::clone(partition), decoded.message),
+            content: content(Arc::clone(partition), decoded.message),
             offset,
             attempt: decoded.attempts.max(before) + 1,
             redriven: decoded.redriven,
