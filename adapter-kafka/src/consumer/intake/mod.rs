@@ -5,6 +5,7 @@ mod later;
 mod outlet;
 mod ready;
 mod state;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(crate) use self::item::Item;
 pub(super) use self::item::{Batch, Content};
 use self::state::State;
+pub(super) use self::waiting::Waiting;
 use crate::connection::Connection;
 use crate::consumer::partition::Partition;
 use crate::raw::Bell;
@@ -102,48 +104,6 @@ pub(crate) struct Intake {
     pub(crate) progress: watch::Sender<Progress>,
     /// The positions of the partitions that this member has.
     pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
-}
-
-/// How much is read ahead of the application.
-const AHEAD: usize = 10_000;
-const AHEAD_BYTES: usize = 32 * 1024 * 1024;
-
-/// How much is kept until it is due; behind it, later messages of the same partitions wait. It is counted apart: what is due in an
-/// hour must not hold up what is to be handed out now.
-const DELAYED: usize = 100_000;
-const DELAYED_BYTES: usize = 64 * 1024 * 1024;
-
-/// How much waits here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    pub(super) messages: usize,
-    bytes: usize,
-    /// Retries that are held use the prefetch, as if they were out.
-    pub(super) held: usize,
-    delayed: usize,
-    delayed_bytes: usize,
-}
-
-impl Waiting {
-    /// So much that nothing more is read.
-    pub(super) fn is_enough(self) -> bool {
-        self.messages >= AHEAD || self.bytes >= AHEAD_BYTES
-    }
-
-    /// Still so much that, after it was enough, nothing more is read.
-    pub(super) fn is_still_enough(self) -> bool {
-        self.messages >= AHEAD / 2 || self.bytes >= AHEAD_BYTES / 2
-    }
-
-    /// So much is not due that no more is read of where such messages are.
-    pub(super) fn is_enough_delayed(self) -> bool {
-        self.delayed >= DELAYED || self.delayed_bytes >= DELAYED_BYTES
-    }
-
-    /// Still so much, after it was enough.
-    pub(super) fn is_still_enough_delayed(self) -> bool {
-        self.delayed >= DELAYED / 2 || self.delayed_bytes >= DELAYED_BYTES / 2
-    }
 }
 
 impl Intake {

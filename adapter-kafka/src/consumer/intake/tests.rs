@@ -1,10 +1,11 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Barrier;
 use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
 use messaging_core::{Delivery, Feature, Message};
 
+use super::waiting::DELAYED_BYTES;
 use super::*;
 use crate::consumer::metadata::{Ending, Metadata};
 use crate::consumer::partition::{Lane, Read};
@@ -30,7 +31,11 @@ fn by_key() -> ConsumeOptions {
 }
 
 fn partition(intake: &Arc<Intake>) -> Arc<Partition> {
-    let past = Metadata::new(Ending::Clean);
+    with_past(intake, [])
+}
+
+fn with_past<const N: usize>(intake: &Arc<Intake>, tried: [(u32, u32); N]) -> Arc<Partition> {
+    let past = Metadata { ending: Ending::Clean, tried: tried.into() };
     Arc::new(Partition::new(Arc::clone(intake), "orders".into(), 0, Lane::Main, 0, past))
 }
 
@@ -72,18 +77,18 @@ fn a_partition_that_is_taken_away_frees_each_place_once() {
         read(&partition, &["a"; 64]);
         let mut left = take(&intake, 64);
         let right = left.split_off(32);
-        let go = AtomicBool::new(false);
+        let all = Barrier::new(3);
+        let all = &all;
         thread::scope(|scope| {
-            let wait = || while !go.load(Ordering::Acquire) {};
             scope.spawn(move || {
-                wait();
+                all.wait();
                 left.into_iter().for_each(|delivery| drop(delivery.ack()));
             });
             scope.spawn(move || {
-                wait();
+                all.wait();
                 right.into_iter().for_each(|delivery| drop(delivery.release()));
             });
-            go.store(true, Ordering::Release);
+            all.wait();
             (0..round).for_each(|_| thread::yield_now());
             take_away(&partition);
         });
@@ -167,4 +172,20 @@ fn held_retries_use_the_prefetch() {
     assert_eq!(Intake::set_flow(&intake, Flow::Stopped), 1);
     drop(out);
     assert_eq!((intake.unsettled(), intake.waiting().messages), (0, 0));
+}
+
+#[test]
+fn attempts_of_the_past_stay_known_and_grow_with_what_is_handed_out() {
+    let intake = intake(ConsumeOptions::default());
+    let partition = with_past(&intake, [(0, 1), (1, 4), (3, 3), (9, 2)]);
+    read(&partition, &["a"; 5]);
+    let mut out = take(&intake, 4);
+    drop(out.remove(1).ack());
+    drop(out.remove(1).release());
+    drop(out.remove(1).retry());
+    intake.withhold(|_| true);
+
+    let (offset, metadata) = partition.take_commit(Ending::Clean).unwrap();
+    // 0 is out, 1 is settled, 2 was released, 3 was tried once (the test's items say so), 4 waited, and 9 was not read yet.
+    assert_eq!((offset, metadata.tried), (0, [(0, 2), (3, 3), (9, 2)].into()));
 }
