@@ -109,8 +109,8 @@ pub(crate) struct Intake {
 impl Intake {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
+            state: Mutex::new(State::new(settings.options.retry_mode)),
             settings,
-            state: Mutex::new(State::new()),
             unsettled: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
             starved: AtomicBool::new(false),

@@ -62,7 +62,7 @@ impl Intake {
             Flow::Running => {}
         }
         let mut now = None;
-        let prefetch = self.settings.options.prefetch.saturating_sub(state.held.len());
+        let prefetch = self.settings.options.prefetch.saturating_sub(state.held_places());
         let room = |intake: &Self| prefetch.saturating_sub(intake.unsettled());
         let mut left = max.min(room(self));
         loop {

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
 
-use messaging_core::{Event, Flow};
+use messaging_core::{Event, Flow, RetryMode};
 
 use super::later::Later;
 use super::ready::Ready;
+use super::waiting::is_ahead;
 use super::{End, Item, Waiting};
 use crate::consumer::partition::Partition;
 
@@ -16,8 +17,9 @@ pub(super) struct State {
     pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
     /// What was read before it is due.
     pub(super) delayed: Later,
-    /// Retries that wait here. They use the prefetch, as if they were out: that is their bound.
+    /// Retries that wait here.
     pub(super) held: Later,
+    retry_mode: RetryMode,
     /// How many wait in `lanes`.
     pub(super) behind: usize,
     /// How much waits in `ready` and `lanes`.
@@ -30,12 +32,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(retry_mode: RetryMode) -> Self {
         Self {
             ready: Ready::default(),
             lanes: HashMap::new(),
             delayed: Later::default(),
             held: Later::default(),
+            retry_mode,
             behind: 0,
             bytes: 0,
             flow: Flow::Running,
@@ -50,10 +53,17 @@ impl State {
         Waiting {
             messages: self.ready.len() + self.behind,
             bytes: self.bytes,
-            held: self.held.len(),
+            held: self.held_places(),
             delayed: self.delayed.len(),
             delayed_bytes: self.delayed.bytes(),
         }
+    }
+
+    /// How much of the prefetch the retries that wait here use. Where keys are held, each uses its place. Where others are to go
+    /// on, they do until as much waits as is read ahead: it must have a bound too.
+    pub(super) fn held_places(&self) -> usize {
+        let is_free = self.retry_mode == RetryMode::Requeue && !is_ahead(self.held.len(), self.held.bytes());
+        if is_free { 0 } else { self.held.len() }
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {

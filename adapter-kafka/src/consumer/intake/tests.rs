@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use messaging_core::{Delivery, Feature, Message};
 
-use super::waiting::DELAYED_BYTES;
+use super::waiting::{AHEAD_BYTES, DELAYED_BYTES};
 use super::*;
 use crate::consumer::metadata::{Ending, Metadata};
 use crate::consumer::partition::{Lane, Read};
@@ -172,6 +172,20 @@ fn held_retries_use_the_prefetch() {
     assert_eq!(Intake::set_flow(&intake, Flow::Stopped), 1);
     drop(out);
     assert_eq!((intake.unsettled(), intake.waiting().messages), (0, 0));
+}
+
+#[test]
+fn where_others_go_on_retries_use_the_prefetch_only_when_there_are_too_many() {
+    let intake = intake(ConsumeOptions::default().with_prefetch(1));
+    let partition = partition(&intake);
+    read(&partition, &["a"; 3]);
+    drop(take(&intake, 9).remove(0).retry_after(HOUR));
+    let mut out = take(&intake, 9);
+    assert_eq!(out.len(), 1, "others go on");
+
+    intake.take_back(item(&partition, 3, message("a", AHEAD_BYTES)), Some(u64::MAX));
+    drop(out.remove(0).ack());
+    assert!(take(&intake, 9).is_empty(), "what is held has a bound");
 }
 
 #[test]
