@@ -167,12 +167,16 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         is_null,
     };
     record.headers().for_each(|(name, value)| read(&mut reading, name, value));
-    let Reading { mut message, has_id, key: own_key, attempts, redriven, due, expires, marks, is_odd, is_null } = reading;
+    let Reading { mut message, has_id, key: own_key, attempts, redriven, due, expires, marks, is_odd, is_null } =
+        reading;
     if !has_id {
         // A record without an id gets one that is the same at every delivery.
         message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
     }
-    let key = own_key.as_deref().or(record.key()).map(String::from_utf8_lossy);
+    // A dead letter's key is the topic's; the message's own stands in a header, if it has one.
+    let is_dead_letter = marks.iter().any(|(name, _)| name == wire::DEAD_ORIGIN);
+    let own_key = own_key.as_deref().or(record.key().filter(|_| !is_dead_letter));
+    let key = own_key.map(String::from_utf8_lossy);
     let is_odd = is_odd || matches!(key, Some(Cow::Owned(_)));
     if let Some(key) = key {
         message.key(key.as_ref());
@@ -181,7 +185,7 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         message.ttl(Duration::from_millis(expires.saturating_sub(record.made())));
     }
     if is_odd {
-        message.native(Arc::new(wire(record, own_key.as_deref(), is_null)));
+        message.native(Arc::new(wire(record, own_key, is_null)));
     }
     Decoded { message: message.finish(payload.unwrap_or_default()), attempts, redriven, due, expires, marks }
 }
@@ -234,11 +238,12 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
 }
 
 /// The parts of a record that have no place in a message.
-fn wire(record: Record<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
+fn wire(record: Record<'_>, key: Option<&[u8]>, is_null: bool) -> Wire {
     // What the adapter added to an earlier copy is not the sender's.
     let own = record.headers().filter(|(name, _)| !name.starts_with(wire::PREFIX.as_bytes()));
-    let headers =
-        own.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice))).collect();
-    let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
+    let headers = own
+        .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
+        .collect();
+    let key = key.map(Bytes::copy_from_slice);
     Wire { key, is_null, headers }
 }
