@@ -49,7 +49,7 @@ pub(crate) fn of(connection: &ConnectionOptions, options: &DestinationOptions, u
     capabilities.retry_place = RetryPlace::Unspecified;
     capabilities.dedup = PublishDedup::None;
     capabilities.limits = Limits {
-        message_bytes: options.message_bytes,
+        message_bytes: options.largest(),
         headers: 1_000,
         batch: 10_000,
         retry_delay: LONGEST_DELAY,

@@ -70,7 +70,8 @@ pub(crate) struct DestinationOptions {
     /// How long messages are kept; none keeps them for ever on what is made here.
     pub(crate) retention: Option<Retention>,
     pub(crate) compaction: Option<bool>,
-    pub(crate) message_bytes: usize,
+    /// The largest message; none is [`MESSAGE_BYTES`] here, and whatever an existing topic takes.
+    pub(crate) message_bytes: Option<usize>,
     pub(crate) order: Order,
 }
 
@@ -84,6 +85,9 @@ pub(crate) enum Retention {
 /// How many partitions a new topic gets where nothing else is said.
 pub(crate) const PARTITIONS: i32 = 3;
 
+/// The largest message where nothing else is said.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+
 /// What a record needs beside payload and headers: properties, names and Kafka's own frame.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
 
@@ -94,7 +98,7 @@ impl Default for DestinationOptions {
             replication: None,
             retention: None,
             compaction: None,
-            message_bytes: 1024 * 1024,
+            message_bytes: None,
             order: Order::None,
         }
     }
@@ -118,9 +122,14 @@ impl DestinationOptions {
             self.compaction = Some(compaction);
         }
         if let Some(bytes) = settings.take_positive("message_bytes")? {
-            self.message_bytes = bytes;
+            self.message_bytes = Some(bytes);
         }
         Ok(self)
+    }
+
+    /// The largest message, payload and headers.
+    pub(crate) fn largest(&self) -> usize {
+        self.message_bytes.unwrap_or(MESSAGE_BYTES)
     }
 
     /// Takes what the configuration says of one destination over these options.

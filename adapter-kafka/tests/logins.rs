@@ -13,7 +13,7 @@ use integration_tests::tls::certificates;
 use integration_tests::{Broker as Server, Door, Error as Missing, Kind, Way, available, free_port, own_by};
 use messaging_core::{
     Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Destination, ErrorKind, PublishOptions, PublisherExt, QueueName,
-    Registry, Settings,
+    Registry, Settings, TopologyMode,
 };
 use support::{fresh, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ("right_logins_publish_and_consume", || Box::pin(right())),
         ("wrong_passwords_and_users_are_refused", || Box::pin(wrong_logins())),
         ("wrong_certificates_and_protocols_are_told_apart", || Box::pin(wrong_lines())),
+        ("who_has_no_permission_is_told_so", || Box::pin(no_permission())),
         ("ports_without_kafka_are_named", || Box::pin(wrong_ports())),
     ])
 }
@@ -127,6 +128,28 @@ async fn wrong_logins() -> Checked {
             let nobody = login(&wrong, "nobody", "s3cret-of-nobody");
             fails(&format!("{mechanism}, unknown user, {door:?}"), &nobody, settings, kind, next).await?;
         }
+    }
+    Ok(())
+}
+
+/// Somebody who may do nothing is told so, and not that nothing is there.
+async fn no_permission() -> Checked {
+    let server = server().await?;
+    let limited = &server.accounts().ok_or("accounts")?.limited;
+    let queue = fresh("forbidden");
+    let to = Destination::queue(&queue)?;
+    let url = server.url_at(Door::Login, None)?;
+    drop(connect(&url, settings([])).await?.publisher(&to, PublishOptions::default()).await?);
+    let url = server.url_at(Door::Login, Some(limited))?;
+    for mode in [TopologyMode::Verify, TopologyMode::Create, TopologyMode::Assume] {
+        let options = ConnectOptions::new(BrokerUrl::parse(&url)?).with_topology(mode);
+        let broker = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
+        let begun = Instant::now();
+        let error =
+            broker.publisher(&to, PublishOptions::default()).await.err().ok_or("a publisher without permission")?;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{mode:?}: {error}");
+        assert!(error.text().contains(&queue), "{error}");
+        assert!(begun.elapsed() < LIMIT, "{mode:?}: it took {:?}", begun.elapsed());
     }
     Ok(())
 }
