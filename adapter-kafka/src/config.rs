@@ -144,7 +144,7 @@ impl DestinationOptions {
 }
 
 impl ConnectionOptions {
-    /// Reads the address, its parameters and the settings, which win over parameters.
+    /// Reads the address, its parameters and the settings; a parameter of the address goes before a setting.
     pub(crate) fn read(url: &BrokerUrl, settings: Settings) -> Result<Self> {
         if url.hosts().is_empty() || !url.path().is_empty() {
             return Err(Error::new(
@@ -176,7 +176,7 @@ impl ConnectionOptions {
             revoke_wait: Duration::from_secs(3),
             destinations: DestinationOptions::default(),
         };
-        for settings in [url.parameters(), settings] {
+        for settings in [settings, url.parameters()] {
             options = options.take(settings)?;
         }
         Ok(options)
@@ -359,6 +359,9 @@ fn too_many(key: &str, given: usize) -> Error {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -399,9 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn settings_win_over_parameters_and_wrong_words_list_the_right_ones() {
+    fn parameters_win_over_settings_and_wrong_words_list_the_right_ones() {
         let options = read("kafka://a?partitions=2", Settings::new("here", [("partitions", "4")])).unwrap();
-        assert_eq!(options.destinations.partitions, Some(4));
+        assert_eq!(options.destinations.partitions, Some(2));
         assert!(read("kafka://a?compression=best", Settings::default()).unwrap_err().text().contains("zstd"));
         assert_eq!(read("kafka://a/path", Settings::default()).unwrap_err().kind(), ErrorKind::Config);
     }
