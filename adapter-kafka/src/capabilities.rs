@@ -20,8 +20,7 @@ const PREFETCH: usize = 100_000;
 const GRANULARITY: Duration = Duration::from_millis(50);
 
 /// Why there are no transactions.
-pub(crate) const NO_TRANSACTIONS: &str =
-    "an open transaction hides all later messages, each takes about 5 ms and commits only acknowledgements \
+pub(crate) const NO_TRANSACTIONS: &str = "an open transaction hides all later messages, each takes about 5 ms and commits only acknowledgements \
      without a gap: make handlers idempotent by message id; the memory broker has transactions";
 
 /// What holds of a destination with certain options.

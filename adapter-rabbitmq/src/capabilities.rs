@@ -11,8 +11,7 @@ use crate::config::{Config, DestinationOptions, QueueType};
 use crate::delay::{GRANULARITY, LONGEST};
 
 /// Why there are no transactions.
-pub(crate) const NO_TRANSACTIONS: &str =
-    "quorum queues take no part in AMQP's transactions: make handlers idempotent by message id; \
+pub(crate) const NO_TRANSACTIONS: &str = "quorum queues take no part in AMQP's transactions: make handlers idempotent by message id; \
      the memory broker has transactions";
 
 /// RabbitMQ 4's `max_message_size`, if nobody changed it.
