@@ -49,7 +49,7 @@ pub(super) fn read(
                 let place = (record.topic().to_owned(), record.partition());
                 let end = open.get(&place).copied();
                 if end.is_some_and(|end| record.offset() < end)
-                    && each(&record, decode(Records::of(&record).get(0), &place.0, place.1)).is_break()
+                    && each(&record, decode(Records::of((&record).into()).get(0), &place.0, place.1)).is_break()
                 {
                     return Ok(());
                 }
