@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use integration_tests::{Kind, Way, own, own_by};
 use messaging_core::{
     Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, ErrorKind,
-    HealthState, Message, PublishOptions, Publisher, PublisherExt, QueueName, Receipt, Registry, Settings,
-    SubscribeOptions, SubscriptionName, TopicName, TopologyMode,
+    ErrorOutcome, HealthState, Message, PublishOptions, Publisher, PublisherExt, QueueName, Receipt, Registry,
+    Settings, SubscribeOptions, SubscriptionName, TopicName, TopologyMode,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         ("verifying_names_all_that_is_missing", || Box::pin(nothing_there())),
         ("what_is_made_is_as_asked_for", || Box::pin(made_as_asked())),
         ("publishers_use_the_partitions_that_there_are", || Box::pin(growing_while_published_to())),
+        ("what_the_broker_finds_too_large_was_not_sent", || Box::pin(too_large())),
         ("more_copies_than_brokers_are_refused", || Box::pin(too_many_copies())),
         ("the_classic_protocol_shares_and_hands_over", || Box::pin(older("classic"))),
         ("the_cooperative_protocol_shares_and_hands_over", || Box::pin(older("cooperative"))),
@@ -237,6 +238,23 @@ async fn growing_while_published_to() -> Checked {
         assert!(begun.elapsed() < Duration::from_secs(60), "nothing has gone to the new partitions");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    Ok(())
+}
+
+/// The topic takes less than the configuration allows.
+async fn too_large() -> Checked {
+    let server = server().await?;
+    let queue = fresh("small");
+    let small = NewTopic::new(&queue, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "10000");
+    make(&server.url(), &[small]).await?;
+    let broker = connect(&server.url(), [("compression", "none")]).await?;
+    let publisher = broker.publisher(&Destination::queue(&queue)?, PublishOptions::default()).await?;
+    let begun = Instant::now();
+    let error = publisher.publish(Message::from(vec![7; 20_000])).await.err().ok_or("20,000 bytes in 10,000")?;
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::TooLarge, ErrorOutcome::NotSent), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    // It stands in nobody's way.
+    publisher.publish("small enough").await?;
     Ok(())
 }
 
