@@ -77,6 +77,7 @@ controller.listener.names=CONTROLLER
 ssl.keystore.location={bundle}
 ssl.truststore.type=PEM
 ssl.truststore.location={authority}
+listener.name.tls.ssl.client.auth=requested
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:{admin};User:ANONYMOUS
 log.dirs={logs}
