@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed, and says why")]
 
 mod address;
+mod committed;
 #[allow(dead_code, reason = "other programs use the rest")]
 #[path = "../harness/mod.rs"]
 mod harness;

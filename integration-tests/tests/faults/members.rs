@@ -127,8 +127,6 @@ pub(crate) struct Troupe {
     /// Those that were killed, and those that were asked to end.
     gone: Vec<Member>,
     started: u64,
-    /// What was about to be acknowledged, by anybody.
-    pub(crate) acked: std::collections::HashSet<Mark>,
 }
 
 struct Member {
@@ -142,13 +140,7 @@ struct Member {
 
 impl Troupe {
     pub(crate) fn new(run: &Arc<Run>) -> Self {
-        Self {
-            run: Arc::clone(run),
-            members: Vec::new(),
-            gone: Vec::new(),
-            started: 0,
-            acked: std::collections::HashSet::new(),
-        }
+        Self { run: Arc::clone(run), members: Vec::new(), gone: Vec::new(), started: 0 }
     }
 
     /// Starts another. A publisher's marks begin where no other's are.
@@ -223,7 +215,7 @@ impl Troupe {
                     Event::Outcome(id, outcome) => What::Outcome { mark: number(&id), fate: fate(outcome) },
                     Event::Receipt(id) => What::Receipt { mark: number(&id), group: 0, consumer: member.number },
                     Event::Ack(id) => {
-                        self.acked.insert(number(&id));
+                        self.run.acking([number(&id)]);
                         continue;
                     }
                     Event::Note(_) => {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::Address,
+    committed,
     harness::Verdict,
     length::Length,
     members::{MEMBER, PUBLISHER, Part, Troupe},
@@ -78,26 +79,25 @@ pub(crate) async fn consumers_killed(stage: &dyn Stage, at: Address, how: Dying)
     let publishing = Publishing::start(&run, &broker, &at, load).await?;
 
     let end = Instant::now() + Length::chosen().turmoil();
-    let mut skipped = None;
     while Instant::now() < end {
         let again = Instant::now() + how.every;
         troupe.until("members that go on", |_| Instant::now() >= again).await?;
         troupe.kill_one()?;
         troupe.start(MEMBER, &part)?;
-        skipped = skipped.or(skips(stage, &at, &mut troupe).await?);
+        committed::nothing_is_skipped_of(stage, &run, &at, || troupe.read()).await?;
     }
     troupe.until("enough confirmed", |_| run.confirmed() >= how.messages).await?;
     publishing.stop().await?;
     troupe.until("all received", |_| run.missing() == 0).await?;
-    skipped = skipped.or(skips(stage, &at, &mut troupe).await?);
+    committed::all_is_committed_of(stage, &run, &at, || troupe.read()).await?;
     troupe.dismiss_all().await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     let slack = slack(&*broker, &at)? + how.work * 100;
     close(&*broker).await?;
     traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
 
     let demand = Demand::of(how.messages).with_slack(slack).without_end();
-    run.judge(if how.keys > 0 { demand.in_order() } else { demand })?;
-    skipped.map_or(Ok(()), |skipped| Err(skipped.into()))
+    run.judge(if how.keys > 0 { demand.in_order() } else { demand })
 }
 
 /// Consumer processes that come and go all the time, at slow work: what comes twice is at most what was under way at each coming
@@ -132,8 +132,9 @@ pub(crate) async fn members_come_and_go(stage: &dyn Stage, at: Address, how: Dyi
     troupe.until("enough confirmed", |_| run.confirmed() >= how.messages).await?;
     publishing.stop().await?;
     troupe.until("all received", |_| run.missing() == 0).await?;
-    let skipped = skips(stage, &at, &mut troupe).await?;
+    committed::all_is_committed_of(stage, &run, &at, || troupe.read()).await?;
     troupe.dismiss_all().await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     let slack = slack(&*broker, &at)? + how.work * 20;
     close(&*broker).await?;
     traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
@@ -141,21 +142,5 @@ pub(crate) async fn members_come_and_go(stage: &dyn Stage, at: Address, how: Dyi
     run.remark(format!("{changes} changes"));
     let under_way = (changes + 1) * how.members * part.prefetch;
     let demand = Demand::of(how.messages).with_slack(slack).without_end().with_duplicates(under_way);
-    run.judge(if how.keys > 0 { demand.in_order() } else { demand })?;
-    skipped.map_or(Ok(()), |skipped| Err(skipped.into()))
-}
-
-/// Whether the broker's own offsets skip a message that nobody was about to acknowledge.
-pub(crate) async fn skips(
-    stage: &dyn Stage,
-    at: &Address,
-    troupe: &mut Troupe,
-) -> Result<Option<String>, integration_tests::Error> {
-    // In this order: an acknowledgement is written down before it is asked for.
-    let committed = stage.committed(at).await?;
-    troupe.read()?;
-    let skipped: Vec<_> = committed.iter().filter(|mark| !troupe.acked.contains(mark)).collect();
-    let first = skipped.first();
-    Ok(first
-        .map(|first| format!("{} messages below the committed offset are not settled, such as {first}", skipped.len())))
+    run.judge(if how.keys > 0 { demand.in_order() } else { demand })
 }

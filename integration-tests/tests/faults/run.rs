@@ -1,7 +1,7 @@
 //! One run: what happened in it, what came of it in one line, and the verdict.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt::Write,
     sync::{
         Mutex, PoisonError,
@@ -32,6 +32,8 @@ pub(crate) struct Run {
     newer_received: AtomicUsize,
     /// Publishes that fail because all was closed are expected.
     closing: AtomicBool,
+    /// What somebody was about to acknowledge.
+    acked: Mutex<HashSet<Mark>>,
     notes: Mutex<Notes>,
 }
 
@@ -119,6 +121,7 @@ impl Run {
             newer_confirmed: AtomicUsize::new(0),
             newer_received: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            acked: Mutex::default(),
             notes: Mutex::default(),
         }
     }
@@ -167,6 +170,16 @@ impl Run {
             self.newer_received.fetch_add(1, Ordering::AcqRel);
         }
         mark
+    }
+
+    /// Notes what is about to be acknowledged, before it is.
+    pub(crate) fn acking(&self, marks: impl IntoIterator<Item = Mark>) {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).extend(marks);
+    }
+
+    /// All that somebody was about to acknowledge so far.
+    pub(crate) fn acked(&self) -> HashSet<Mark> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes what another process wrote down.
@@ -336,7 +349,7 @@ impl Run {
             &history,
             &mut |what| matches!(what, What::Outcome { mark, fate: Fate::Confirmed } if *mark >= newer),
         );
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for event in history.events.iter().filter(|event| event.at < end) {
             if let What::Receipt { mark, .. } = event.what {
                 seen.insert(mark);

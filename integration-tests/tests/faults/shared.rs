@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::Address,
+    committed,
     harness::Verdict,
     length::Length,
     run::{Demand, Phase, Run},
@@ -57,6 +58,7 @@ pub(crate) async fn through_at(
     last(&run, &*broker, fault).await?;
     stage.end(fault, &at).await?;
     run.fault_ended();
+    committed::nothing_is_skipped(stage, &run, &at).await?;
 
     match phase {
         Phase::Consuming => traffic::received(&run).await?,
@@ -73,8 +75,10 @@ pub(crate) async fn through_at(
     traffic::received(&run).await?;
     one_consumer(stage, &run, &at).await?;
     healthy(&*broker).await?;
+    committed::all_is_committed(stage, &run, &at).await?;
     consuming.stop().await?;
     close(&*broker).await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
 
     run.judge(Demand::of(messages).while_(phase).with_slack(slack))
@@ -244,6 +248,7 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     stage.end(fault, &at).await?;
     run.fault_ended();
     gone?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     if took > limit + Duration::from_millis(500) {
         return Err(format!("closing with a dead broker took {took:?}, though it had {limit:?}").into());
     }
@@ -257,8 +262,10 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     let again = stage.beside(&at).open().await?;
     let consuming = Consuming::start(&run, &again, &at, Manner::default()).await?;
     traffic::received(&run).await?;
+    committed::all_is_committed(stage, &run, &at).await?;
     consuming.stop().await?;
     close(&*again).await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     run.judge(Demand::of(2_000).without_end())
 }
 
@@ -285,6 +292,7 @@ pub(crate) async fn member_cut_off(stage: &dyn Stage, fault: Fault, at: Address)
     stage.end(fault, &at).await?;
     run.fault_ended();
     all?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
 
     let publishing = Publishing::start(&run, &broker, &well_off, load).await?;
     traffic::back(&run, true, true).await?;
@@ -292,10 +300,12 @@ pub(crate) async fn member_cut_off(stage: &dyn Stage, fault: Fault, at: Address)
     publishing.stop().await?;
     traffic::received(&run).await?;
     healthy(&*cut_off).await?;
+    committed::all_is_committed(stage, &run, &at).await?;
     consuming.stop().await?;
     other.stop().await?;
     close(&*cut_off).await?;
     close(&*broker).await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     traffic::nothing_comes_back(&run, &well_off).await?;
     let demand = Demand::of(messages).with_slack(slack);
     run.judge(if at.ordered { demand.in_order() } else { demand })
