@@ -116,13 +116,13 @@ fn of_rabbitmq() -> Vec<Trial> {
     cases.push(case("rabbitmq::consumers_killed", || async move {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(2), Length::chosen().messages());
-        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 0, messages };
+        let dying = Dying { members: 3, every, work: Duration::ZERO, twentieth: Duration::ZERO, keys: 0, messages };
         processes::consumers_killed(&stage, stage.queue(), dying).await
     }));
     cases.push(case("rabbitmq::consumers_killed_in_order", || async move {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(3), Length::chosen().pick(2_000, 20_000));
-        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 1_000, messages };
+        let dying = Dying { members: 3, every, work: Duration::ZERO, twentieth: Duration::ZERO, keys: 1_000, messages };
         processes::consumers_killed(&stage, stage.queue().ordered(), dying).await
     }));
     cases.push(case("rabbitmq::exchange_deleted", || async move {
@@ -147,14 +147,25 @@ fn of_kafka() -> Vec<Trial> {
     cases.push(case("kafka::consumers_killed", || async {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(3), Length::chosen().messages());
-        let dying = Dying { members: 8, every, work: Duration::ZERO, keys: 1_000, messages };
+        let dying = Dying { members: 8, every, work: Duration::ZERO, twentieth: Duration::ZERO, keys: 1_000, messages };
         processes::consumers_killed(&stage, stage.queue().with("partitions", "12").ordered(), dying).await
     }));
     cases.push(case("kafka::members_come_and_go", || async {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(1), Length::chosen().pick(1_000, 10_000));
-        let dying = Dying { members: 4, every, work: Duration::from_millis(5), keys: 1_000, messages };
+        let (work, twentieth) = (Duration::from_millis(5), Duration::ZERO);
+        let dying = Dying { members: 4, every, work, twentieth, keys: 1_000, messages };
         processes::members_come_and_go(&stage, stage.queue().with("partitions", "12").ordered(), dying).await
+    }));
+    cases.push(case("kafka::members_come_and_go_at_long_work", || async {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(1), Length::chosen().pick(1_000, 5_000));
+        // Five times longer than a partition that goes waits for what is out of it.
+        let (work, twentieth) = (Duration::from_millis(5), Duration::from_secs(1));
+        let at = stage.queue().with("partitions", "12").ordered();
+        let at = at.by(format!("{}?revoke_wait=200ms", at.url));
+        let dying = Dying { members: 4, every, work, twentieth, keys: 1_000, messages };
+        processes::members_come_and_go(&stage, at, dying).await
     }));
     cases.push(case("kafka::leader_killed", || async {
         let stage = Real::cluster(KIND).await?;

@@ -24,12 +24,14 @@ pub(crate) struct Part {
     pub(crate) first: Mark,
     /// A publisher's pause between two messages; a consumer's work for one.
     pub(crate) work: Duration,
+    /// A consumer's work for each twentieth message instead, where that is longer.
+    pub(crate) twentieth: Duration,
     pub(crate) prefetch: usize,
 }
 
 impl Part {
     pub(crate) fn of(at: &Address) -> Self {
-        Self { at: at.clone(), first: 0, work: Duration::ZERO, prefetch: 100 }
+        Self { at: at.clone(), first: 0, work: Duration::ZERO, twentieth: Duration::ZERO, prefetch: 100 }
     }
 }
 
@@ -105,8 +107,10 @@ async fn consume(role: &Role, part: Part) -> Verdict {
             continue;
         }
         for delivery in received {
-            tokio::time::sleep(part.work).await;
-            history.ack(mark_of(delivery.message()).unwrap_or(Mark::MAX).to_string())?;
+            let mark = mark_of(delivery.message()).unwrap_or(Mark::MAX);
+            let work = if mark.is_multiple_of(20) { part.work.max(part.twentieth) } else { part.work };
+            tokio::time::sleep(work).await;
+            history.ack(mark.to_string())?;
             drop(delivery.ack());
         }
     }

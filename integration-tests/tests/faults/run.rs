@@ -72,6 +72,8 @@ pub(crate) struct Demand {
     pub(crate) phase: Phase,
     /// Whether messages of one key keep their order.
     pub(crate) ordered: bool,
+    /// How many come twice at least, because the run is about just that.
+    pub(crate) fewest_duplicates: usize,
     /// How many may come twice.
     pub(crate) duplicates: usize,
 }
@@ -85,6 +87,7 @@ impl Demand {
             back: Some(BACK),
             phase: Phase::Both,
             ordered: false,
+            fewest_duplicates: 0,
             duplicates: usize::MAX,
         }
     }
@@ -101,8 +104,8 @@ impl Demand {
         Self { back: None, ..self }
     }
 
-    pub(crate) fn with_duplicates(self, duplicates: usize) -> Self {
-        Self { duplicates, ..self }
+    pub(crate) fn with_duplicates(self, fewest_duplicates: usize, duplicates: usize) -> Self {
+        Self { fewest_duplicates, duplicates, ..self }
     }
 
     pub(crate) fn in_order(self) -> Self {
@@ -293,6 +296,10 @@ impl Run {
         }
         if findings.duplicated.len() > demand.duplicates {
             faults.push(format!("{} came twice, at most {} may", findings.duplicated.len(), demand.duplicates));
+        }
+        if findings.duplicated.len() < demand.fewest_duplicates {
+            let (came, fewest) = (findings.duplicated.len(), demand.fewest_duplicates);
+            faults.push(format!("{came} came twice, at least {fewest} should: the run did not try what it is about"));
         }
         if findings.confirmed < demand.confirmed {
             faults.push(format!("{} were confirmed, {} were asked for", findings.confirmed, demand.confirmed));
