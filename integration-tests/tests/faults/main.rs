@@ -11,6 +11,7 @@ mod committed;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kafka;
+mod killer;
 mod length;
 mod members;
 mod memory;
@@ -167,6 +168,7 @@ fn of_kafka() -> Vec<Trial> {
         let dying = Dying { members: 4, every, work, twentieth, keys: 1_000, messages };
         processes::members_come_and_go(&stage, at, dying).await
     }));
+    cases.push(case("kafka::killer_message", || async { killer::ends(&Real::one(KIND).await?).await }));
     cases.push(case("kafka::leader_killed", || async {
         let stage = Real::cluster(KIND).await?;
         let load = Load { window: 5_000, backlog: 50_000, ..Load::default() };

@@ -14,7 +14,7 @@ use messaging_conformance::history::{Fate, Mark, What, mark_of};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{address::Address, harness::Verdict, run::Run, traffic};
+use crate::{address::Address, harness::Verdict, killer, run::Run, traffic};
 
 /// What a child is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +44,7 @@ pub(crate) async fn play(role: Role) -> Verdict {
     match role.name() {
         PUBLISHER => publish(&role, part).await,
         MEMBER => consume(&role, part).await,
+        killer::VICTIM => killer::play(role, &part.at).await,
         other => Err(format!("nobody plays {other}").into()),
     }
 }
