@@ -169,6 +169,11 @@ fn of_kafka() -> Vec<Trial> {
         processes::members_come_and_go(&stage, at, dying).await
     }));
     cases.push(case("kafka::killer_message", || async { killer::ends(&Real::one(KIND).await?).await }));
+    cases.push(case("kafka::member_blackhole_on_three_nodes", || async {
+        let stage = Real::cluster(KIND).await?;
+        let by_proxies = stage.of_nodes()?.proxied_url();
+        shared::member_cut_off(&stage, Fault::BlackHole, stage.queue().by(by_proxies).ordered()).await
+    }));
     cases.push(case("kafka::leader_killed", || async {
         let stage = Real::cluster(KIND).await?;
         let load = Load { window: 5_000, backlog: 50_000, ..Load::default() };
