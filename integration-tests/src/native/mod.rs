@@ -167,11 +167,8 @@ impl NativeBroker {
 
     /// Waits until a message went through.
     pub(crate) async fn ready(&self) -> Result<()> {
-        let mut own = vec![self.site.doors.address(Door::Plain)?];
-        if self.kind == Kind::RabbitMq {
-            // It opens its listeners one after another, the plain one first.
-            own.extend([self.site.doors.address(Door::Tls)?, self.site.doors.address(Door::Management)?]);
-        }
+        // A server may open its listeners one after another.
+        let own: Vec<_> = self.site.doors.own().collect();
         let url = self.trip.clone().unwrap_or_else(|| self.url());
         let answered = run::until(format!("{} answering", self.name), READY, || async {
             for at in &own {
