@@ -26,6 +26,8 @@ use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 pub use kafka::kafka_tool;
+#[cfg(all(feature = "conformance", feature = "kafka"))]
+pub(crate) use kafka::kafka_version;
 pub(crate) use kafka::{Kafka, Peer as KafkaPeer};
 pub(crate) use rabbitmq::{Epmd, RabbitMq};
 pub(crate) use redis::{Redis, cli as redis_cli};
