@@ -19,8 +19,8 @@ use crate::{
     length::Length,
     real::Real,
     run::{Demand, Run},
-    shared::{close, healthy},
-    stage::Stage,
+    shared::{NOTICED, close, healthy, slack},
+    stage::{Fault, Stage},
     traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing},
 };
 
@@ -157,6 +157,41 @@ pub(crate) async fn below_min_in_sync() -> Verdict {
     committed::nothing_is_skipped(&stage, &run, &at).await?;
     traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
     run.judge(Demand::of(messages))
+}
+
+/// The leader of all that a process reads stands still. The process publishes nothing that would fail, and its health says all
+/// the same that it hears nothing; once another leads, or the same again, all goes on.
+pub(crate) async fn paused_leader_of_a_reader() -> Verdict {
+    let stage = Real::cluster(Kind::Kafka).await?;
+    let messages = Length::chosen().messages();
+    let run = Arc::new(Run::new("kafka ×3 LeaderPaused while only reading from it"));
+    let at = stage.queue().with("partitions", "1");
+    let (writer, reader) = (at.open().await?, at.open().await?);
+    let slack = slack(&*reader, &at)?;
+    let consuming = Consuming::start(&run, &reader, &at, Manner::default()).await?;
+    let publishing = Publishing::start(&run, &writer, &at, Load::default()).await?;
+    traffic::confirmed(&run, messages / 2).await?;
+    traffic::received(&run).await?;
+
+    run.fault_began();
+    stage.begin(Fault::LeaderPaused, &at).await?;
+    let noticed = run.notice(&*reader, NOTICED).await;
+    stage.end(Fault::LeaderPaused, &at).await?;
+    run.fault_ended();
+    noticed.ok_or("health of a process that only reads says up while the leader stands still")?;
+    committed::nothing_is_skipped(&stage, &run, &at).await?;
+
+    traffic::back(&run, true, true).await?;
+    traffic::confirmed(&run, messages).await?;
+    publishing.stop().await?;
+    traffic::received(&run).await?;
+    healthy(&*reader).await?;
+    committed::all_is_committed(&stage, &run, &at).await?;
+    consuming.stop().await?;
+    close(&*reader).await?;
+    close(&*writer).await?;
+    traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
+    run.judge(Demand::of(messages).with_slack(slack))
 }
 
 /// The messages before the group's committed offsets.

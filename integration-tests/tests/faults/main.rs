@@ -185,6 +185,7 @@ fn of_kafka() -> Vec<Trial> {
             shared::through(&Real::cluster(KIND).await?, fault, Phase::Both).await
         }));
     }
+    cases.push(case("kafka::paused_leader_of_a_reader", kafka::paused_leader_of_a_reader));
     cases.push(case("kafka::below_min_in_sync", kafka::below_min_in_sync));
     cases
 }

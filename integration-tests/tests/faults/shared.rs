@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A fault that is not seen by then is not seen at all.
-const NOTICED: Duration = Duration::from_secs(10);
+pub(crate) const NOTICED: Duration = Duration::from_secs(10);
 
 /// Publishes, consumes and settles while a fault comes and goes: nothing is lost or invented, and all goes on soon after,
 /// with one consumer.
