@@ -6,6 +6,7 @@ mod metadata;
 mod offsets;
 mod open;
 mod partition;
+mod ring;
 mod worker;
 
 use std::fmt;

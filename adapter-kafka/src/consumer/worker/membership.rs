@@ -1,7 +1,6 @@
 //! Taking partitions up and giving them up, one by one and at the end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messaging_core::{Error, ErrorKind, Result};
@@ -36,7 +35,8 @@ impl Worker {
     pub(super) fn take_up(&mut self, begins: Vec<Begin>) {
         let starts = begins.iter().map(|begin| (begin.place.clone(), begin.offset)).collect::<Vec<_>>();
         let taken = offsets::list(starts).and_then(|list| {
-            take_up(&self.client, &list).map_err(|error| from_kafka("partitions cannot be taken up", &error))
+            take_up(&self.client, &self.fetch, &list)
+                .map_err(|error| from_kafka("partitions cannot be taken up", &error))
         });
         if let Err(error) = taken {
             tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be taken up");
@@ -66,8 +66,7 @@ impl Worker {
 
     pub(super) fn let_go_of_leaving(&mut self) {
         let Some(Leaving { places, deadline }) = &self.leaving else { return };
-        let is_out =
-            |place: &Place| self.held.get(place).is_some_and(|held| held.partition.out.load(Ordering::SeqCst) > 0);
+        let is_out = |place: &Place| self.held.get(place).is_some_and(|held| held.partition.out() > 0);
         if Instant::now() < *deadline && places.iter().any(is_out) {
             return;
         }
@@ -95,7 +94,6 @@ impl Worker {
             let still_out = partition.kill();
             // Nobody can settle these any more: their places come free now.
             self.intake.freed(still_out, false);
-            partition.out.fetch_sub(still_out, Ordering::SeqCst);
             if let Some((offset, metadata)) = partition.take_commit(metadata::Ending::Clean) {
                 last.push((place.clone(), offset, metadata));
             }
@@ -125,6 +123,7 @@ impl Worker {
             let _ = flush.send(told.clone().map_err(|end| end.error()));
         }
         drop(self.intake.bell.lock().take());
+        drop(self.fetch);
         if is_silent {
             end_without_goodbye(self.client);
         } else {

@@ -14,20 +14,17 @@ use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
+use self::reading::Reading;
 use crate::config::GroupProtocol;
 use crate::consumer::group::{Ear, Place};
 use crate::consumer::intake::{Intake, Item, Orders};
 use crate::consumer::partition::{Partition, Read};
 use crate::consumer::{metadata, offsets};
-use self::reading::Draft;
 use crate::error::from_kafka;
-use crate::raw::Bell;
-use crate::records::Gatherer;
+use crate::raw::FetchQueue;
 
 pub(super) type Client = BaseConsumer<Ear>;
 
-/// How many delayed messages are kept until they are due; behind them, later ones of the same partitions wait.
-const DELAYED: usize = 100_000;
 /// The most offsets of one partition between the lowest open one and the last read.
 const SPAN: usize = 200_000;
 /// After so long without room the fetched messages are given back, so that the group's events come through.
@@ -72,14 +69,15 @@ pub(super) enum Ending {
 }
 
 pub(super) struct Worker {
+    /// Before the client, which it must not outlive.
+    fetch: FetchQueue,
     client: Client,
     ear: Ear,
     intake: Arc<Intake>,
     protocol: GroupProtocol,
     is_refused: bool,
     held: HashMap<Place, Held>,
-    gatherer: Gatherer,
-    drafts: Vec<Draft>,
+    reading: Reading,
     leaving: Option<Leaving>,
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<Place>,
@@ -88,42 +86,47 @@ pub(super) struct Worker {
     committing: Option<Instant>,
     committed: Instant,
     flushes: Vec<tokio::sync::oneshot::Sender<Result<()>>>,
-    /// Since when there is no room to read on.
-    full: Option<Instant>,
-    is_paused: bool,
+    /// There is no room to read on.
+    is_full: bool,
     /// The connection was lost, and not seen to be back.
     is_cut: bool,
     probed: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(client: Client, ear: Ear, intake: Arc<Intake>, protocol: GroupProtocol) -> Self {
+    pub(super) fn new(
+        fetch: FetchQueue,
+        client: Client,
+        ear: Ear,
+        intake: Arc<Intake>,
+        protocol: GroupProtocol,
+    ) -> Self {
         let now = Instant::now();
         Self {
+            fetch,
             client,
             ear,
             intake,
             protocol,
             is_refused: false,
             held: HashMap::new(),
-            gatherer: Gatherer::default(),
-            drafts: Vec::with_capacity(BATCH),
+            reading: Reading::default(),
             leaving: None,
             joining: Vec::new(),
             join_again: None,
             committing: None,
             committed: now,
             flushes: Vec::new(),
-            full: None,
-            is_paused: false,
+            is_full: false,
             is_cut: false,
             probed: now,
         }
     }
 
-    /// Lets others wake this thread while it polls.
-    pub(super) fn hang_bell(&mut self, bell: impl FnOnce(&Client) -> Bell) {
-        *self.intake.bell.lock() = Some(bell(&self.client));
+    /// Lets others wake this thread while it waits for records: the application, and the client with what it has to say.
+    pub(super) fn hang_bell(&mut self) {
+        *self.intake.bell.lock() = Some(self.fetch.bell());
+        self.client.set_nonempty_callback(self.fetch.ringer());
     }
 
     /// Takes partitions that were assigned by hand.
@@ -156,18 +159,19 @@ impl Worker {
             } else {
                 self.look_at_the_client();
             }
-            let has_room = self.make_room();
+            self.listen();
+            self.hear();
+            let has_room = self.has_room();
             let wait = match due {
                 _ if self.is_busy() => SOON,
                 Some(due) => Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL),
                 None => POLL,
             };
-            if has_room || self.is_paused {
+            if has_room {
                 self.read(wait);
             } else {
                 thread::park_timeout(wait);
             }
-            self.hear();
         }
         if self.is_refused {
             self.ear.close();
