@@ -171,7 +171,11 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         // A record without an id gets one that is the same at every delivery.
         reading.message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
     }
-    if let Some(key) = reading.key.as_deref().or(record.key()) {
+    // A dead letter's key is the topic's; the message's own stands in a header, if it has one.
+    let is_dead_letter = reading.marks.iter().any(|(name, _)| name == wire::DEAD_ORIGIN);
+    let own_key = reading.key.take();
+    let own_key = own_key.as_deref().or(record.key().filter(|_| !is_dead_letter));
+    if let Some(key) = own_key {
         let key = String::from_utf8_lossy(key);
         reading.is_odd |= matches!(key, Cow::Owned(_));
         reading.message.key(key.as_ref());
@@ -180,7 +184,7 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         reading.message.ttl(Duration::from_millis(reading.expires.saturating_sub(record.made())));
     }
     if reading.is_odd {
-        reading.message.native(Arc::new(wire(record, reading.key.as_deref(), reading.is_null)));
+        reading.message.native(Arc::new(wire(record, own_key, reading.is_null)));
     }
     // The message is large, and moved once only.
     let Reading { attempts, redriven, due, expires, .. } = reading;
@@ -236,12 +240,12 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
 }
 
 /// The parts of a record that have no place in a message.
-fn wire(record: Record<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
+fn wire(record: Record<'_>, key: Option<&[u8]>, is_null: bool) -> Wire {
     // What the adapter added to an earlier copy is not the sender's.
     let own = record.headers().filter(|(name, _)| !name.starts_with(wire::PREFIX.as_bytes()));
     let headers = own
         .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
         .collect();
-    let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
+    let key = key.map(Bytes::copy_from_slice);
     Wire { key, is_null, headers }
 }

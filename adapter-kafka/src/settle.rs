@@ -125,8 +125,9 @@ impl Partition {
         let Unsettled { attempt: attempts, redriven, .. } = delivery;
         let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
         let extra = mark.entries();
-        let id = delivery.message.id().to_string();
-        self.copy(delivery, &topic, None, Some(id), extra)
+        // The same failure told twice is one letter; the next, after a redrive, is another, which the redrive may not take out.
+        let key = format!("{}/{redriven}", delivery.message.id());
+        self.copy(delivery, &topic, None, Some(key), extra)
     }
 
     fn copy(
