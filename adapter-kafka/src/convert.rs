@@ -167,7 +167,8 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         is_null,
     };
     record.headers().for_each(|(name, value)| read(&mut reading, name, value));
-    let Reading { mut message, has_id, key: own_key, attempts, redriven, due, expires, marks, is_odd, is_null } = reading;
+    let Reading { mut message, has_id, key: own_key, attempts, redriven, due, expires, marks, is_odd, is_null } =
+        reading;
     if !has_id {
         // A record without an id gets one that is the same at every delivery.
         message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
@@ -237,8 +238,9 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
 fn wire(record: Record<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
     // What the adapter added to an earlier copy is not the sender's.
     let own = record.headers().filter(|(name, _)| !name.starts_with(wire::PREFIX.as_bytes()));
-    let headers =
-        own.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice))).collect();
+    let headers = own
+        .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
+        .collect();
     let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
     Wire { key, is_null, headers }
 }

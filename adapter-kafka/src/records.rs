@@ -99,14 +99,7 @@ impl Gatherer {
     }
 
     /// Copies the rest of a record whose headers lie here already.
-    fn take_rest(
-        &mut self,
-        record: &BorrowedMessage<'_>,
-        source: u32,
-        made: u64,
-        begin: usize,
-        first: usize,
-    ) -> u32 {
+    fn take_rest(&mut self, record: &BorrowedMessage<'_>, source: u32, made: u64, begin: usize, first: usize) -> u32 {
         let Self { memory, rest: Rest { entries, headers, large }, .. } = self;
         let key = record.key().map(|key| put(memory, key));
         let mut beside = 0;

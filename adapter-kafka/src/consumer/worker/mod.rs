@@ -3,6 +3,7 @@
 mod commits;
 mod membership;
 mod reading;
+mod restart;
 mod trouble;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,15 +13,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Result};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 
+use self::reading::Draft;
 use crate::config::GroupProtocol;
 use crate::consumer::group::{Ear, Place};
 use crate::consumer::intake::{Intake, Item, Orders};
 use crate::consumer::partition::{Partition, Read};
 use crate::consumer::{metadata, offsets};
-use self::reading::Draft;
-use crate::error::from_kafka;
 use crate::raw::Bell;
 use crate::records::Gatherer;
 
@@ -49,6 +49,8 @@ const BATCH: usize = 512;
 pub(super) struct Held {
     pub(super) partition: Arc<Partition>,
     is_paused: bool,
+    /// The client may have stopped reading it.
+    is_doubtful: bool,
     /// Sorts messages of several partitions by their time, without ever changing the order within one.
     rank: u64,
     /// What was read of it and is not noted there yet: for a batch at a time, because settlers want the same lock.
@@ -84,6 +86,8 @@ pub(super) struct Worker {
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<Place>,
     join_again: Option<Instant>,
+    /// When partitions are looked at that the client may have stopped reading.
+    look_at_doubtful: Option<Instant>,
     /// When the commit under way was sent.
     committing: Option<Instant>,
     committed: Instant,
@@ -111,6 +115,7 @@ impl Worker {
             leaving: None,
             joining: Vec::new(),
             join_again: None,
+            look_at_doubtful: None,
             committing: None,
             committed: now,
             flushes: Vec::new(),
@@ -138,7 +143,14 @@ impl Worker {
         let topic: Arc<str> = place.0.as_str().into();
         let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, place.1, lane, offset, past));
         self.intake.partitions.lock().push(Arc::clone(&partition));
-        let held = Held { partition, is_paused: false, rank: 0, read: Vec::new(), suspects: VecDeque::new() };
+        let held = Held {
+            partition,
+            is_paused: false,
+            is_doubtful: false,
+            rank: 0,
+            read: Vec::new(),
+            suspects: VecDeque::new(),
+        };
         self.held.insert(place, held);
     }
 
@@ -168,6 +180,7 @@ impl Worker {
                 thread::park_timeout(wait);
             }
             self.hear();
+            self.find_the_way_back();
         }
         if self.is_refused {
             self.ear.close();
@@ -184,8 +197,13 @@ impl Worker {
         is_done || self.is_refused || self.intake.orders.lock().leave
     }
 
+    /// The group waits for this member to take partitions or to give them up.
+    fn is_rebalancing(&self) -> bool {
+        self.leaving.is_some() || !self.joining.is_empty()
+    }
+
     fn is_busy(&self) -> bool {
-        self.leaving.is_some() || !self.flushes.is_empty() || !self.joining.is_empty()
+        self.is_rebalancing() || !self.flushes.is_empty()
     }
 
     fn obey(&mut self) {
@@ -205,22 +223,9 @@ impl Worker {
     fn skip_to_end(&mut self) -> Result<()> {
         self.intake.discard();
         let mut ends = Vec::new();
-        for place in self.held.keys() {
-            ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1));
+        for (place, held) in &mut self.held {
+            ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1.max(held.partition.read_to())));
         }
-        self.restart_at(ends)
-    }
-
-    /// Goes on at other offsets; what lies between counts as settled.
-    fn restart_at(&mut self, ends: Vec<(Place, i64)>) -> Result<()> {
-        let list = offsets::list(ends.clone())?;
-        self.client.seek_partitions(list, offsets::ASK).map_err(|error| from_kafka("cannot seek", &error))?;
-        for (place, end) in ends {
-            if let Some(held) = self.held.get_mut(&place) {
-                held.suspects.clear();
-                held.partition.skip_to(end);
-            }
-        }
-        Ok(())
+        self.restart_at(&ends)
     }
 }

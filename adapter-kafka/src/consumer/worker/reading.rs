@@ -58,11 +58,20 @@ impl Worker {
         {
             tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be paused");
         }
-        if !resume.is_empty()
-            && let Err(error) = self.client.resume(&offsets::places(resume))
-        {
+        if resume.is_empty() {
+            return;
+        }
+        if let Err(error) = self.client.resume(&offsets::places(resume.iter().copied())) {
             tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be resumed");
         }
+        let resumed: Vec<_> = resume.into_iter().cloned().collect();
+        for place in resumed {
+            // A pause empties the client's queue, and with it goes its word that it stopped.
+            if let Some(held) = self.held.get_mut(&place) {
+                held.is_doubtful = true;
+            }
+        }
+        self.look_at_doubtful = Some(Instant::now());
     }
 
     /// Takes in what is there, waiting up to `wait` for the first.
@@ -112,13 +121,9 @@ impl Worker {
             drafts.sort_by_key(|draft| draft.rank);
             let batch = Arc::new(Batch { records: gatherer.finish(), partitions });
             let items = drafts.drain(..).map(|draft| match draft.content {
-                Taken::Plain { at, offset, attempt } => Item {
-                    content: Content::Read(Arc::clone(&batch), at),
-                    offset,
-                    attempt,
-                    redriven: 0,
-                    expires: 0,
-                },
+                Taken::Plain { at, offset, attempt } => {
+                    Item { content: Content::Read(Arc::clone(&batch), at), offset, attempt, redriven: 0, expires: 0 }
+                }
                 Taken::Made(item) => item,
             });
             self.intake.admit(items.collect());
@@ -170,7 +175,11 @@ pub(super) struct Draft {
 /// What is to be handed out now.
 enum Taken {
     /// Nothing has to be known of it before it is handed out.
-    Plain { at: u32, offset: i64, attempt: u32 },
+    Plain {
+        at: u32,
+        offset: i64,
+        attempt: u32,
+    },
     Made(Item),
 }
 

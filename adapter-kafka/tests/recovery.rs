@@ -1,0 +1,165 @@
+//! What a member comes back from: a log that was cut off, commits of others, members that died, groups that refuse.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use messaging_core::{
+    Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, Event, Flow, PublishOptions, QueueName,
+};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use support::{connect, fresh, run, server};
+
+fn main() -> ExitCode {
+    run(&[
+        ("past_a_trimmed_log_it_goes_on_by_the_new_protocol", || Box::pin(trimmed("auto"))),
+        ("past_a_trimmed_log_it_goes_on_by_the_classic_protocol", || Box::pin(trimmed("classic"))),
+        ("past_a_trimmed_log_it_goes_on_by_the_cooperative_protocol", || Box::pin(trimmed("cooperative"))),
+        ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
+    ])
+}
+
+type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Found<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What a case waits for, at most.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A client of the broker's own, for what the adapter does not do.
+fn raw(url: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", url.trim_start_matches("kafka://"));
+    config
+}
+
+/// Writes texts into one partition.
+fn write(url: &str, topic: &str, partition: i32, texts: impl Iterator<Item = String>) -> Checked {
+    let producer: BaseProducer = raw(url).create()?;
+    for text in texts {
+        let record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(partition).payload(text.as_str());
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.poll(Duration::ZERO);
+    }
+    Ok(producer.flush(LIMIT)?)
+}
+
+/// Deletes what lies below an offset.
+async fn trim(url: &str, topic: &str, partition: i32, below: i64) -> Checked {
+    let admin: AdminClient<DefaultClientContext> = raw(url).create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(below))?;
+    let deleted = admin.delete_records(&list, &AdminOptions::new()).await?;
+    deleted.elements().iter().try_for_each(|one| one.error())?;
+    Ok(())
+}
+
+/// A queue that is there.
+async fn queue(broker: &dyn Broker, stem: &str) -> Found<QueueName> {
+    let queue = QueueName::parse(fresh(stem))?;
+    drop(broker.publisher(&Destination::Queue(queue.clone()), PublishOptions::default()).await?);
+    Ok(queue)
+}
+
+async fn next(consumer: &mut Consumer) -> Found<Delivery> {
+    Ok(tokio::time::timeout(LIMIT, consumer.next()).await??.ok_or("the consumer has ended")?)
+}
+
+fn text(delivery: &Delivery) -> String {
+    String::from_utf8_lossy(delivery.message().payload()).into_owned()
+}
+
+async fn flush(control: Arc<dyn Control>) -> Checked {
+    Ok(control.flush(tokio::time::Instant::now() + LIMIT).await?)
+}
+
+/// How many messages were missed, once a gap is told.
+async fn gap(consumer: &mut Consumer) -> Found<Option<u64>> {
+    let told = async {
+        loop {
+            if let Event::Gap { missed } = poll_fn(|cx| consumer.poll_event(cx)).await {
+                return missed;
+            }
+        }
+    };
+    Ok(tokio::time::timeout(LIMIT, told).await?)
+}
+
+async fn trimmed(protocol: &str) -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("group_protocol", protocol), ("partitions", "2")]).await?;
+    let queue = queue(&*broker, "trimmed").await?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    for partition in 0..2 {
+        write(&url, queue.as_str(), partition, (0..10).map(|number| format!("{partition}/{number}")))?;
+    }
+    // One of partition 0 stays open, below what will be left of it.
+    let mut open = None;
+    let mut got = HashSet::new();
+    for _ in 0..20 {
+        let delivery = next(&mut consumer).await?;
+        assert!(got.insert(text(&delivery)), "{} came twice", text(&delivery));
+        if text(&delivery) == "0/0" { open = Some(delivery) } else { delivery.ack().await? }
+    }
+
+    // Partition 1 is cut off past where it was read, partition 0 is not.
+    consumer.control().set_flow(Flow::Paused);
+    for partition in 0..2 {
+        write(&url, queue.as_str(), partition, (10..30).map(|number| format!("{partition}/{number}")))?;
+    }
+    trim(&url, queue.as_str(), 0, 5).await?;
+    trim(&url, queue.as_str(), 1, 25).await?;
+    // Long enough for the client to have been paused, and all it had fetched to be gone.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    consumer.control().set_flow(Flow::Running);
+    assert_eq!(gap(&mut consumer).await?, Some(15));
+    write(&url, queue.as_str(), 1, (30..40).map(|number| format!("1/{number}")))?;
+    for _ in 0..35 {
+        let delivery = next(&mut consumer).await?;
+        assert!(got.insert(text(&delivery)), "{} came twice", text(&delivery));
+        delivery.ack().await?;
+    }
+    let expected = (0..30).map(|number| format!("0/{number}"));
+    let expected = expected.chain((0..10).chain(25..40).map(|number| format!("1/{number}")));
+    assert_eq!(got, expected.collect());
+    open.ok_or("0/0 has come")?.ack().await?;
+    flush(consumer.control()).await?;
+    Ok(())
+}
+
+/// As after an unclean election: what is committed lies past the end.
+async fn shortened() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let queue = queue(&*broker, "shorter").await?;
+    write(&url, queue.as_str(), 0, (0..10).map(|number| number.to_string()))?;
+    let other: BaseConsumer = raw(&url).set("group.id", queue.as_str()).create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(queue.as_str(), 0, Offset::Offset(100))?;
+    other.commit(&list, CommitMode::Sync)?;
+
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    assert_eq!(gap(&mut consumer).await?, None);
+    write(&url, queue.as_str(), 0, (10..20).map(|number| number.to_string()))?;
+    for number in 10..20 {
+        let delivery = next(&mut consumer).await?;
+        assert_eq!(text(&delivery), number.to_string());
+        delivery.ack().await?;
+    }
+    flush(consumer.control()).await?;
+    let positions = broker.admin().positions(&messaging_core::Source::Queue(queue)).await?;
+    assert_eq!(positions.iter().map(|one| one.committed).collect::<Vec<_>>(), [20]);
+    Ok(())
+}
