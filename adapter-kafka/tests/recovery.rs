@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging_core::{
-    Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, Event, Flow, PublishOptions, QueueName,
+    Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, Event, Flow, Part, PublishOptions, QueueName,
+    Source,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         ("past_a_trimmed_log_it_goes_on_by_the_classic_protocol", || Box::pin(trimmed("classic"))),
         ("past_a_trimmed_log_it_goes_on_by_the_cooperative_protocol", || Box::pin(trimmed("cooperative"))),
         ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
+        ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
+        ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),
     ])
 }
 
@@ -62,6 +65,22 @@ async fn trim(url: &str, topic: &str, partition: i32, below: i64) -> Checked {
     let deleted = admin.delete_records(&list, &AdminOptions::new()).await?;
     deleted.elements().iter().try_for_each(|one| one.error())?;
     Ok(())
+}
+
+/// Commits for partition 0 of a queue that has no members.
+fn commit(url: &str, queue: &QueueName, offset: i64, metadata: &str) -> Checked {
+    let other: BaseConsumer = raw(url).set("group.id", queue.as_str()).create()?;
+    let mut list = TopicPartitionList::new();
+    let mut one = list.add_partition(queue.as_str(), 0);
+    one.set_offset(Offset::Offset(offset))?;
+    one.set_metadata(metadata);
+    Ok(other.commit(&list, CommitMode::Sync)?)
+}
+
+/// Where a queue with one partition is committed.
+async fn committed(broker: &dyn Broker, queue: &QueueName) -> Found<u64> {
+    let positions = broker.admin().positions(&Source::Queue(queue.clone())).await?;
+    Ok(positions.first().ok_or("a position")?.committed)
 }
 
 /// A queue that is there.
@@ -145,10 +164,7 @@ async fn shortened() -> Checked {
     let broker = connect(&url, [("partitions", "1")]).await?;
     let queue = queue(&*broker, "shorter").await?;
     write(&url, queue.as_str(), 0, (0..10).map(|number| number.to_string()))?;
-    let other: BaseConsumer = raw(&url).set("group.id", queue.as_str()).create()?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(queue.as_str(), 0, Offset::Offset(100))?;
-    other.commit(&list, CommitMode::Sync)?;
+    commit(&url, &queue, 100, "")?;
 
     let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
     assert_eq!(gap(&mut consumer).await?, None);
@@ -159,7 +175,48 @@ async fn shortened() -> Checked {
         delivery.ack().await?;
     }
     flush(consumer.control()).await?;
-    let positions = broker.admin().positions(&messaging_core::Source::Queue(queue)).await?;
-    assert_eq!(positions.iter().map(|one| one.committed).collect::<Vec<_>>(), [20]);
+    assert_eq!(committed(&*broker, &queue).await?, 20);
+    Ok(())
+}
+
+/// A queue whose last member died, as its last commit says.
+async fn orphaned(url: &str, broker: &dyn Broker, messages: u32) -> Found<QueueName> {
+    let queue = queue(broker, "orphaned").await?;
+    write(url, queue.as_str(), 0, (0..messages).map(|number| number.to_string()))?;
+    commit(url, &queue, 0, "m1o")?;
+    Ok(queue)
+}
+
+async fn suspects_first() -> Checked {
+    let server = server().await?;
+    let broker = connect(&server.url(), [("partitions", "1")]).await?;
+    let queue = orphaned(&server.url(), &*broker, 5_000).await?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default().with_prefetch(10)).await?;
+    let mut got = HashSet::new();
+    for _ in 0..1_500 {
+        let delivery = next(&mut consumer).await?;
+        got.insert(text(&delivery));
+        // An application at work.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        delivery.ack().await?;
+    }
+    let late: Vec<_> = (0..100).filter(|number: &u32| !got.contains(&number.to_string())).collect();
+    assert!(late.is_empty(), "{late:?} wait behind later ones");
+    Ok(())
+}
+
+async fn suspects_purged() -> Checked {
+    let server = server().await?;
+    let broker = connect(&server.url(), [("partitions", "1")]).await?;
+    let queue = orphaned(&server.url(), &*broker, 50).await?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
+    let held = next(&mut consumer).await?;
+    assert_eq!(text(&held), "0");
+    broker.admin().purge(&Source::Queue(queue.clone()), Part::Live).await?;
+    held.ack().await?;
+    flush(consumer.control()).await?;
+    assert_eq!(committed(&*broker, &queue).await?, 50);
+    write(&server.url(), queue.as_str(), 0, std::iter::once("later".to_owned()))?;
+    assert_eq!(text(&next(&mut consumer).await?), "later");
     Ok(())
 }

@@ -111,6 +111,8 @@ const AHEAD_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub(super) messages: usize,
+    /// How many of them go before all else.
+    pub(super) first: usize,
     pub(super) bytes: usize,
     pub(super) delayed: usize,
 }
@@ -189,6 +191,18 @@ impl Intake {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Takes in what is handed out before all else that waits.
+    pub(super) fn admit_first(&self, items: impl Iterator<Item = Item>) {
+        let mut state = self.state.lock();
+        items.for_each(|item| state.admit_first(item, self.is_ordered()));
+        state.wake();
+    }
+
+    /// Whether nothing else holds up the key of an item.
+    pub(super) fn is_free(&self, item: &Item) -> bool {
+        !self.is_ordered() || item.key().is_none_or(|key| !self.state.lock().lanes.contains_key(&*key))
     }
 
     /// Takes in what waits for its time.

@@ -170,7 +170,7 @@ impl Worker {
             }
             let has_room = self.make_room();
             let wait = match due {
-                _ if self.is_busy() => SOON,
+                _ if self.is_busy() || self.held.values().any(|held| !held.suspects.is_empty()) => SOON,
                 Some(due) => Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL),
                 None => POLL,
             };
@@ -224,6 +224,7 @@ impl Worker {
         self.intake.discard();
         let mut ends = Vec::new();
         for (place, held) in &mut self.held {
+            held.suspects.drain(..).for_each(|item| held.partition.pass_over(item.offset));
             ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1.max(held.partition.read_to())));
         }
         self.restart_at(&ends)
