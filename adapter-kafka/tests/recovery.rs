@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use std::future::poll_fn;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use integration_tests::{Kind, Way, own_by};
 use messaging_core::{
     Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, Event, Flow, Part, PublishOptions, QueueName,
     Source,
@@ -17,7 +18,7 @@ use messaging_core::{
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use support::{connect, fresh, run, server};
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
         ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
         ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),
+        ("a_member_that_is_put_out_while_it_joins_comes_back", || Box::pin(put_out())),
     ])
 }
 
@@ -219,4 +221,48 @@ async fn suspects_purged() -> Checked {
     write(&server.url(), queue.as_str(), 0, std::iter::once("later".to_owned()))?;
     assert_eq!(text(&next(&mut consumer).await?), "later");
     Ok(())
+}
+
+/// A member of the classic protocol is put out of its group between being assigned partitions and committing that it has them.
+async fn put_out() -> Checked {
+    // Its command line puts members out.
+    let server = own_by(Kind::Kafka, Way::Native).await?;
+    let url = server.url();
+    let settings = [("group_protocol", "classic"), ("partitions", "1"), ("session_timeout", "6s")];
+    let broker = connect(&url, settings).await?;
+    let queue = queue(&*broker, "put-out").await?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    write(&url, queue.as_str(), 0, std::iter::once("first".to_owned()))?;
+    next(&mut consumer).await?.ack().await?;
+    flush(consumer.control()).await?;
+
+    // A transaction of somebody's holds the group's offsets back: the member cannot read where it goes on.
+    let group = |config: &mut ClientConfig| config.set("group.id", queue.as_str()).set("client.id", "zz").clone();
+    let outsider: BaseConsumer = group(&mut raw(&url)).create()?;
+    let transaction: BaseProducer = raw(&url).set("transactional.id", fresh("holds")).create()?;
+    transaction.init_transactions(LIMIT)?;
+    transaction.begin_transaction()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(queue.as_str(), 0, Offset::Offset(1))?;
+    let members = outsider.group_metadata().ok_or("a group")?;
+    transaction.send_offsets_to_transaction(&list, &members, LIMIT)?;
+
+    // Somebody joins, so that all partitions are given out anew, and all are put out.
+    let second: BaseConsumer = group(raw(&url).set("partition.assignment.strategy", "range")).create()?;
+    second.subscribe(&[queue.as_str()])?;
+    let begun = Instant::now();
+    while !matches!(second.rebalance_protocol(), RebalanceProtocol::Eager) {
+        second.poll(Duration::from_millis(100));
+        assert!(begun.elapsed() < LIMIT, "nobody else can join");
+    }
+    let resetter = "org.apache.kafka.tools.StreamsResetter";
+    server.administer(&[resetter, "--application-id", queue.as_str(), "--force"]).await?;
+    drop(second);
+    transaction.abort_transaction(LIMIT)?;
+
+    write(&url, queue.as_str(), 0, std::iter::once("second".to_owned()))?;
+    let delivery = next(&mut consumer).await?;
+    assert_eq!(text(&delivery), "second");
+    delivery.ack().await?;
+    flush(consumer.control()).await
 }

@@ -20,6 +20,9 @@ pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// Before a question is asked again that had no leader to answer it.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// How long a member may take to hear of the group's new epoch.
+const EPOCH: Duration = Duration::from_secs(1);
+
 /// Where one partition goes on.
 #[derive(Debug)]
 pub(crate) struct Begin {
@@ -93,11 +96,31 @@ pub(crate) fn commit_now<C: ConsumerContext>(
         return Ok(());
     }
     let list = with_metadata(offsets)?;
-    match raw::commit_within(consumer.client().native_ptr(), &list, ASK) {
+    committed_as(raw::commit_within(consumer.client().native_ptr(), &list, ASK))
+}
+
+fn committed_as(answer: Option<Code>) -> Result<()> {
+    match answer {
         Some(Code::NoError) => Ok(()),
         Some(code) => Err(from_code(NOT_COMMITTED, code)),
         None => {
             Err(Error::new(ErrorKind::Timeout, format!("{NOT_COMMITTED}: the broker did not answer within {ASK:?}")))
+        }
+    }
+}
+
+/// Commits for partitions that are about to go, again for a while where this member has not heard of the group's new epoch: they
+/// are its own until it lets go of them, and the client asks for the epoch by itself.
+pub(super) fn commit_before_leaving<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &[(Place, i64, Metadata)],
+) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let list = with_metadata(offsets)?;
+        match raw::commit_within(consumer.client().native_ptr(), &list, ASK) {
+            Some(Code::StaleMemberEpoch) if begun.elapsed() < EPOCH => thread::sleep(AGAIN),
+            answer => return committed_as(answer),
         }
     }
 }

@@ -21,16 +21,22 @@ impl Worker {
     /// Takes up partitions that were assigned.
     pub(super) fn join(&mut self) {
         let places = std::mem::take(&mut self.joining);
-        match offsets::begin(&self.client, &places) {
-            Ok(begins) => self.take_up(begins),
-            Err(error) => {
-                tracing::debug!(target: "messaging::kafka", %error, "partitions cannot be taken up yet");
-                // Partitions that were just added are not known to the client before it looks again.
-                let _ = self.client.fetch_metadata(Some(&self.intake.settings.topics.main), offsets::ASK);
-                self.joining = places;
-                self.join_again = Some(Instant::now() + AGAIN);
-            }
+        let error = match offsets::begin(&self.client, &places) {
+            Ok(begins) => return self.take_up(begins),
+            Err(error) => error,
+        };
+        tracing::debug!(target: "messaging::kafka", %error, "partitions cannot be taken up yet");
+        if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::Conflict) {
+            // The group has gone on, with this member or without. The client does nothing about it before the assignment is
+            // answered, and so it is, with nothing. Where the partitions are this member's all the same, its commit is taken once
+            // the client has heard of the group's new epoch; where they are not, they are revoked.
+            self.take_up(Vec::new());
+        } else {
+            // Partitions that were just added are not known to the client before it looks again.
+            let _ = self.client.fetch_metadata(Some(&self.intake.settings.topics.main), offsets::ASK);
         }
+        self.joining = places;
+        self.join_again = Some(Instant::now() + AGAIN);
     }
 
     pub(super) fn take_up(&mut self, begins: Vec<Begin>) {
@@ -51,7 +57,9 @@ impl Worker {
     }
 
     /// Stops handing out of partitions that go to somebody else, and gives what is out of them time.
-    pub(super) fn begin_to_leave(&mut self, places: Vec<Place>) {
+    pub(super) fn begin_to_leave(&mut self, mut places: Vec<Place>) {
+        // The client refuses to let go of what was never taken up; nothing is an answer too.
+        places.retain(|place| self.held.contains_key(place));
         for place in &places {
             let Some(held) = self.held.get_mut(place) else { continue };
             held.partition.ring.lock().is_leaving = true;
@@ -79,10 +87,10 @@ impl Worker {
     /// Ends this member's part in some partitions: what was settled is committed, the rest is stale from now on.
     pub(super) fn end_partitions(&mut self, places: &[Place]) {
         let last = self.kill(places);
-        if self.intake.settings.source.is_none() || self.client.assignment_lost() {
+        if last.is_empty() || self.intake.settings.source.is_none() || self.client.assignment_lost() {
             return;
         }
-        if let Err(error) = offsets::commit_now(&self.client, &last) {
+        if let Err(error) = offsets::commit_before_leaving(&self.client, &last) {
             tracing::debug!(target: "messaging::kafka", %error, "the last commit of revoked partitions failed");
         }
     }

@@ -37,6 +37,7 @@ impl Worker {
                     if self.intake.progress.borrow().has_joined {
                         self.intake.tell(Event::Rebalanced);
                     }
+                    self.joining.retain(|place| !places.contains(place));
                     self.joining.extend(places);
                     self.join();
                 }
