@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use integration_tests::{Kind, Way, own_by};
 use messaging_core::{
-    Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, Event, Flow, Part, PublishOptions, QueueName,
-    Source,
+    Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, ErrorKind, Event, Flow, Part, PublishOptions,
+    QueueName, Source,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
         ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),
         ("a_member_that_is_put_out_while_it_joins_comes_back", || Box::pin(put_out())),
+        ("a_flush_is_answered_while_settlements_go_on", || Box::pin(flushed_under_load())),
     ])
 }
 
@@ -50,7 +51,7 @@ fn raw(url: &str) -> ClientConfig {
 
 /// Writes texts into one partition.
 fn write(url: &str, topic: &str, partition: i32, texts: impl Iterator<Item = String>) -> Checked {
-    let producer: BaseProducer = raw(url).create()?;
+    let producer: BaseProducer = raw(url).set("queue.buffering.max.messages", "1000000").create()?;
     for text in texts {
         let record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(partition).payload(text.as_str());
         producer.send(record).map_err(|(error, _)| error)?;
@@ -228,7 +229,7 @@ async fn put_out() -> Checked {
     // Its command line puts members out.
     let server = own_by(Kind::Kafka, Way::Native).await?;
     let url = server.url();
-    let settings = [("group_protocol", "classic"), ("partitions", "1"), ("session_timeout", "6s")];
+    let settings = [("group_protocol", "classic"), ("partitions", "1"), ("commit_interval", "5min")];
     let broker = connect(&url, settings).await?;
     let queue = queue(&*broker, "put-out").await?;
     let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
@@ -264,5 +265,40 @@ async fn put_out() -> Checked {
     let delivery = next(&mut consumer).await?;
     assert_eq!(text(&delivery), "second");
     delivery.ack().await?;
+    flush(consumer.control()).await?;
+
+    // Put out again, with a settlement that is not committed: it comes again, and the next flush says so.
+    write(&url, queue.as_str(), 0, std::iter::once("third".to_owned()))?;
+    next(&mut consumer).await?.ack().await?;
+    server.administer(&[resetter, "--application-id", queue.as_str(), "--force"]).await?;
+    let again = next(&mut consumer).await?;
+    assert_eq!(text(&again), "third");
+    let told = consumer.control().flush(tokio::time::Instant::now() + LIMIT).await;
+    assert_eq!(told.map_err(|error| error.kind()), Err(ErrorKind::StaleDelivery));
+    again.ack().await?;
     flush(consumer.control()).await
+}
+
+async fn flushed_under_load() -> Checked {
+    const MESSAGES: u32 = 300_000;
+    let server = server().await?;
+    let broker = connect(&server.url(), [("partitions", "1")]).await?;
+    let queue = queue(&*broker, "loaded").await?;
+    write(&server.url(), queue.as_str(), 0, (0..MESSAGES).map(|number| number.to_string()))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let control = consumer.control();
+    let reader = tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            let Ok(Some(delivery)) = consumer.next().await else { return };
+            // Not awaited: settlements go on while a flush is under way.
+            drop(delivery.ack());
+        }
+    });
+    // No flush waits for the end of it all.
+    for _ in 0..3 {
+        flush(Arc::clone(&control)).await?;
+    }
+    assert!(!reader.is_finished(), "the flushes waited until all was settled");
+    reader.abort();
+    Ok(())
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Result};
 use rdkafka::consumer::BaseConsumer;
+use tokio::sync::oneshot;
 
 use self::reading::Draft;
 use crate::config::GroupProtocol;
@@ -25,6 +26,8 @@ use crate::raw::Bell;
 use crate::records::Gatherer;
 
 pub(super) type Client = BaseConsumer<Ear>;
+/// Where a flush is answered.
+type Flush = oneshot::Sender<Result<()>>;
 
 /// How many delayed messages are kept until they are due; behind them, later ones of the same partitions wait.
 const DELAYED: usize = 100_000;
@@ -91,7 +94,14 @@ pub(super) struct Worker {
     /// When the commit under way was sent.
     committing: Option<Instant>,
     committed: Instant,
-    flushes: Vec<tokio::sync::oneshot::Sender<Result<()>>>,
+    /// The partitions that it is for.
+    sent: Vec<Place>,
+    /// Flushes that no commit was sent for yet.
+    flushes: Vec<Flush>,
+    /// Flushes that the commit under way answers.
+    flushing: Vec<Flush>,
+    /// Settlements were lost with partitions that were taken away, and nobody was told yet.
+    has_lost: bool,
     /// Since when there is no room to read on.
     full: Option<Instant>,
     is_paused: bool,
@@ -118,7 +128,10 @@ impl Worker {
             look_at_doubtful: None,
             committing: None,
             committed: now,
+            sent: Vec::new(),
             flushes: Vec::new(),
+            flushing: Vec::new(),
+            has_lost: false,
             full: None,
             is_paused: false,
             is_cut: false,
@@ -203,7 +216,7 @@ impl Worker {
     }
 
     fn is_busy(&self) -> bool {
-        self.is_rebalancing() || !self.flushes.is_empty()
+        self.is_rebalancing() || !self.flushes.is_empty() || !self.flushing.is_empty()
     }
 
     fn obey(&mut self) {
