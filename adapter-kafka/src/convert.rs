@@ -167,24 +167,29 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         is_null,
     };
     record.headers().for_each(|(name, value)| read(&mut reading, name, value));
-    let Reading { mut message, has_id, key: own_key, attempts, redriven, due, expires, marks, is_odd, is_null } =
-        reading;
-    if !has_id {
+    if !reading.has_id {
         // A record without an id gets one that is the same at every delivery.
-        message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
+        reading.message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
     }
-    let key = own_key.as_deref().or(record.key()).map(String::from_utf8_lossy);
-    let is_odd = is_odd || matches!(key, Some(Cow::Owned(_)));
-    if let Some(key) = key {
-        message.key(key.as_ref());
+    // A dead letter's key is the topic's; the message's own stands in a header, if it has one.
+    let is_dead_letter = reading.marks.iter().any(|(name, _)| name == wire::DEAD_ORIGIN);
+    let own_key = reading.key.take();
+    let own_key = own_key.as_deref().or(record.key().filter(|_| !is_dead_letter));
+    if let Some(key) = own_key {
+        let key = String::from_utf8_lossy(key);
+        reading.is_odd |= matches!(key, Cow::Owned(_));
+        reading.message.key(key.as_ref());
     }
-    if expires > 0 {
-        message.ttl(Duration::from_millis(expires.saturating_sub(record.made())));
+    if reading.expires > 0 {
+        reading.message.ttl(Duration::from_millis(reading.expires.saturating_sub(record.made())));
     }
-    if is_odd {
-        message.native(Arc::new(wire(record, own_key.as_deref(), is_null)));
+    if reading.is_odd {
+        reading.message.native(Arc::new(wire(record, own_key, reading.is_null)));
     }
-    Decoded { message: message.finish(payload.unwrap_or_default()), attempts, redriven, due, expires, marks }
+    // The message is large, and moved once only.
+    let Reading { attempts, redriven, due, expires, .. } = reading;
+    let marks = std::mem::take(&mut reading.marks);
+    Decoded { message: reading.message.finish(payload.unwrap_or_default()), attempts, redriven, due, expires, marks }
 }
 
 fn read(into: &mut Reading, name: &[u8], value: Option<&[u8]>) {
@@ -235,12 +240,12 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
 }
 
 /// The parts of a record that have no place in a message.
-fn wire(record: Record<'_>, own_key: Option<&[u8]>, is_null: bool) -> Wire {
+fn wire(record: Record<'_>, key: Option<&[u8]>, is_null: bool) -> Wire {
     // What the adapter added to an earlier copy is not the sender's.
     let own = record.headers().filter(|(name, _)| !name.starts_with(wire::PREFIX.as_bytes()));
     let headers = own
         .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
         .collect();
-    let key = own_key.or(record.key()).map(Bytes::copy_from_slice);
+    let key = key.map(Bytes::copy_from_slice);
     Wire { key, is_null, headers }
 }

@@ -7,9 +7,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use messaging_core::wire;
-use rdkafka::message::{BorrowedMessage, Message as _};
 
-use crate::raw;
+use crate::raw::NativeRecord;
 
 /// Payloads from this size on have memory of their own: a message that is held keeps all that lies beside it.
 const LARGE: usize = 8 * 1024;
@@ -72,8 +71,8 @@ struct Rest {
 
 impl Gatherer {
     /// Copies a record whose headers say nothing to the adapter, and gives its place; of another nothing is kept. `source` and
-    /// `made` (see [`made`]) are what the caller knows of it already.
-    pub(crate) fn take_plain(&mut self, record: &BorrowedMessage<'_>, source: u32, made: u64) -> Option<u32> {
+    /// `made` are what the caller knows of it already.
+    pub(crate) fn take_plain(&mut self, record: NativeRecord<'_>, source: u32, made: u64) -> Option<u32> {
         let (begin, first) = (self.memory.len(), self.rest.headers.len());
         if !self.take_headers(record) {
             self.memory.truncate(begin);
@@ -84,14 +83,14 @@ impl Gatherer {
     }
 
     /// Copies the headers; whether none of them is the adapter's own.
-    fn take_headers(&mut self, record: &BorrowedMessage<'_>) -> bool {
+    fn take_headers(&mut self, record: NativeRecord<'_>) -> bool {
         if self.rest.entries.is_empty() {
             self.memory.reserve(self.last.0);
             self.rest.entries.reserve(self.last.1);
         }
         let (memory, headers) = (&mut self.memory, &mut self.rest.headers);
         let mut is_plain = true;
-        raw::each_header(record, |name, value| {
+        record.each_header(|name, value| {
             is_plain &= !name.starts_with(wire::PREFIX.as_bytes());
             headers.push((put(memory, name), value.map(|value| put(memory, value))));
         });
@@ -99,7 +98,7 @@ impl Gatherer {
     }
 
     /// Copies the rest of a record whose headers lie here already.
-    fn take_rest(&mut self, record: &BorrowedMessage<'_>, source: u32, made: u64, begin: usize, first: usize) -> u32 {
+    fn take_rest(&mut self, record: NativeRecord<'_>, source: u32, made: u64, begin: usize, first: usize) -> u32 {
         let Self { memory, rest: Rest { entries, headers, large }, .. } = self;
         let key = record.key().map(|key| put(memory, key));
         let mut beside = 0;
@@ -136,11 +135,6 @@ impl Gatherer {
     }
 }
 
-/// When a record was made, in milliseconds since 1970.
-pub(crate) fn made(record: &BorrowedMessage<'_>) -> u64 {
-    u64::try_from(record.timestamp().to_millis().unwrap_or(0)).unwrap_or(0)
-}
-
 /// Copies to the end of the memory.
 fn put(memory: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let at = to_u32(memory.len());
@@ -162,10 +156,10 @@ pub(crate) struct Records {
 
 impl Records {
     /// One by itself.
-    pub(crate) fn of(record: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn of(record: NativeRecord<'_>) -> Self {
         let mut gatherer = Gatherer::default();
         gatherer.take_headers(record);
-        gatherer.take_rest(record, 0, made(record), 0, 0);
+        gatherer.take_rest(record, 0, record.made(), 0, 0);
         gatherer.finish()
     }
 

@@ -48,7 +48,7 @@ pub(super) fn read(
             Some(Ok(record)) => {
                 let place = (record.topic().to_owned(), record.partition());
                 if ends.get(&place).is_some_and(|end| record.offset() < *end)
-                    && each(&record, decode(Records::of(&record).get(0), &place.0, place.1)).is_break()
+                    && each(&record, decode(Records::of((&record).into()).get(0), &place.0, place.1)).is_break()
                 {
                     return Ok(());
                 }

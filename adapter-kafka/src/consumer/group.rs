@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::code_of;
+use crate::raw::FetchQueue;
 
 /// A partition by name and number. Never a `TopicPartitionList`: one that is kept makes the client's drop hang.
 pub(crate) type Place = (String, i32);
@@ -34,6 +35,8 @@ pub(super) struct Heard {
     pub(super) is_cut: bool,
     /// A connection was lost that was not in use.
     pub(super) is_disturbed: bool,
+    /// Something is wrong with a partition: its topic may be gone, or not ours to read.
+    pub(super) is_in_doubt: bool,
     /// The client cannot go on.
     pub(super) is_fatal: bool,
 }
@@ -77,6 +80,10 @@ impl ClientContext for Ear {
                 &mut heard.is_disturbed
             }) = true;
         }
+        // So it says what is wrong with a partition's topic, where records are fetched many with one call.
+        if facility == "ERROR" {
+            self.heard.lock().is_in_doubt = true;
+        }
         tracing::debug!(target: "messaging::kafka", facility, message);
     }
 }
@@ -92,7 +99,7 @@ impl ConsumerContext for Ear {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if !closing => {
                 self.heard.lock().group.push(GroupEvent::Revoked(places()));
             }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => drop(take_up(consumer, list)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => drop(assign(consumer, list)),
             _ => give_up(consumer, list),
         }
     }
@@ -113,8 +120,15 @@ pub(super) fn give_up(consumer: &BaseConsumer<Ear>, list: &TopicPartitionList) {
     }
 }
 
-/// Takes partitions, as the protocol in use wants it.
-pub(super) fn take_up(consumer: &BaseConsumer<Ear>, list: &TopicPartitionList) -> KafkaResult<()> {
+/// Takes partitions, as the protocol in use wants it; what is fetched of them comes to the queue.
+pub(super) fn take_up(consumer: &BaseConsumer<Ear>, fetch: &FetchQueue, list: &TopicPartitionList) -> KafkaResult<()> {
+    for one in list.elements() {
+        fetch.attract(consumer.client().native_ptr(), one.topic(), one.partition());
+    }
+    assign(consumer, list)
+}
+
+fn assign(consumer: &BaseConsumer<Ear>, list: &TopicPartitionList) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
         _ => consumer.assign(list),

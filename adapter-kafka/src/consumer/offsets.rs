@@ -72,14 +72,13 @@ pub(crate) fn committed<C: ConsumerContext>(
         }
     };
     let mut found = Vec::with_capacity(of.len());
-    for one in answer.elements() {
+    for (index, one) in answer.elements().iter().enumerate() {
         one.error().map_err(cannot)?;
         let place = (one.topic().to_owned(), one.partition());
         found.push((
             place,
             match one.offset() {
-                // The client panics over metadata that is not text; ours is, and others' is not ours to read.
-                Offset::Offset(offset) => Some((offset, Metadata::read(one.metadata()))),
+                Offset::Offset(offset) => Some((offset, Metadata::read(raw::metadata_at(&answer, index)))),
                 _ => None,
             },
         ));

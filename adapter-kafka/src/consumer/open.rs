@@ -14,7 +14,7 @@ use super::worker::{Client, Ending, Worker};
 use super::{Intake, KafkaDeliveries, Settings, offsets};
 use crate::config::GroupProtocol;
 use crate::error::from_kafka;
-use crate::raw::Bell;
+use crate::raw::FetchQueue;
 
 /// How long a new member waits for its part of the partitions before `consume` returns without. There may be none for it: the
 /// group has more members than partitions.
@@ -57,6 +57,7 @@ pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> 
 
 /// The life of a consumer's thread.
 fn live(intake: Arc<Intake>, opening: Opening, ready: oneshot::Sender<Result<()>>) {
+    let _obituary = Obituary(Arc::clone(&intake));
     let _ = intake.thread.set(thread::current());
     let wanted = intake.settings.connection.options.group_protocol;
     let mut ready = Some(ready);
@@ -103,7 +104,8 @@ fn start(intake: &Arc<Intake>, opening: &Opening, protocol: GroupProtocol) -> Re
             offsets::fix_start(&client, main, retries, *start)?;
             let topics = intake.settings.topics.subscribed();
             client.subscribe(&topics).map_err(|error| from_kafka("the group cannot be joined", &error))?;
-            Worker::new(client, ear, Arc::clone(intake), protocol)
+            let fetch = FetchQueue::of(client.client().native_ptr());
+            Worker::new(fetch, client, ear, Arc::clone(intake), protocol)
         }
         Opening::Ephemeral { places } => {
             // Without a group of its own the client would have no queue; nothing is ever committed to this one.
@@ -113,14 +115,29 @@ fn start(intake: &Arc<Intake>, opening: &Opening, protocol: GroupProtocol) -> Re
             for place in places {
                 ends.push((place.clone(), offsets::resolve(&client, place, Start::New)?));
             }
+            let fetch = FetchQueue::of(client.client().native_ptr());
             let list = offsets::list(ends.clone())?;
-            take_up(&client, &list).map_err(|error| from_kafka("the topic cannot be read", &error))?;
+            take_up(&client, &fetch, &list).map_err(|error| from_kafka("the topic cannot be read", &error))?;
             drop(list);
-            let mut worker = Worker::new(client, ear, Arc::clone(intake), protocol);
+            let mut worker = Worker::new(fetch, client, ear, Arc::clone(intake), protocol);
             worker.hold(ends);
             worker
         }
     };
-    worker.hang_bell(|client| Bell::of(client.client().native_ptr()));
+    worker.hang_bell();
     Ok(worker)
+}
+
+/// Tells of a thread that panics: nobody else would, and the consumer would be silent for ever.
+pub(super) struct Obituary(pub(super) Arc<Intake>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Before the client is dropped, which it must not outlive.
+            drop(self.0.bell.lock().take());
+            self.0.end(super::End::new(ErrorKind::Internal, "the consumer's thread has died: consume again"));
+            self.0.progress.send_modify(|progress| progress.has_left = true);
+        }
+    }
 }

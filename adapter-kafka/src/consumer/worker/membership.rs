@@ -43,7 +43,8 @@ impl Worker {
     pub(super) fn take_up(&mut self, begins: Vec<Begin>) {
         let starts = begins.iter().map(|begin| (begin.place.clone(), begin.offset)).collect::<Vec<_>>();
         let taken = offsets::list(starts).and_then(|list| {
-            take_up(&self.client, &list).map_err(|error| from_kafka("partitions cannot be taken up", &error))
+            take_up(&self.client, &self.fetch, &list)
+                .map_err(|error| from_kafka("partitions cannot be taken up", &error))
         });
         if let Err(error) = taken {
             tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be taken up");
@@ -151,6 +152,7 @@ impl Worker {
             let _ = flush.send(if self.has_lost { lost() } else { told.clone().map_err(|end| end.error()) });
         }
         drop(self.intake.bell.lock().take());
+        drop(self.fetch);
         if is_silent {
             end_without_goodbye(self.client);
         } else {

@@ -16,14 +16,14 @@ use messaging_core::{Flow, Result};
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::oneshot;
 
-use self::reading::Draft;
+use self::reading::Reading;
 use crate::config::GroupProtocol;
 use crate::consumer::group::{Ear, Place};
 use crate::consumer::intake::{Intake, Item, Orders};
+use crate::consumer::open::Obituary;
 use crate::consumer::partition::{Partition, Read};
 use crate::consumer::{metadata, offsets};
-use crate::raw::Bell;
-use crate::records::Gatherer;
+use crate::raw::FetchQueue;
 
 pub(super) type Client = BaseConsumer<Ear>;
 /// Where a flush is answered.
@@ -77,14 +77,15 @@ pub(super) enum Ending {
 }
 
 pub(super) struct Worker {
+    /// Before the client, which it must not outlive.
+    fetch: FetchQueue,
     client: Client,
     ear: Ear,
     intake: Arc<Intake>,
     protocol: GroupProtocol,
     is_refused: bool,
     held: HashMap<Place, Held>,
-    gatherer: Gatherer,
-    drafts: Vec<Draft>,
+    reading: Reading,
     leaving: Option<Leaving>,
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<Place>,
@@ -102,26 +103,31 @@ pub(super) struct Worker {
     flushing: Vec<Flush>,
     /// Settlements were lost with partitions that were taken away, and nobody was told yet.
     has_lost: bool,
-    /// Since when there is no room to read on.
-    full: Option<Instant>,
-    is_paused: bool,
+    /// There is no room to read on.
+    is_full: bool,
     /// The connection was lost, and not seen to be back.
     is_cut: bool,
     probed: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(client: Client, ear: Ear, intake: Arc<Intake>, protocol: GroupProtocol) -> Self {
+    pub(super) fn new(
+        fetch: FetchQueue,
+        client: Client,
+        ear: Ear,
+        intake: Arc<Intake>,
+        protocol: GroupProtocol,
+    ) -> Self {
         let now = Instant::now();
         Self {
+            fetch,
             client,
             ear,
             intake,
             protocol,
             is_refused: false,
             held: HashMap::new(),
-            gatherer: Gatherer::default(),
-            drafts: Vec::with_capacity(BATCH),
+            reading: Reading::default(),
             leaving: None,
             joining: Vec::new(),
             join_again: None,
@@ -132,16 +138,16 @@ impl Worker {
             flushes: Vec::new(),
             flushing: Vec::new(),
             has_lost: false,
-            full: None,
-            is_paused: false,
+            is_full: false,
             is_cut: false,
             probed: now,
         }
     }
 
-    /// Lets others wake this thread while it polls.
-    pub(super) fn hang_bell(&mut self, bell: impl FnOnce(&Client) -> Bell) {
-        *self.intake.bell.lock() = Some(bell(&self.client));
+    /// Lets others wake this thread while it waits for records: the application, and the client with what it has to say.
+    pub(super) fn hang_bell(&mut self) {
+        *self.intake.bell.lock() = Some(self.fetch.bell());
+        self.client.set_nonempty_callback(self.fetch.ringer());
     }
 
     /// Takes partitions that were assigned by hand.
@@ -169,6 +175,8 @@ impl Worker {
 
     /// Runs until the consumer is stopped and has nothing out any more, is told to leave, or cannot go on.
     pub(super) fn run(mut self) -> Ending {
+        // It tells before the client is dropped, which may take long.
+        let _obituary = Obituary(Arc::clone(&self.intake));
         while !self.is_over() {
             self.obey();
             let now = to_millis(SystemTime::now());
@@ -181,19 +189,20 @@ impl Worker {
             } else {
                 self.look_at_the_client();
             }
-            let has_room = self.make_room();
+            self.listen();
+            self.hear();
+            self.find_the_way_back();
+            let has_room = self.has_room();
             let wait = match due {
                 _ if self.is_busy() || self.held.values().any(|held| !held.suspects.is_empty()) => SOON,
                 Some(due) => Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL),
                 None => POLL,
             };
-            if has_room || self.is_paused {
+            if has_room {
                 self.read(wait);
             } else {
                 thread::park_timeout(wait);
             }
-            self.hear();
-            self.find_the_way_back();
         }
         if self.is_refused {
             self.ear.close();

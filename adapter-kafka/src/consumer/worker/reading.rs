@@ -1,6 +1,6 @@
 //! Reading on as long as there is room, and giving the group its turn when there is none.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,38 +8,29 @@ use std::time::{Duration, Instant, SystemTime};
 use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Order};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{BATCH, DELAYED, Held, PATIENCE, SPAN, Worker};
-use crate::consumer::intake::{Batch, Content, Item, Settings};
+use super::{BATCH, DELAYED, Held, Place, SPAN, Worker};
+use crate::consumer::intake::{Batch, Content, Intake, Item, Settings};
 use crate::consumer::offsets;
-use crate::consumer::partition::{Lane, Read};
+use crate::consumer::partition::{Lane, Partition, Read};
 use crate::convert::decode;
-use crate::records::{Gatherer, Records, made};
+use crate::raw::NativeRecord;
+use crate::records::{Gatherer, Records};
 
 impl Worker {
-    /// Whether there is room to read on; pauses the partitions when there is none for long, and resumes them.
-    pub(super) fn make_room(&mut self) -> bool {
+    /// Whether there is room to read on. What is fetched meanwhile waits in the client, which bounds it.
+    pub(super) fn has_room(&mut self) -> bool {
         let waiting = self.intake.waiting();
-        let is_full = if self.full.is_some() { waiting.is_still_enough() } else { waiting.is_enough() };
-        let is_full = is_full || self.intake.flow() != Flow::Running;
-        self.intake.is_full.store(is_full, Ordering::Relaxed);
-        if !is_full {
-            self.full = None;
-            self.is_paused = false;
-            self.pause_as_needed(waiting.delayed);
-            return true;
-        }
-        let since = *self.full.get_or_insert_with(Instant::now);
-        if since.elapsed() >= PATIENCE || self.is_busy() {
-            self.is_paused = true;
-            self.pause_as_needed(waiting.delayed);
-        }
-        false
+        let is_enough = if self.is_full { waiting.is_still_enough() } else { waiting.is_enough() };
+        self.is_full = is_enough || self.intake.flow() != Flow::Running;
+        self.intake.is_full.store(self.is_full, Ordering::Relaxed);
+        self.pause_as_needed(waiting.delayed);
+        !self.is_full
     }
 
-    /// Pauses and resumes partitions: all while nothing can be taken in, one that ran too far ahead of its lowest open offset,
-    /// and delayed ones while too many wait already.
+    /// Pauses and resumes partitions: one that ran too far ahead of its lowest open offset, and delayed ones while too many wait
+    /// already.
     pub(super) fn pause_as_needed(&mut self, delayed: usize) {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, held) in &mut self.held {
@@ -48,7 +39,7 @@ impl Worker {
             let late =
                 held.partition.lane != Lane::Main && delayed >= if held.is_paused { DELAYED / 2 } else { DELAYED };
             let suspects = held.suspects.len() >= if held.is_paused { BATCH / 2 } else { BATCH };
-            let wanted = self.is_paused || far || late || suspects;
+            let wanted = far || late || suspects;
             if wanted != held.is_paused {
                 held.is_paused = wanted;
                 if wanted { pause.push(place) } else { resume.push(place) }
@@ -76,61 +67,28 @@ impl Worker {
     }
 
     /// Takes in what is there, waiting up to `wait` for the first.
-    pub(super) fn read(&mut self, mut wait: Duration) {
-        let now = to_millis(SystemTime::now());
-        let mut trouble = None;
-        let Self { client, held, gatherer, drafts, .. } = self;
-        let mut partitions = Vec::new();
-        // Records come in runs of one partition: it is looked up once a run.
-        let mut run: Option<(*const (), i32)> = None;
-        let mut of_run: Option<(&mut Held, u32)> = None;
-        let mut count = 0;
-        while count < BATCH && !gatherer.is_enough() {
-            match client.poll(wait) {
-                Some(Ok(record)) => {
-                    count += 1;
-                    let place = (record.topic_ptr() as *const (), record.partition());
-                    if run != Some(place) {
-                        run = Some(place);
-                        let held = held.get_mut(&(record.topic().to_owned(), record.partition()));
-                        of_run = held.filter(|held| held.partition.is_wanted()).map(|held| {
-                            partitions.push(Arc::clone(&held.partition));
-                            (held, u32::try_from(partitions.len() - 1).unwrap_or(u32::MAX))
-                        });
-                    }
-                    if let Some((held, source)) = &mut of_run
-                        && let Some(content) = held.take_in(&record, gatherer, *source, now)
-                    {
-                        drafts.push(Draft { rank: held.rank, content });
-                    }
-                }
-                Some(Err(error)) => {
-                    trouble = Some(error);
-                    break;
-                }
-                None if wait.is_zero() => break,
+    pub(super) fn read(&mut self, wait: Duration) {
+        let Self { fetch, intake, held, reading, .. } = self;
+        let trouble = reading.take_all(intake, held, fetch.fetch(wait, BATCH).iter());
+        for code in trouble {
+            self.hear_trouble(&KafkaError::MessageConsumption(code));
+        }
+    }
+
+    /// Lets the client say what it has to: of the group, of commits, of errors. Being asked is also its sign that this member
+    /// lives, whether or not there is room for records.
+    pub(super) fn listen(&mut self) {
+        loop {
+            let Self { client, intake, held, reading, .. } = self;
+            match client.poll(Duration::ZERO) {
+                // Only of a partition whose queue could not be attracted.
+                Some(Ok(record)) => drop(reading.take_all(intake, held, std::iter::once(Ok((&record).into())))),
+                Some(Err(error)) => self.hear_trouble(&error),
                 None => {}
             }
-            wait = Duration::ZERO;
-        }
-        // Before any of them can be settled.
-        for held in held.values_mut().filter(|held| !held.read.is_empty()) {
-            held.partition.note_read(held.read.drain(..));
-        }
-        if !drafts.is_empty() {
-            // The oldest first; messages of one partition stay as they were.
-            drafts.sort_by_key(|draft| draft.rank);
-            let batch = Arc::new(Batch { records: gatherer.finish(), partitions });
-            let items = drafts.drain(..).map(|draft| match draft.content {
-                Taken::Plain { at, offset, attempt } => {
-                    Item { content: Content::Read(Arc::clone(&batch), at), offset, attempt, redriven: 0, expires: 0 }
-                }
-                Taken::Made(item) => item,
-            });
-            self.intake.admit(items.collect());
-        }
-        if let Some(error) = trouble {
-            self.hear_trouble(&error);
+            if !self.fetch.has_events() {
+                return;
+            }
         }
     }
 
@@ -175,8 +133,83 @@ impl Worker {
     }
 }
 
+/// What is read, on its way to the application.
+#[derive(Default)]
+pub(super) struct Reading {
+    gatherer: Gatherer,
+    drafts: Vec<Draft>,
+}
+
+impl Reading {
+    /// Takes records in; gives what is wrong with partitions.
+    fn take_all<'a>(
+        &mut self,
+        intake: &Intake,
+        held: &mut HashMap<Place, Held>,
+        records: impl Iterator<Item = Result<NativeRecord<'a>, RDKafkaErrorCode>>,
+    ) -> Vec<RDKafkaErrorCode> {
+        let now = to_millis(SystemTime::now());
+        let mut trouble = Vec::new();
+        let mut records = records.peekable();
+        while records.peek().is_some() {
+            let partitions = self.gather(held, &mut records, now, &mut trouble);
+            // Before any of them can be settled.
+            for held in held.values_mut().filter(|held| !held.read.is_empty()) {
+                held.partition.note_read(held.read.drain(..));
+            }
+            if !self.drafts.is_empty() {
+                // The oldest first; messages of one partition stay as they were.
+                self.drafts.sort_by_key(|draft| draft.rank);
+                let batch = Arc::new(Batch { records: self.gatherer.finish(), partitions });
+                intake.admit(self.drafts.drain(..).map(|draft| draft.content.into_item(&batch)).collect());
+            }
+        }
+        trouble
+    }
+
+    /// Copies records, as many as are to lie together; gives the partitions that they are from.
+    fn gather<'a>(
+        &mut self,
+        held: &mut HashMap<Place, Held>,
+        records: &mut impl Iterator<Item = Result<NativeRecord<'a>, RDKafkaErrorCode>>,
+        now: u64,
+        trouble: &mut Vec<RDKafkaErrorCode>,
+    ) -> Vec<Arc<Partition>> {
+        let mut partitions = Vec::new();
+        // Records come in runs of one partition: it is looked up once a run.
+        let mut run = None;
+        let mut of_run: Option<(&mut Held, u32)> = None;
+        while !self.gatherer.is_enough()
+            && let Some(record) = records.next()
+        {
+            let record = match record {
+                Ok(record) => record,
+                Err(code) => {
+                    trouble.push(code);
+                    continue;
+                }
+            };
+            let place = (record.topic_identity(), record.partition());
+            if run != Some(place) {
+                run = Some(place);
+                let held = held.get_mut(&(record.topic().to_owned(), record.partition()));
+                of_run = held.filter(|held| held.partition.is_wanted()).map(|held| {
+                    partitions.push(Arc::clone(&held.partition));
+                    (held, u32::try_from(partitions.len() - 1).unwrap_or(u32::MAX))
+                });
+            }
+            if let Some((held, source)) = &mut of_run
+                && let Some(content) = held.take_in(record, &mut self.gatherer, *source, now)
+            {
+                self.drafts.push(Draft { rank: held.rank, content });
+            }
+        }
+        partitions
+    }
+}
+
 /// A message that was read, before what lies beside it is known.
-pub(super) struct Draft {
+struct Draft {
     /// Sorts what was read at once from several partitions: the oldest first, and each partition in its own order.
     rank: u64,
     content: Taken,
@@ -193,15 +226,20 @@ enum Taken {
     Made(Item),
 }
 
+impl Taken {
+    fn into_item(self, batch: &Arc<Batch>) -> Item {
+        match self {
+            Self::Plain { at, offset, attempt } => {
+                Item { content: Content::Read(Arc::clone(batch), at), offset, attempt, redriven: 0, expires: 0 }
+            }
+            Self::Made(item) => item,
+        }
+    }
+}
+
 impl Held {
     /// Takes one record in: for now, for later, one by one, or not at all.
-    fn take_in(
-        &mut self,
-        record: &BorrowedMessage<'_>,
-        gatherer: &mut Gatherer,
-        source: u32,
-        now: u64,
-    ) -> Option<Taken> {
+    fn take_in(&mut self, record: NativeRecord<'_>, gatherer: &mut Gatherer, source: u32, now: u64) -> Option<Taken> {
         let partition = &self.partition;
         let offset = record.offset();
         let Settings { only_key, filter, options, .. } = &partition.intake.settings;
@@ -213,7 +251,7 @@ impl Held {
         // In key order what comes after a suspect may be of its key, and waits behind it.
         let is_suspect =
             offset < partition.suspects_below || (options.order == Order::ByKey && !self.suspects.is_empty());
-        let made = made(record);
+        let made = record.made();
         self.rank = self.rank.max(made);
         if filter.is_none()
             && !is_suspect

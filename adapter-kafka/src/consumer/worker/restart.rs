@@ -6,8 +6,10 @@ use std::time::Instant;
 use messaging_core::{Event, Result};
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::{AGAIN, Place, Worker};
+use crate::consumer::group::take_up;
 use crate::consumer::partition::Partition;
 use crate::consumer::{metadata, offsets};
 use crate::error::from_kafka;
@@ -49,17 +51,21 @@ impl Worker {
             return Ok(());
         }
         let cannot = |error: KafkaError| from_kafka("partitions cannot be taken up anew", &error);
+        let mut all: HashMap<Place, i64> = HashMap::new();
         if let RebalanceProtocol::Cooperative = self.client.rebalance_protocol() {
             self.client
                 .incremental_unassign(&offsets::places(places.iter().map(|(place, _)| place)))
                 .map_err(cannot)?;
-            return self.client.incremental_assign(&offsets::list(places.iter().cloned())?).map_err(cannot);
+        } else {
+            // Only the assignment as a whole can be changed: the others go on where they are.
+            all.extend(self.held.iter().map(|(place, held)| (place.clone(), held.partition.read_to())));
+            self.client.assign(&TopicPartitionList::new()).map_err(cannot)?;
         }
-        // Only the assignment as a whole can be changed: the others go on where they are.
-        let others = self.held.iter().map(|(place, held)| (place.clone(), held.partition.read_to()));
-        let mut all: HashMap<Place, i64> = others.collect();
         all.extend(places.iter().cloned());
-        self.client.assign(&offsets::list(all)?).map_err(cannot)
+        // The client stops fetching after the call, and parts the partition's queue from ours with it; then it does what it is
+        // asked next. Attracted before, the partition would be read by nobody.
+        drop(self.client.assignment());
+        take_up(&self.client, &self.fetch, &offsets::list(all)?).map_err(cannot)
     }
 
     /// Has every partition looked at: the client may have stopped at any of them.

@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 use messaging_core::{ErrorKind, Event};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataTopic;
 
 use super::{PATIENCE, SIGN_OF_LIFE, Worker};
 use crate::config::GroupProtocol;
 use crate::consumer::group::{GroupEvent, Heard};
 use crate::consumer::intake::End;
 use crate::consumer::offsets;
-use crate::error::{code_of, from_kafka, is_passing};
+use crate::error::{code_of, from_code, from_kafka, is_passing};
 use crate::raw::remind_of_servers;
 
 impl Worker {
     /// Acts on what the client said meanwhile.
     pub(super) fn hear(&mut self) {
-        let Heard { group, commits, is_cut, is_disturbed, is_fatal } = self.ear.listen();
+        let Heard { group, commits, is_cut, is_disturbed, is_in_doubt, is_fatal } = self.ear.listen();
         // An ephemeral subscription loses nothing with a connection that it does not read from.
         if (is_cut || is_disturbed && self.intake.settings.source.is_some()) && !self.is_cut {
             self.is_cut = true;
@@ -51,6 +52,9 @@ impl Worker {
         if !self.joining.is_empty() && self.join_again.is_some_and(|at| Instant::now() >= at) {
             self.join();
         }
+        if is_in_doubt {
+            self.check_topic();
+        }
         if is_fatal {
             self.end_for_good();
         }
@@ -64,7 +68,7 @@ impl Worker {
             self.is_refused = true;
             return;
         }
-        let error = crate::error::from_code("the consumer cannot go on", code);
+        let error = from_code("the consumer cannot go on", code);
         self.intake.end(End::new(error.kind(), format!("{} ({reason})", error.text())));
     }
 
@@ -77,7 +81,7 @@ impl Worker {
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => self.check_topic(),
             Code::AutoOffsetReset | Code::OffsetOutOfRange => self.doubt_all(),
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
-                let error = crate::error::from_code("the consumer cannot go on", code);
+                let error = from_code("the consumer cannot go on", code);
                 self.intake.end(End::new(error.kind(), error.text()));
             }
             code if is_passing(code) => {
@@ -90,10 +94,16 @@ impl Worker {
         }
     }
 
-    /// Ends the consumer if its topic is gone.
+    /// Ends the consumer if its topic is gone, or not for it.
     pub(super) fn check_topic(&mut self) {
         let main = &self.intake.settings.topics.main;
         let Ok(metadata) = self.client.fetch_metadata(Some(main), offsets::ASK) else { return };
+        let is_forbidden =
+            |topic: &MetadataTopic| topic.error().map(Code::from) == Some(Code::TopicAuthorizationFailed);
+        if metadata.topics().iter().any(is_forbidden) {
+            let error = from_code("the consumer cannot go on", Code::TopicAuthorizationFailed);
+            return self.intake.end(End::new(error.kind(), error.text()));
+        }
         let is_gone = metadata.topics().iter().all(|topic| topic.error().is_some() || topic.partitions().is_empty());
         if is_gone {
             let text = format!("topic {main:?} was deleted while it was consumed: create it and consume again");

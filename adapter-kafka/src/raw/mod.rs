@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code, reason = "librdkafka's own functions; every block says why it is sound")]
 
+mod fetch;
+
 use std::ffi::{CStr, CString};
-use std::fmt;
 use std::ptr;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
+pub(crate) use self::fetch::{Bell, FetchQueue, NativeRecord};
+
 /// Whether librdkafka says that a message it failed to deliver never reached a log.
 pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the pointer is that of a message which the borrow keeps alive; the function only reads a field of it.
@@ -21,29 +24,18 @@ pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
-/// Calls `each` with the name and value of every header, in order.
+/// What lies beside an offset of a list, by its place in the list.
 ///
-/// `rdkafka` panics where a name is not UTF-8, and anybody's client can send one.
-pub(crate) fn each_header(message: &BorrowedMessage<'_>, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
-    let mut headers = ptr::null_mut();
-    // SAFETY: the message is alive as long as the borrow; on success the list belongs to it and lives as long.
-    let found = unsafe { bindings::rd_kafka_message_headers(message.ptr(), &mut headers) };
-    if found != bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-        return;
+/// `rdkafka` panics where it is not UTF-8, and any client of the group can commit what it likes.
+pub(crate) fn metadata_at(offsets: &TopicPartitionList, index: usize) -> &[u8] {
+    assert!(index < offsets.count(), "the list has {} elements, asked for {index}", offsets.count());
+    // SAFETY: the list is alive as long as the borrow, and has more elements than `index` (above).
+    let one = unsafe { &*(*offsets.ptr()).elems.add(index) };
+    if one.metadata.is_null() {
+        return &[];
     }
-    for index in 0.. {
-        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: the list is alive (above); past its end the call says so and writes nothing.
-        let got = unsafe { bindings::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) };
-        if got != bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return;
-        }
-        // SAFETY: librdkafka ends every name with a zero byte, and keeps it as long as the list.
-        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-        // SAFETY: a value that is not null has `size` bytes, kept as long as the list.
-        let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) });
-        each(name, value);
-    }
+    // SAFETY: metadata that is not null has so many bytes, which belong to the element; a list is not changed while borrowed.
+    unsafe { std::slice::from_raw_parts(one.metadata.cast::<u8>(), one.metadata_size) }
 }
 
 /// Sends a commit whose answer comes as an event of the consumer's own queue, so that nobody has to wait for it.
@@ -201,41 +193,5 @@ impl Drop for ProducerEvent {
     fn drop(&mut self) {
         // SAFETY: it came from the queue and goes back once; the function leaves null alone.
         unsafe { bindings::rd_kafka_event_destroy(self.0) };
-    }
-}
-
-/// Wakes a thread that waits in a consumer's poll.
-pub(crate) struct Bell(*mut bindings::rd_kafka_queue_t);
-
-// SAFETY: librdkafka's queues are locked inside and may be used from any thread.
-unsafe impl Send for Bell {}
-
-impl Bell {
-    /// The bell of a client that has a consumer's queue. It must be dropped before the client is.
-    pub(crate) fn of(client: *mut RDKafka) -> Self {
-        // SAFETY: the caller's client is alive; the queue that comes back is counted until it is destroyed in `drop`.
-        Self(unsafe { bindings::rd_kafka_queue_get_consumer(client) })
-    }
-
-    pub(crate) fn ring(&self) {
-        if !self.0.is_null() {
-            // SAFETY: the queue is ours until `drop`.
-            unsafe { bindings::rd_kafka_queue_yield(self.0) };
-        }
-    }
-}
-
-impl Drop for Bell {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: counted in `of`, given back here once.
-            unsafe { bindings::rd_kafka_queue_destroy(self.0) };
-        }
-    }
-}
-
-impl fmt::Debug for Bell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bell")
     }
 }
