@@ -11,6 +11,8 @@ pub(crate) fn from_kafka(what: &str, error: &KafkaError) -> Error {
             KafkaError::ClientConfig(_, text, key, _) => {
                 Error::new(ErrorKind::Config, format!("{what}: kafka's client refuses {key:?}: {text}"))
             }
+            // The one reason why a seek as a whole fails.
+            KafkaError::Seek(_) => Error::new(ErrorKind::Timeout, format!("{what}: {error}")),
             KafkaError::ClientCreation(text) => Error::new(ErrorKind::Config, format!("{what}: {text}")),
             other => Error::new(ErrorKind::Internal, format!("{what}: {other}")),
         },
@@ -54,9 +56,15 @@ pub(crate) fn from_delivery(error: &KafkaError, not_persisted: bool) -> Error {
 
 fn kind_of(code: Code) -> (ErrorKind, &'static str) {
     match code {
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::GroupIdNotFound => {
-            (ErrorKind::NotFound, ": create it, or use topology = create")
-        }
+        Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopicId
+        | Code::UnknownPartition
+        | Code::GroupIdNotFound => (ErrorKind::NotFound, ": create it, or use topology = create"),
+        Code::InvalidRecord => (
+            ErrorKind::InvalidMessage,
+            ": the broker refuses what it says, as it does without a key on a compacted topic",
+        ),
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
             (ErrorKind::TooLarge, ": send a reference to the data, or raise `message_bytes` here and at the broker")
         }
@@ -73,21 +81,39 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
         Code::BrokerTransportFailure | Code::Resolve | Code::AllBrokersDown | Code::BrokerNotAvailable => {
             (ErrorKind::Unreachable, ": check the address and whether the broker runs")
         }
+        // Who answers for a partition or a group is about to change.
+        Code::NotLeaderForPartition
+        | Code::LeaderNotAvailable
+        | Code::CoordinatorNotAvailable
+        | Code::NotCoordinator
+        | Code::CoordinatorLoadInProgress
+        | Code::WaitingForCoordinator
+        | Code::OffsetNotAvailable
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch
+        | Code::ReplicaNotAvailable
+        | Code::KafkaStorageError => {
+            (ErrorKind::Unreachable, ": another of the cluster's brokers takes over, try again")
+        }
         Code::MessageTimedOut
         | Code::OperationTimedOut
         | Code::RequestTimedOut
         | Code::TimedOutQueue
+        | Code::UnstableOffsetCommit
         | Code::NotEnoughReplicas
         | Code::NotEnoughReplicasAfterAppend => (ErrorKind::Timeout, ""),
+        Code::NetworkException => (ErrorKind::Disconnected, ": the broker lost the connection"),
         Code::BrokerDestroy | Code::DestroyBroker => {
             (ErrorKind::Disconnected, ": the client let go of this broker's node")
         }
         Code::QueueFull => (ErrorKind::Full, ": lower in_flight, or wait"),
         Code::Fatal => (ErrorKind::Disconnected, ": the producer is replaced"),
         Code::PurgeQueue | Code::PurgeInflight => (ErrorKind::Closed, ": the broker was closed meanwhile"),
-        Code::IllegalGeneration | Code::UnknownMemberId => {
-            (ErrorKind::StaleDelivery, ": the partition belongs to another member by now")
-        }
+        Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::StaleMemberEpoch
+        | Code::FencedMemberEpoch
+        | Code::FencedInstanceId => (ErrorKind::StaleDelivery, ": the partition belongs to another member by now"),
         Code::RebalanceInProgress | Code::NonEmptyGroup => (ErrorKind::Conflict, ": the group has members"),
         Code::InvalidReplicationFactor | Code::InvalidPartitions | Code::InvalidConfig | Code::PolicyViolation => {
             (ErrorKind::Config, ": nothing was made")
@@ -101,27 +127,29 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
     }
 }
 
+/// What the client goes on after by itself.
+const PASSING: &[Code] = &[
+    Code::BrokerTransportFailure,
+    Code::AllBrokersDown,
+    Code::Resolve,
+    Code::OperationTimedOut,
+    Code::RequestTimedOut,
+    Code::NotLeaderForPartition,
+    Code::LeaderNotAvailable,
+    Code::CoordinatorNotAvailable,
+    Code::NotCoordinator,
+    Code::CoordinatorLoadInProgress,
+    Code::OffsetNotAvailable,
+    Code::FencedLeaderEpoch,
+    Code::UnknownLeaderEpoch,
+    Code::ReplicaNotAvailable,
+    Code::KafkaStorageError,
+    Code::RebalanceInProgress,
+];
+
 /// Whether the client goes on by itself after an error that a poll returned.
 pub(crate) fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::Resolve
-            | Code::OperationTimedOut
-            | Code::RequestTimedOut
-            | Code::NotLeaderForPartition
-            | Code::LeaderNotAvailable
-            | Code::CoordinatorNotAvailable
-            | Code::NotCoordinator
-            | Code::CoordinatorLoadInProgress
-            | Code::OffsetNotAvailable
-            | Code::FencedLeaderEpoch
-            | Code::UnknownLeaderEpoch
-            | Code::ReplicaNotAvailable
-            | Code::KafkaStorageError
-            | Code::RebalanceInProgress
-    )
+    PASSING.contains(&code)
 }
 
 #[cfg(test)]
@@ -135,6 +163,39 @@ mod tests {
         let unknown = from_delivery(&KafkaError::MessageProduction(Code::MessageTimedOut), true);
         assert_eq!((unknown.kind(), unknown.outcome()), (ErrorKind::Timeout, ErrorOutcome::Unknown));
         assert!(unknown.is_retryable());
+    }
+
+    #[test]
+    fn no_error_that_a_cluster_tells_on_an_ordinary_day_is_a_defect() {
+        let expected = |code| match code {
+            Code::OperationTimedOut | Code::RequestTimedOut => ErrorKind::Timeout,
+            Code::RebalanceInProgress => ErrorKind::Conflict,
+            _ => ErrorKind::Unreachable,
+        };
+        for code in PASSING.iter().copied() {
+            assert_eq!(from_code("asking", code).kind(), expected(code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_the_group_left_behind_holds_what_is_stale() {
+        let left_behind = [
+            Code::IllegalGeneration,
+            Code::UnknownMemberId,
+            Code::StaleMemberEpoch,
+            Code::FencedMemberEpoch,
+            Code::FencedInstanceId,
+        ];
+        for code in left_behind {
+            assert_eq!(from_code("committing", code).kind(), ErrorKind::StaleDelivery, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_the_broker_refuses_is_an_invalid_message() {
+        let error = from_delivery(&KafkaError::MessageProduction(Code::InvalidRecord), true);
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidMessage, ErrorOutcome::NotSent));
+        assert!(error.text().contains("key") && !error.is_retryable());
     }
 
     #[test]

@@ -53,8 +53,9 @@ impl Metadata {
         text
     }
 
-    /// Reads what [`write`](Self::write) wrote. Text of others, or none, says nothing of a death.
-    pub(crate) fn read(text: &str) -> Self {
+    /// Reads what [`write`](Self::write) wrote. What others wrote, which need not be text, says nothing of a death.
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        let text = str::from_utf8(bytes).unwrap_or_default();
         let mut parts = text.split(';');
         let ending = match parts.next() {
             Some(UNKNOWN) => Ending::Unknown,
@@ -78,16 +79,16 @@ mod tests {
         let tried: BTreeMap<u32, u32> = (0..2_000).map(|at| (at * 1_000, at)).collect();
         let written = Metadata { ending: Ending::Unknown, tried: tried.clone() }.write();
         assert!(written.len() <= 4_096, "{}", written.len());
-        let read = Metadata::read(&written);
+        let read = Metadata::read(written.as_bytes());
         assert_eq!(read.ending, Ending::Unknown);
         assert!(read.tried.len() > 300 && read.tried.iter().all(|(at, attempts)| tried[at] == *attempts));
     }
 
     #[test]
     fn what_others_wrote_means_nothing() {
-        for foreign in ["", "x", "m1", "{\"a\":1}"] {
-            assert_eq!(Metadata::read(foreign), Metadata::new(Ending::Clean), "{foreign}");
+        for foreign in [&b""[..], b"x", b"m1", b"{\"a\":1}", b"\xff", b"m1o;\xff"] {
+            assert_eq!(Metadata::read(foreign), Metadata::new(Ending::Clean), "{foreign:?}");
         }
-        assert_eq!(Metadata::read("m1o;x;1:;:2;3:4").tried.len(), 1);
+        assert_eq!(Metadata::read(b"m1o;x;1:;:2;3:4").tried.len(), 1);
     }
 }

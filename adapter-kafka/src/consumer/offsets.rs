@@ -20,6 +20,9 @@ pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// Before a question is asked again that had no leader to answer it.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// How long a member may take to hear of the group's new epoch.
+const EPOCH: Duration = Duration::from_secs(1);
+
 /// Where one partition goes on.
 #[derive(Debug)]
 pub(crate) struct Begin {
@@ -69,14 +72,13 @@ pub(crate) fn committed<C: ConsumerContext>(
         }
     };
     let mut found = Vec::with_capacity(of.len());
-    for one in answer.elements() {
+    for (index, one) in answer.elements().iter().enumerate() {
         one.error().map_err(cannot)?;
         let place = (one.topic().to_owned(), one.partition());
         found.push((
             place,
             match one.offset() {
-                // The client panics over metadata that is not text; ours is, and others' is not ours to read.
-                Offset::Offset(offset) => Some((offset, Metadata::read(one.metadata()))),
+                Offset::Offset(offset) => Some((offset, Metadata::read(raw::metadata_at(&answer, index)))),
                 _ => None,
             },
         ));
@@ -93,11 +95,31 @@ pub(crate) fn commit_now<C: ConsumerContext>(
         return Ok(());
     }
     let list = with_metadata(offsets)?;
-    match raw::commit_within(consumer.client().native_ptr(), &list, ASK) {
+    committed_as(raw::commit_within(consumer.client().native_ptr(), &list, ASK))
+}
+
+fn committed_as(answer: Option<Code>) -> Result<()> {
+    match answer {
         Some(Code::NoError) => Ok(()),
         Some(code) => Err(from_code(NOT_COMMITTED, code)),
         None => {
             Err(Error::new(ErrorKind::Timeout, format!("{NOT_COMMITTED}: the broker did not answer within {ASK:?}")))
+        }
+    }
+}
+
+/// Commits for partitions that are about to go, again for a while where this member has not heard of the group's new epoch: they
+/// are its own until it lets go of them, and the client asks for the epoch by itself.
+pub(super) fn commit_before_leaving<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &[(Place, i64, Metadata)],
+) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let list = with_metadata(offsets)?;
+        match raw::commit_within(consumer.client().native_ptr(), &list, ASK) {
+            Some(Code::StaleMemberEpoch) if begun.elapsed() < EPOCH => thread::sleep(AGAIN),
+            answer => return committed_as(answer),
         }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> 
 
 /// The life of a consumer's thread.
 fn live(intake: Arc<Intake>, opening: Opening, ready: oneshot::Sender<Result<()>>) {
+    let _obituary = Obituary(Arc::clone(&intake));
     let _ = intake.thread.set(thread::current());
     let wanted = intake.settings.connection.options.group_protocol;
     let mut ready = Some(ready);
@@ -125,4 +126,18 @@ fn start(intake: &Arc<Intake>, opening: &Opening, protocol: GroupProtocol) -> Re
     };
     worker.hang_bell();
     Ok(worker)
+}
+
+/// Tells of a thread that panics: nobody else would, and the consumer would be silent for ever.
+pub(super) struct Obituary(pub(super) Arc<Intake>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Before the client is dropped, which it must not outlive.
+            drop(self.0.bell.lock().take());
+            self.0.end(super::End::new(ErrorKind::Internal, "the consumer's thread has died: consume again"));
+            self.0.progress.send_modify(|progress| progress.has_left = true);
+        }
+    }
 }

@@ -24,6 +24,20 @@ pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
+/// What lies beside an offset of a list, by its place in the list.
+///
+/// `rdkafka` panics where it is not UTF-8, and any client of the group can commit what it likes.
+pub(crate) fn metadata_at(offsets: &TopicPartitionList, index: usize) -> &[u8] {
+    assert!(index < offsets.count(), "the list has {} elements, asked for {index}", offsets.count());
+    // SAFETY: the list is alive as long as the borrow, and has more elements than `index` (above).
+    let one = unsafe { &*(*offsets.ptr()).elems.add(index) };
+    if one.metadata.is_null() {
+        return &[];
+    }
+    // SAFETY: metadata that is not null has so many bytes, which belong to the element; a list is not changed while borrowed.
+    unsafe { std::slice::from_raw_parts(one.metadata.cast::<u8>(), one.metadata_size) }
+}
+
 /// Sends a commit whose answer comes as an event of the consumer's own queue, so that nobody has to wait for it.
 ///
 /// `rdkafka`'s asynchronous commit tells nobody how it went.

@@ -170,6 +170,18 @@ impl Intake {
         }
     }
 
+    /// Takes in what is handed out before all else that waits.
+    pub(super) fn admit_first(&self, items: impl Iterator<Item = Item>) {
+        let mut state = self.state.lock();
+        items.for_each(|item| state.admit_first(item, self.is_ordered()));
+        state.wake();
+    }
+
+    /// Whether nothing else holds up the key of an item.
+    pub(super) fn is_free(&self, item: &Item) -> bool {
+        !self.is_ordered() || item.key().is_none_or(|key| !self.state.lock().lanes.contains_key(&*key))
+    }
+
     /// Takes in what was read before its time.
     pub(super) fn delay(&self, due: u64, item: Item) {
         self.state.lock().delayed.insert(due, item);

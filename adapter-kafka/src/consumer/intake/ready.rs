@@ -10,6 +10,8 @@ use super::Item;
 /// for it.
 #[derive(Default)]
 pub(super) struct Ready {
+    /// What goes before all else.
+    first: VecDeque<Item>,
     /// None of them is empty.
     batches: VecDeque<VecDeque<Item>>,
     len: usize,
@@ -32,6 +34,16 @@ impl Ready {
         }
     }
 
+    pub(super) fn push_first(&mut self, item: Item) {
+        self.len += 1;
+        self.first.push_back(item);
+    }
+
+    /// How many go before all else.
+    pub(super) fn first(&self) -> usize {
+        self.first.len()
+    }
+
     pub(super) fn push_batch(&mut self, batch: VecDeque<Item>) {
         if !batch.is_empty() {
             self.len += batch.len();
@@ -40,6 +52,10 @@ impl Ready {
     }
 
     pub(super) fn pop(&mut self) -> Option<Item> {
+        if let Some(item) = self.first.pop_front() {
+            self.len -= 1;
+            return Some(item);
+        }
         let batch = self.batches.front_mut()?;
         let item = batch.pop_front()?;
         self.len -= 1;
@@ -52,10 +68,13 @@ impl Ready {
     /// Takes out what is not to stay, in order.
     pub(super) fn take_out(&mut self, mut goes: impl FnMut(&Item) -> bool) -> Vec<Item> {
         let (mut gone, mut left) = (Vec::new(), VecDeque::new());
+        for item in std::mem::take(&mut self.first) {
+            if goes(&item) { gone.push(item) } else { self.first.push_back(item) }
+        }
         for item in std::mem::take(&mut self.batches).into_iter().flatten() {
             if goes(&item) { gone.push(item) } else { left.push_back(item) }
         }
-        self.len = 0;
+        self.len = self.first.len();
         self.push_batch(left);
         gone
     }

@@ -52,6 +52,7 @@ impl State {
     pub(super) fn waiting(&self) -> Waiting {
         Waiting {
             messages: self.ready.len() + self.behind,
+            first: self.ready.first(),
             bytes: self.bytes,
             held: self.held_places(),
             delayed: self.delayed.len(),
@@ -67,6 +68,19 @@ impl State {
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {
+        if let Some(item) = self.wait_for_key(item, is_ordered) {
+            self.ready.push(item);
+        }
+    }
+
+    pub(super) fn admit_first(&mut self, item: Item, is_ordered: bool) {
+        if let Some(item) = self.wait_for_key(item, is_ordered) {
+            self.ready.push_first(item);
+        }
+    }
+
+    /// Puts an item behind others of its key, or gives it back if it may be handed out.
+    fn wait_for_key(&mut self, item: Item, is_ordered: bool) -> Option<Item> {
         self.bytes += item.size();
         // One that was retried still holds its key up, and is the next of it.
         let is_next = is_ordered && item.partition().ring.lock().holds_key(item.offset);
@@ -78,13 +92,13 @@ impl State {
                 drop(key);
                 lane.push_back(item);
                 self.behind += 1;
-                return;
+                return None;
             }
             let key: Box<str> = key.into();
             self.lanes.insert(key.clone(), VecDeque::new());
             item.partition().ring.lock().hold_key(item.offset, key);
         }
-        self.ready.push(item);
+        Some(item)
     }
 
     /// Lets the next message of a key go.

@@ -18,6 +18,8 @@ pub(super) fn is_ahead(messages: usize, bytes: usize) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::consumer) struct Waiting {
     pub(in crate::consumer) messages: usize,
+    /// How many of them go before all else.
+    pub(in crate::consumer) first: usize,
     pub(super) bytes: usize,
     /// How much of the prefetch retries use that wait here.
     pub(in crate::consumer) held: usize,

@@ -7,6 +7,7 @@ use messaging_core::{Error, ErrorKind, Result};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::commits::LOST;
 use super::{AGAIN, Held, LAST, Leaving, Place, SOON, Worker};
 use crate::consumer::group::{give_up, take_up};
 use crate::consumer::intake::End;
@@ -20,16 +21,22 @@ impl Worker {
     /// Takes up partitions that were assigned.
     pub(super) fn join(&mut self) {
         let places = std::mem::take(&mut self.joining);
-        match offsets::begin(&self.client, &places) {
-            Ok(begins) => self.take_up(begins),
-            Err(error) => {
-                tracing::debug!(target: "messaging::kafka", %error, "partitions cannot be taken up yet");
-                // Partitions that were just added are not known to the client before it looks again.
-                let _ = self.client.fetch_metadata(Some(&self.intake.settings.topics.main), offsets::ASK);
-                self.joining = places;
-                self.join_again = Some(Instant::now() + AGAIN);
-            }
+        let error = match offsets::begin(&self.client, &places) {
+            Ok(begins) => return self.take_up(begins),
+            Err(error) => error,
+        };
+        tracing::debug!(target: "messaging::kafka", %error, "partitions cannot be taken up yet");
+        if matches!(error.kind(), ErrorKind::StaleDelivery | ErrorKind::Conflict) {
+            // The group has gone on, with this member or without. The client does nothing about it before the assignment is
+            // answered, and so it is, with nothing. Where the partitions are this member's all the same, its commit is taken once
+            // the client has heard of the group's new epoch; where they are not, they are revoked.
+            self.take_up(Vec::new());
+        } else {
+            // Partitions that were just added are not known to the client before it looks again.
+            let _ = self.client.fetch_metadata(Some(&self.intake.settings.topics.main), offsets::ASK);
         }
+        self.joining = places;
+        self.join_again = Some(Instant::now() + AGAIN);
     }
 
     pub(super) fn take_up(&mut self, begins: Vec<Begin>) {
@@ -51,7 +58,9 @@ impl Worker {
     }
 
     /// Stops handing out of partitions that go to somebody else, and gives what is out of them time.
-    pub(super) fn begin_to_leave(&mut self, places: Vec<Place>) {
+    pub(super) fn begin_to_leave(&mut self, mut places: Vec<Place>) {
+        // The client refuses to let go of what was never taken up; nothing is an answer too.
+        places.retain(|place| self.held.contains_key(place));
         for place in &places {
             let Some(held) = self.held.get_mut(place) else { continue };
             held.partition.ring.lock().is_leaving = true;
@@ -77,12 +86,23 @@ impl Worker {
 
     /// Ends this member's part in some partitions: what was settled is committed, the rest is stale from now on.
     pub(super) fn end_partitions(&mut self, places: &[Place]) {
+        let is_mine = |place: &Place| self.held.get(place).is_some_and(|held| held.partition.has_changed());
+        let has_changed = places.iter().any(is_mine);
         let last = self.kill(places);
-        if self.intake.settings.source.is_none() || self.client.assignment_lost() {
+        if last.is_empty() || self.intake.settings.source.is_none() {
             return;
         }
-        if let Err(error) = offsets::commit_now(&self.client, &last) {
-            tracing::debug!(target: "messaging::kafka", %error, "the last commit of revoked partitions failed");
+        if self.client.assignment_lost() {
+            self.has_lost |= has_changed;
+            return;
+        }
+        match offsets::commit_before_leaving(&self.client, &last) {
+            // Whatever becomes of a commit under way: this one is newer.
+            Ok(()) => self.sent.retain(|place| !places.contains(place)),
+            Err(error) => {
+                tracing::debug!(target: "messaging::kafka", %error, "the last commit of revoked partitions failed");
+                self.has_lost |= has_changed;
+            }
         }
     }
 
@@ -113,14 +133,20 @@ impl Worker {
             give_up(&self.client, &offsets::places(&places));
         }
         let all: Vec<Place> = self.held.keys().cloned().collect();
+        let has_changed = self.held.values().any(|held| held.partition.has_changed());
         last.extend(self.kill(&all));
-        let result = self.commit_at_last(&last);
+        let mut result = self.commit_at_last(&last);
+        if result.is_ok() && has_changed && self.client.assignment_lost() {
+            result = Err(Error::new(ErrorKind::StaleDelivery, LOST));
+        }
         let is_silent = self.is_cut || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
         let told = result.map_err(|error| End::new(error.kind(), error.text()));
         self.intake.progress.send_modify(|progress| progress.committed = Some(told.clone()));
         let late = std::mem::take(&mut self.intake.orders.lock().flushes);
-        for flush in std::mem::take(&mut self.flushes).into_iter().chain(late) {
-            let _ = flush.send(told.clone().map_err(|end| end.error()));
+        let waiting = self.flushing.drain(..).chain(self.flushes.drain(..)).chain(late);
+        let lost = || Err(Error::new(ErrorKind::StaleDelivery, LOST));
+        for flush in waiting {
+            let _ = flush.send(if self.has_lost { lost() } else { told.clone().map_err(|end| end.error()) });
         }
         drop(self.intake.bell.lock().take());
         drop(self.fetch);

@@ -3,6 +3,7 @@
 mod commits;
 mod membership;
 mod reading;
+mod restart;
 mod trouble;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,18 +13,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Result};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
+use tokio::sync::oneshot;
 
 use self::reading::Reading;
 use crate::config::GroupProtocol;
 use crate::consumer::group::{Ear, Place};
 use crate::consumer::intake::{Intake, Item, Orders};
+use crate::consumer::open::Obituary;
 use crate::consumer::partition::{Partition, Read};
 use crate::consumer::{metadata, offsets};
-use crate::error::from_kafka;
 use crate::raw::FetchQueue;
 
 pub(super) type Client = BaseConsumer<Ear>;
+/// Where a flush is answered.
+type Flush = oneshot::Sender<Result<()>>;
 
 /// The most offsets of one partition between the lowest open one and the last read.
 const SPAN: usize = 200_000;
@@ -46,6 +50,8 @@ const BATCH: usize = 512;
 pub(super) struct Held {
     pub(super) partition: Arc<Partition>,
     is_paused: bool,
+    /// The client may have stopped reading it.
+    is_doubtful: bool,
     /// Sorts messages of several partitions by their time, without ever changing the order within one.
     rank: u64,
     /// What was read of it and is not noted there yet: for a batch at a time, because settlers want the same lock.
@@ -82,10 +88,19 @@ pub(super) struct Worker {
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<Place>,
     join_again: Option<Instant>,
+    /// When partitions are looked at that the client may have stopped reading.
+    look_at_doubtful: Option<Instant>,
     /// When the commit under way was sent.
     committing: Option<Instant>,
     committed: Instant,
-    flushes: Vec<tokio::sync::oneshot::Sender<Result<()>>>,
+    /// The partitions that it is for.
+    sent: Vec<Place>,
+    /// Flushes that no commit was sent for yet.
+    flushes: Vec<Flush>,
+    /// Flushes that the commit under way answers.
+    flushing: Vec<Flush>,
+    /// Settlements were lost with partitions that were taken away, and nobody was told yet.
+    has_lost: bool,
     /// There is no room to read on.
     is_full: bool,
     /// The connection was lost, and not seen to be back.
@@ -114,9 +129,13 @@ impl Worker {
             leaving: None,
             joining: Vec::new(),
             join_again: None,
+            look_at_doubtful: None,
             committing: None,
             committed: now,
+            sent: Vec::new(),
             flushes: Vec::new(),
+            flushing: Vec::new(),
+            has_lost: false,
             is_full: false,
             is_cut: false,
             probed: now,
@@ -141,12 +160,21 @@ impl Worker {
         let topic: Arc<str> = place.0.as_str().into();
         let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, place.1, lane, offset, past));
         self.intake.partitions.lock().push(Arc::clone(&partition));
-        let held = Held { partition, is_paused: false, rank: 0, read: Vec::new(), suspects: VecDeque::new() };
+        let held = Held {
+            partition,
+            is_paused: false,
+            is_doubtful: false,
+            rank: 0,
+            read: Vec::new(),
+            suspects: VecDeque::new(),
+        };
         self.held.insert(place, held);
     }
 
     /// Runs until the consumer is stopped and has nothing out any more, is told to leave, or cannot go on.
     pub(super) fn run(mut self) -> Ending {
+        // It tells before the client is dropped, which may take long.
+        let _obituary = Obituary(Arc::clone(&self.intake));
         while !self.is_over() {
             self.obey();
             let now = to_millis(SystemTime::now());
@@ -161,9 +189,10 @@ impl Worker {
             }
             self.listen();
             self.hear();
+            self.find_the_way_back();
             let has_room = self.has_room();
             let wait = match due {
-                _ if self.is_busy() => SOON,
+                _ if self.is_busy() || self.held.values().any(|held| !held.suspects.is_empty()) => SOON,
                 Some(due) => Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL),
                 None => POLL,
             };
@@ -188,8 +217,13 @@ impl Worker {
         is_done || self.is_refused || self.intake.orders.lock().leave
     }
 
+    /// The group waits for this member to take partitions or to give them up.
+    fn is_rebalancing(&self) -> bool {
+        self.leaving.is_some() || !self.joining.is_empty()
+    }
+
     fn is_busy(&self) -> bool {
-        self.leaving.is_some() || !self.flushes.is_empty() || !self.joining.is_empty()
+        self.is_rebalancing() || !self.flushes.is_empty() || !self.flushing.is_empty()
     }
 
     fn obey(&mut self) {
@@ -209,22 +243,10 @@ impl Worker {
     fn skip_to_end(&mut self) -> Result<()> {
         self.intake.discard();
         let mut ends = Vec::new();
-        for place in self.held.keys() {
-            ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1));
+        for (place, held) in &mut self.held {
+            held.suspects.drain(..).for_each(|item| held.partition.pass_over(item.offset));
+            ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1.max(held.partition.read_to())));
         }
-        self.restart_at(ends)
-    }
-
-    /// Goes on at other offsets; what lies between counts as settled.
-    fn restart_at(&mut self, ends: Vec<(Place, i64)>) -> Result<()> {
-        let list = offsets::list(ends.clone())?;
-        self.client.seek_partitions(list, offsets::ASK).map_err(|error| from_kafka("cannot seek", &error))?;
-        for (place, end) in ends {
-            if let Some(held) = self.held.get_mut(&place) {
-                held.suspects.clear();
-                held.partition.skip_to(end);
-            }
-        }
-        Ok(())
+        self.restart_at(&ends)
     }
 }

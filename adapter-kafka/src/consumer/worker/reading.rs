@@ -1,9 +1,9 @@
 //! Reading on as long as there is room, and giving the group its turn when there is none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Order};
@@ -50,11 +50,20 @@ impl Worker {
         {
             tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be paused");
         }
-        if !resume.is_empty()
-            && let Err(error) = self.client.resume(&offsets::places(resume))
-        {
+        if resume.is_empty() {
+            return;
+        }
+        if let Err(error) = self.client.resume(&offsets::places(resume.iter().copied())) {
             tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be resumed");
         }
+        let resumed: Vec<_> = resume.into_iter().cloned().collect();
+        for place in resumed {
+            // A pause empties the client's queue, and with it goes its word that it stopped.
+            if let Some(held) = self.held.get_mut(&place) {
+                held.is_doubtful = true;
+            }
+        }
+        self.look_at_doubtful = Some(Instant::now());
     }
 
     /// Takes in what is there, waiting up to `wait` for the first.
@@ -85,23 +94,32 @@ impl Worker {
 
     /// Hands out messages that may have killed a member before, as many as there is room for: each is noted at the broker before
     /// it goes, so that it is counted though it may kill this member too.
+    ///
+    /// They go before all that was read behind them, and have room of their own: a backlog does not hold them up. Those that would
+    /// only wait behind another of their key are not noted yet: a member that dies has not tried them.
     pub(super) fn clear_suspects(&mut self) {
         let options = &self.intake.settings.options;
         let waiting = self.intake.waiting();
-        let mut room = options.prefetch.saturating_sub(self.intake.unsettled() + waiting.held + waiting.messages);
+        let mut room = options.prefetch.saturating_sub(waiting.first + waiting.held);
         let (mut ready, mut commits) = (Vec::new(), Vec::new());
-        for (place, held) in &self.held {
-            let count = held.suspects.len().min(room);
-            if count > 0 {
-                room -= count;
-                let below = held.partition.suspects_below;
-                let suspects = held.suspects.iter().take(count).filter(|item| item.offset < below);
-                let tried: Vec<_> = suspects.map(|item| (item.offset, item.attempt)).collect();
-                if !tried.is_empty() {
-                    let (offset, metadata) = held.partition.commit_with(tried.into_iter());
-                    commits.push((place.clone(), offset, metadata));
-                }
-                ready.push((place.clone(), count));
+        for (place, held) in &mut self.held {
+            let below = held.partition.suspects_below;
+            if held.suspects.front().is_some_and(|item| item.offset >= below) {
+                // These waited behind suspects, and were never any.
+                self.intake.admit(std::mem::take(&mut held.suspects));
+                continue;
+            }
+            let mut keys = HashSet::new();
+            let next = held.suspects.iter().take(room).take_while(|item| {
+                let is_first = item.key().is_none_or(|key| !self.intake.is_ordered() || keys.insert(key.into_owned()));
+                item.offset < below && is_first && self.intake.is_free(item)
+            });
+            let tried: Vec<_> = next.map(|item| (item.offset, item.attempt)).collect();
+            if !tried.is_empty() {
+                room -= tried.len();
+                ready.push((place.clone(), tried.len()));
+                let (offset, metadata) = held.partition.commit_with(tried.into_iter());
+                commits.push((place.clone(), offset, metadata));
             }
         }
         // Nothing to note is nothing to commit.
@@ -110,7 +128,7 @@ impl Worker {
         }
         for (place, count) in ready {
             if let Some(held) = self.held.get_mut(&place) {
-                self.intake.admit(held.suspects.drain(..count).collect());
+                self.intake.admit_first(held.suspects.drain(..count));
             }
         }
     }

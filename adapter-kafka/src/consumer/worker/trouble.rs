@@ -28,12 +28,17 @@ impl Worker {
             self.committing = None;
             self.note_commit(result.map_err(|error| from_kafka(offsets::NOT_COMMITTED, &error)));
         }
+        if !group.is_empty() {
+            // The client pauses while the group shares out, and may lose its own word of a partition where it stopped.
+            self.doubt_all();
+        }
         for event in group {
             match event {
                 GroupEvent::Assigned(places) => {
                     if self.intake.progress.borrow().has_joined {
                         self.intake.tell(Event::Rebalanced);
                     }
+                    self.joining.retain(|place| !places.contains(place));
                     self.joining.extend(places);
                     self.join();
                 }
@@ -74,7 +79,7 @@ impl Worker {
         }
         match code {
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => self.check_topic(),
-            Code::AutoOffsetReset | Code::OffsetOutOfRange => self.find_the_beginning(),
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => self.doubt_all(),
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
                 let error = from_code("the consumer cannot go on", code);
                 self.intake.end(End::new(error.kind(), error.text()));
@@ -103,28 +108,6 @@ impl Worker {
         if is_gone {
             let text = format!("topic {main:?} was deleted while it was consumed: create it and consume again");
             self.intake.end(End::new(ErrorKind::NotFound, text));
-        }
-    }
-
-    /// The log was cut off past what was committed: goes on at the oldest message that is left, which is told as a gap.
-    pub(super) fn find_the_beginning(&mut self) {
-        let mut behind = Vec::new();
-        let mut missed = 0;
-        for (place, held) in &self.held {
-            let Ok((low, _)) = offsets::watermarks(&self.client, place) else { continue };
-            let (_, open) = held.partition.position();
-            if open < low {
-                missed += u64::try_from(low - open).unwrap_or(0);
-                behind.push((place.clone(), low));
-            }
-        }
-        if behind.is_empty() {
-            return;
-        }
-        tracing::warn!(target: "messaging::kafka", missed, "messages were deleted before they were consumed");
-        self.intake.tell(Event::Gap { missed: Some(missed) });
-        if let Err(error) = self.restart_at(behind) {
-            tracing::warn!(target: "messaging::kafka", %error, "cannot go on at the oldest message");
         }
     }
 
@@ -170,10 +153,11 @@ impl Worker {
         let mut ends = Vec::new();
         for (place, held) in &self.held {
             let Ok((_, end)) = offsets::watermarks(&self.client, place) else { continue };
-            missed += u64::try_from(end - held.partition.read_to()).unwrap_or(0);
-            ends.push((place.clone(), end));
+            let at = held.partition.read_to();
+            missed += u64::try_from(end - at).unwrap_or(0);
+            ends.push((place.clone(), end.max(at)));
         }
-        if let Err(error) = self.restart_at(ends) {
+        if let Err(error) = self.restart_at(&ends) {
             tracing::warn!(target: "messaging::kafka", %error, "cannot go on at the end");
         }
         self.intake.tell(Event::Gap { missed: Some(missed) });
