@@ -136,6 +136,8 @@ pub(crate) async fn members_come_and_go(stage: &dyn Stage, at: Address, how: Dyi
         let due = troupe.until("members that go on", |_| Instant::now() >= again).await;
         due?;
     }
+    // On a busy machine the last one comes seconds after it was started.
+    troupe.until("members that have all come", |troupe| troupe.ready() == troupe.len()).await?;
     run.fault_ended();
     troupe.until("enough confirmed", |_| run.confirmed() >= how.messages).await?;
     publishing.stop().await?;
