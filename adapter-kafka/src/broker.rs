@@ -20,7 +20,7 @@ use crate::capabilities;
 use crate::config::{ConnectionOptions, DestinationOptions};
 use crate::connection::Connection;
 use crate::consumer::{End, Intake};
-use crate::publisher::{KafkaPublisher, Target};
+use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaRequester;
 use crate::topology::{Topics, derived};
 
@@ -52,8 +52,8 @@ impl KafkaBroker {
             Ok((destination, (settings.native, options)))
         };
         let destinations: BTreeMap<_, _> = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
-        let own = destinations.values().map(|(_, options)| options.message_bytes).max().unwrap_or(0);
-        let largest = own.max(connection.destinations.message_bytes);
+        let own = destinations.values().map(|(_, options)| options.largest()).max().unwrap_or(0);
+        let largest = own.max(connection.destinations.largest());
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = Default::default();
         Ok(Self(Arc::new(Inner { name, namespace, topology, destinations, connection, consumers, publishers })))
@@ -137,9 +137,13 @@ impl KafkaBroker {
             Destination::Reply(address) => return reply_target(address),
         };
         let counts = self.ensure(destination, &topics).await?;
-        let partitions = counts.first().and_then(|count| usize::try_from(*count).ok()).unwrap_or(0);
-        let delayed = topics.delayed.or(topics.retry);
-        Ok(Target { topic: topics.main, delayed, partitions, reply: None })
+        let topic = |name: &String| {
+            // An operator may have added partitions to one topic, and not to the other.
+            let at = topics.all().iter().position(|one| one == name);
+            TargetTopic::new(name.clone(), at.and_then(|at| counts.get(at)).copied().unwrap_or(0))
+        };
+        let delayed = topics.delayed.as_ref().or(topics.retry.as_ref()).map(topic);
+        Ok(Target { main: topic(&topics.main), delayed, reply: None })
     }
 
     pub(crate) async fn open_publisher(
@@ -151,7 +155,7 @@ impl KafkaBroker {
         // It warms up while topics are looked after.
         let sender = self.connection().sender(options.timeout)?;
         let target = self.target(destination).await?;
-        sender.warm(vec![target.topic.clone()]).await;
+        sender.warm(vec![target.main.name.clone()]).await;
         let connection = Arc::clone(self.connection());
         let publisher = KafkaPublisher::new(self.scope(destination), target, connection, sender, options);
         let mut publishers = self.0.publishers.lock();
@@ -179,7 +183,7 @@ fn reply_target(address: &ReplyAddress) -> Result<Target> {
         ));
     };
     let reply = Some((partition, requester.to_owned()));
-    Ok(Target { topic: topic.to_owned(), delayed: None, partitions: 0, reply })
+    Ok(Target { main: TargetTopic::new(topic.to_owned(), 0), delayed: None, reply })
 }
 
 /// An error whose text may hold what the user wrote into the address.

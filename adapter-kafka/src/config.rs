@@ -70,7 +70,8 @@ pub(crate) struct DestinationOptions {
     /// How long messages are kept; none keeps them for ever on what is made here.
     pub(crate) retention: Option<Retention>,
     pub(crate) compaction: Option<bool>,
-    pub(crate) message_bytes: usize,
+    /// The largest message; none is [`MESSAGE_BYTES`] here, and whatever an existing topic takes.
+    pub(crate) message_bytes: Option<usize>,
     pub(crate) order: Order,
 }
 
@@ -84,6 +85,9 @@ pub(crate) enum Retention {
 /// How many partitions a new topic gets where nothing else is said.
 pub(crate) const PARTITIONS: i32 = 3;
 
+/// The largest message where nothing else is said.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+
 /// What a record needs beside payload and headers: properties, names and Kafka's own frame.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
 
@@ -94,7 +98,7 @@ impl Default for DestinationOptions {
             replication: None,
             retention: None,
             compaction: None,
-            message_bytes: 1024 * 1024,
+            message_bytes: None,
             order: Order::None,
         }
     }
@@ -118,9 +122,14 @@ impl DestinationOptions {
             self.compaction = Some(compaction);
         }
         if let Some(bytes) = settings.take_positive("message_bytes")? {
-            self.message_bytes = bytes;
+            self.message_bytes = Some(bytes);
         }
         Ok(self)
+    }
+
+    /// The largest message, payload and headers.
+    pub(crate) fn largest(&self) -> usize {
+        self.message_bytes.unwrap_or(MESSAGE_BYTES)
     }
 
     /// Takes what the configuration says of one destination over these options.
@@ -135,7 +144,7 @@ impl DestinationOptions {
 }
 
 impl ConnectionOptions {
-    /// Reads the address, its parameters and the settings, which win over parameters.
+    /// Reads the address, its parameters and the settings; a parameter of the address goes before a setting.
     pub(crate) fn read(url: &BrokerUrl, settings: Settings) -> Result<Self> {
         if url.hosts().is_empty() || !url.path().is_empty() {
             return Err(Error::new(
@@ -167,7 +176,7 @@ impl ConnectionOptions {
             revoke_wait: Duration::from_secs(3),
             destinations: DestinationOptions::default(),
         };
-        for settings in [url.parameters(), settings] {
+        for settings in [settings, url.parameters()] {
             options = options.take(settings)?;
         }
         Ok(options)
@@ -350,6 +359,9 @@ fn too_many(key: &str, given: usize) -> Error {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -390,9 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn settings_win_over_parameters_and_wrong_words_list_the_right_ones() {
+    fn parameters_win_over_settings_and_wrong_words_list_the_right_ones() {
         let options = read("kafka://a?partitions=2", Settings::new("here", [("partitions", "4")])).unwrap();
-        assert_eq!(options.destinations.partitions, Some(4));
+        assert_eq!(options.destinations.partitions, Some(2));
         assert!(read("kafka://a?compression=best", Settings::default()).unwrap_err().text().contains("zstd"));
         assert_eq!(read("kafka://a/path", Settings::default()).unwrap_err().kind(), ErrorKind::Config);
     }

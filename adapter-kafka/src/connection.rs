@@ -165,6 +165,22 @@ impl Connection {
         Ok(connection)
     }
 
+    /// One to no broker, for tests that need none.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Arc<Self> {
+        let url = messaging_core::BrokerUrl::parse("kafka://nowhere.invalid").unwrap();
+        Arc::new(Self {
+            options: ConnectionOptions::read(&url, messaging_core::Settings::default()).unwrap(),
+            probe: Arc::new(Detached(None)),
+            admin: Mutex::default(),
+            largest: 0,
+            senders: Mutex::default(),
+            copies: Mutex::default(),
+            closed: AtomicBool::new(true),
+            watch: Mutex::default(),
+        })
+    }
+
     /// The client that asks for metadata, shared with calls that block elsewhere.
     pub(crate) fn probe(&self) -> Arc<Detached<Probe>> {
         Arc::clone(&self.probe)

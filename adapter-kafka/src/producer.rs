@@ -55,19 +55,26 @@ impl Sender {
     /// Waits until the producer can confirm at once, so that a short time limit is not spent on that: it has its id, and knows the
     /// leaders of the topics. A topic that is not there is found out by the first message.
     pub(crate) async fn warm(self: &Arc<Self>, topics: Vec<String>) {
-        let sender = Arc::clone(self);
-        let ask = move || {
-            let guard = sender.producer.read();
-            let Some(producer) = client(&guard) else { return };
-            for topic in topics {
-                // What it says is kept by the client.
-                let _ = producer.client().fetch_metadata(Some(&topic), ASK);
-            }
-        };
-        let _ = blocking("asking for leaders", ASK, ask).await;
+        self.look_up(topics).await;
         if let Some(left) = WARM_UP.checked_sub(self.made.elapsed()) {
             tokio::time::sleep(left).await;
         }
+    }
+
+    /// Asks how many partitions topics have, in their order; none where nobody knows. What the producer itself knows of them is
+    /// renewed by it: a partition that was added can be written to afterwards.
+    pub(crate) async fn look_up(self: &Arc<Self>, topics: Vec<String>) -> Vec<Option<usize>> {
+        let sender = Arc::clone(self);
+        let ask = move || {
+            let guard = sender.producer.read();
+            let count = |topic: &String| {
+                let metadata = client(&guard)?.client().fetch_metadata(Some(topic), ASK).ok()?;
+                let topic = metadata.topics().iter().find(|one| one.name() == topic && one.error().is_none())?;
+                Some(topic.partitions().len()).filter(|count| *count > 0)
+            };
+            topics.iter().map(count).collect()
+        };
+        blocking("asking for leaders", ASK, ask).await.unwrap_or_default()
     }
 
     pub(crate) fn tickets(&self) -> &Arc<Tickets<Receipt>> {

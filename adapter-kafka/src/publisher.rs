@@ -1,7 +1,7 @@
 //! Publishing: one record a message, confirmed when all in-sync replicas have it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -10,22 +10,44 @@ use messaging_core::{
     Error, ErrorKind, ErrorOutcome, InFlight, Message, Outcome, PublishOptions, Publisher, Receipt, Result, Room, Scope,
 };
 use rdkafka::producer::BaseRecord;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::convert::{headers_of, key_of, payload_of, timestamp_of};
 use crate::producer::Sender;
 
+/// How often it is looked up how many partitions there are: as often as consumers do.
+const LOOK_UP: Duration = Duration::from_secs(30);
+
+/// One of the topics that a publisher writes to.
+#[derive(Debug)]
+pub(crate) struct TargetTopic {
+    pub(crate) name: String,
+    /// How many partitions there are, 0 if that is not known: messages without a key go to each in turn.
+    partitions: AtomicUsize,
+}
+
+impl TargetTopic {
+    pub(crate) fn new(name: String, partitions: i32) -> Self {
+        Self { name, partitions: AtomicUsize::new(usize::try_from(partitions).unwrap_or(0)) }
+    }
+}
+
 /// Where a publisher's records go.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Target {
-    pub(crate) topic: String,
+    pub(crate) main: TargetTopic,
     /// Where delayed ones wait; none for replies.
-    pub(crate) delayed: Option<String>,
-    /// How many partitions there are, if that is known: messages without a key go to each in turn.
-    pub(crate) partitions: usize,
+    pub(crate) delayed: Option<TargetTopic>,
     /// The only partition and the requester's own key, for replies.
     pub(crate) reply: Option<(i32, String)>,
+}
+
+impl Target {
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &TargetTopic> {
+        std::iter::once(&self.main).chain(&self.delayed)
+    }
 }
 
 /// A handle that publishes to one topic.
@@ -37,6 +59,8 @@ pub(crate) struct KafkaPublisher {
     sender: Arc<Sender>,
     pub(crate) in_flight: InFlight,
     next: AtomicUsize,
+    /// Looks up partitions; ends with the publisher.
+    looking_up: OnceLock<JoinHandle<()>>,
 }
 
 impl KafkaPublisher {
@@ -51,19 +75,26 @@ impl KafkaPublisher {
         // Handles begin at different partitions, or the first would get every handle's first message.
         let first =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
-        Arc::new(Self { scope, target, connection, sender, in_flight, next: AtomicUsize::new(first) })
+        let (next, looking_up) = (AtomicUsize::new(first), OnceLock::new());
+        let publisher = Arc::new(Self { scope, target, connection, sender, in_flight, next, looking_up });
+        // Replies go to the one partition that their address names.
+        if publisher.target.reply.is_none() {
+            let _ = publisher.looking_up.set(tokio::spawn(look_up(Arc::downgrade(&publisher))));
+        }
+        publisher
     }
 
     /// The partition of a message: by its key where it has one (Java's hash, in librdkafka), else each in turn, so that every
     /// member of a group gets work.
-    fn partition(&self, message: &Message) -> Option<i32> {
+    fn partition(&self, topic: &TargetTopic, message: &Message) -> Option<i32> {
         if let Some((partition, _)) = &self.target.reply {
             return Some(*partition);
         }
-        if self.target.partitions == 0 || key_of(message).is_some() {
+        let partitions = topic.partitions.load(Ordering::Relaxed);
+        if partitions == 0 || key_of(message).is_some() {
             return None;
         }
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.target.partitions;
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % partitions;
         i32::try_from(turn).ok()
     }
 
@@ -85,6 +116,29 @@ impl KafkaPublisher {
     }
 }
 
+/// Takes up partitions that are added to the topics, as long as there is a publisher.
+async fn look_up(publisher: Weak<KafkaPublisher>) {
+    loop {
+        tokio::time::sleep(LOOK_UP).await;
+        let Some(publisher) = publisher.upgrade().filter(|one| !one.connection.is_closed()) else { return };
+        let topics: Vec<&TargetTopic> = publisher.target.topics().collect();
+        let counts = publisher.sender.look_up(topics.iter().map(|topic| topic.name.clone()).collect()).await;
+        for (topic, count) in topics.into_iter().zip(counts) {
+            if let Some(count) = count {
+                topic.partitions.store(count, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for KafkaPublisher {
+    fn drop(&mut self) {
+        if let Some(looking_up) = self.looking_up.get() {
+            looking_up.abort();
+        }
+    }
+}
+
 #[async_trait]
 impl Publisher for KafkaPublisher {
     fn scope(&self) -> &Scope {
@@ -103,11 +157,11 @@ impl Publisher for KafkaPublisher {
         let is_delayed = extra.iter().any(|(name, _)| *name == wire::DUE);
         let topic = match &self.target.delayed {
             Some(delayed) if is_delayed => delayed,
-            _ => &self.target.topic,
+            _ => &self.target.main,
         };
         self.sender.send(room, |ticket| {
-            let mut record = BaseRecord::with_opaque_to(topic, ticket).timestamp(timestamp_of(&message));
-            record.partition = self.partition(&message);
+            let mut record = BaseRecord::with_opaque_to(&topic.name, ticket).timestamp(timestamp_of(&message));
+            record.partition = self.partition(topic, &message);
             record.key = self.target.reply.as_ref().map(|(_, key)| key.as_bytes()).or_else(|| key_of(&message));
             record.payload = payload_of(&message);
             record.headers(headers_of(&message, &extra))

@@ -37,6 +37,8 @@ impl KafkaRequester {
         let topics = Topics { main: topic.clone(), retry: None, delayed: None, dead: None, retry_partitions: 0 };
         let options = DestinationOptions {
             retention: Some(Retention::For(KEPT)),
+            // A key stands for a requester there, who wants every reply.
+            compaction: Some(false),
             ..broker.connection().options.destinations.clone()
         };
         let counts = ensure(broker.connection(), broker.topology(), "request/reply", &topics, &options).await?;

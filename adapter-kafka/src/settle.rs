@@ -1,13 +1,11 @@
 //! Settling: acknowledgements mark offsets, retries and dead letters are copies that are confirmed first.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use messaging_core::wire::{self, DeadLetterMark, to_millis};
 use messaging_core::{
-    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Flow, Outcome, Room, Settlement, Settler,
-    Unsettled,
+    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Room, Settlement, Settler, Unsettled,
 };
 
 use rdkafka::message::Header;
@@ -41,7 +39,7 @@ impl Settler for Partition {
         if !keys.is_empty() {
             self.intake.release_keys(keys);
         }
-        self.let_go(acked, true);
+        self.intake.freed(acked, true);
         Outcome::ready(Ok(Acked { acked: acked as u64, stale: (tags.len() - acked) as u64 }))
     }
 
@@ -66,39 +64,33 @@ impl Partition {
             self.intake.release_keys([key]);
         }
         if settled {
-            self.let_go(1, true);
+            self.intake.freed(1, true);
         }
         settled
     }
 
-    /// Gives back places within the prefetch.
-    fn let_go(&self, count: usize, settled: bool) {
-        self.out.fetch_sub(count, Ordering::SeqCst);
-        self.intake.freed(count, settled);
+    /// What is asked of a delivery comes too late. Its key waited for it all the same.
+    fn refuse(&self, offset: i64) -> Outcome {
+        if let Some(key) = self.release_key(offset) {
+            self.intake.release_keys([key]);
+        }
+        Outcome::ready(Err(stale()))
     }
 
     /// Hands the message out again from here, now or later.
     fn put_back(self: Arc<Self>, delivery: Unsettled, after: Duration, counts: bool) -> Outcome {
         let offset = offset_of(delivery.tag);
         let attempt = delivery.attempt + u32::from(counts);
-        if !self.note_attempt(offset, counts.then_some(delivery.attempt)) {
-            return Outcome::ready(Err(stale()));
+        if !self.give_back(offset, attempt - 1) {
+            return self.refuse(offset);
         }
         let intake = Arc::clone(&self.intake);
-        // Once it is stopped or its partition goes, it stays uncommitted, for the next member.
-        let stays_here = intake.flow() != Flow::Stopped && !self.is_leaving();
-        if stays_here {
-            let item = Item::again(&self, delivery, attempt);
-            if after.is_zero() {
-                intake.again(item);
-            } else {
-                intake.delay(to_millis(SystemTime::now() + after) + 1, item);
-                intake.ring();
-            }
-        } else if let Some(key) = self.release_key(offset) {
-            intake.release_keys([key]);
+        let due = (!after.is_zero()).then(|| to_millis(SystemTime::now() + after) + 1);
+        intake.take_back(Item::again(&self, delivery, attempt), due);
+        if due.is_some() {
+            intake.ring();
         }
-        self.let_go(1, true);
+        intake.freed(1, true);
         Outcome::ready(Ok(()))
     }
 
@@ -133,8 +125,9 @@ impl Partition {
         let Unsettled { attempt: attempts, redriven, .. } = delivery;
         let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
         let extra = mark.entries();
-        let id = delivery.message.id().to_string();
-        self.copy(delivery, &topic, None, Some(id), extra)
+        // The same failure told twice is one letter; the next, after a redrive, is another, which the redrive may not take out.
+        let key = format!("{}/{redriven}", delivery.message.id());
+        self.copy(delivery, &topic, None, Some(key), extra)
     }
 
     fn copy(
@@ -146,8 +139,8 @@ impl Partition {
         mut extra: Vec<(&'static str, String)>,
     ) -> Outcome {
         let offset = offset_of(delivery.tag);
-        if !self.note_attempt(offset, None) {
-            return Outcome::ready(Err(stale()));
+        if !self.holds(offset) {
+            return self.refuse(offset);
         }
         let desk = match self.intake.settings.connection.copies() {
             Ok(desk) => desk,

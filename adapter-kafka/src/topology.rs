@@ -1,9 +1,12 @@
 //! Topics: their names, what they should be like, and making or verifying them.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use messaging_core::{Error, ErrorKind, PlanAction, Result, TopologyMode};
-use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
 
@@ -86,25 +89,47 @@ impl Topics {
     }
 }
 
+/// What is known of a topic that is there.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// How many partitions it has; less than 0 while one of them has no leader.
+    partitions: i32,
+    /// How many copies the partition with the fewest has.
+    copies: usize,
+}
+
 /// How many partitions a topic has; none if it is not there.
 pub(crate) async fn partitions(connection: &Connection, topics: &[&str]) -> Result<Vec<Option<i32>>> {
+    let standing = look_up(connection, topics).await?;
+    Ok(standing.into_iter().map(|one| one.map(|one| one.partitions)).collect())
+}
+
+async fn look_up(connection: &Connection, topics: &[&str]) -> Result<Vec<Option<Standing>>> {
     connection.check_open()?;
     let (probe, names) = (connection.probe(), topics.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     let ask = move || {
-        let Some(probe) = probe.get() else { return Err(KafkaError::Canceled) };
+        let Some(probe) = probe.get() else { return Err(Error::new(ErrorKind::Closed, "the broker was closed")) };
         let one = |name: &String| {
-            let metadata = patiently(|| probe.client().fetch_metadata(Some(name), ASK))?;
-            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-            let Some(topic) = topic.filter(|topic| topic.error().is_none()) else { return Ok(None) };
+            let metadata = patiently(|| probe.client().fetch_metadata(Some(name), ASK))
+                .map_err(|error| from_kafka("topics cannot be looked up", &error))?;
+            let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+            match topic.error().map(Code::from) {
+                None => {}
+                // Whoever may not see it is not told whether it is there.
+                Some(code @ Code::TopicAuthorizationFailed) => {
+                    return Err(from_code(&format!("topic {name:?} cannot be looked up"), code));
+                }
+                Some(_) => return Ok(None),
+            }
             let is_led = topic.partitions().iter().all(|partition| partition.leader() >= 0);
             let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
-            Ok(Some(if is_led { count } else { -count }).filter(|count| *count != 0))
+            let copies = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
+            let standing = Standing { partitions: if is_led { count } else { -count }, copies };
+            Ok(Some(standing).filter(|standing| standing.partitions != 0))
         };
-        names.iter().map(one).collect::<std::result::Result<Vec<_>, KafkaError>>()
+        names.iter().map(one).collect()
     };
-    let counts = blocking("asking for topics", ASK * 2, ask).await?;
-    let counts = counts.map_err(|error| from_kafka("topics cannot be looked up", &error))?;
-    Ok(counts)
+    blocking("asking for topics", ASK * 2, ask).await?
 }
 
 /// Asks again where a connection was just lost, or is about to be made.
@@ -120,91 +145,124 @@ fn patiently<T>(ask: impl Fn() -> std::result::Result<T, KafkaError>) -> std::re
     }
 }
 
+/// What a topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The queue or topic itself: what the configuration does not say of it may be anything.
+    Main,
+    /// Retries or delayed messages, which wait in it as long as it takes.
+    Waiting,
+    /// Dead letters: compacted, with tombstones, so that single ones can be taken out and the rest stays for ever.
+    Dead,
+}
+
 /// A topic and what applying does about it.
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) action: PlanAction,
     wanted: i32,
-    is_dead: bool,
-    is_main: bool,
+    role: Role,
 }
 
 /// Compares what is there with what is asked for.
 pub(crate) async fn plan(connection: &Connection, topics: &Topics, options: &DestinationOptions) -> Result<Vec<Step>> {
     let names = topics.all();
-    let counts = partitions(connection, &names).await?;
-    let main = counts.first().copied().flatten().map(i32::abs);
+    let standing = look_up(connection, &names).await?;
+    let main = standing.first().copied().flatten().map(|one| one.partitions.abs());
     let of_main = main.unwrap_or_else(|| options.partitions.unwrap_or(PARTITIONS));
-    let mut steps = Vec::with_capacity(names.len());
-    for (name, count) in names.iter().zip(counts) {
-        let is_main = *name == topics.main;
-        let action = match count {
+    let role = |name: &str| match name {
+        name if name == topics.main => Role::Main,
+        name if topics.is_dead(name) => Role::Dead,
+        _ => Role::Waiting,
+    };
+    let DestinationOptions { partitions: _, replication: _, retention, compaction, message_bytes, order: _ } = options;
+    let is_main_configured = retention.is_some() || compaction.is_some() || message_bytes.is_some();
+    let is_asked_for = |name: &str| role(name) != Role::Main || is_main_configured;
+    let there = names.iter().zip(&standing).filter(|(_, one)| one.is_some()).map(|(name, _)| *name);
+    let mut configurations = configurations(connection, there.filter(|name| is_asked_for(name)).collect()).await?;
+    let steps = names.iter().zip(standing).map(|(name, standing)| {
+        let role = role(name);
+        let action = match standing {
             None => PlanAction::Create,
-            Some(count) if is_main => match differences(connection, name, count.abs(), options).await? {
-                differences if differences.is_empty() => PlanAction::Keep,
-                differences => PlanAction::Differs(differences),
-            },
-            Some(_) => PlanAction::Keep,
+            Some(standing) => {
+                let values = configurations.remove(*name).unwrap_or_default();
+                match differences(role, standing, &values, options) {
+                    differences if differences.is_empty() => PlanAction::Keep,
+                    differences => PlanAction::Differs(differences),
+                }
+            }
         };
-        let is_dead = topics.is_dead(name);
-        let wanted = if is_dead { 1 } else { of_main };
-        steps.push(Step { name: (*name).to_owned(), action, wanted, is_dead, is_main });
-    }
-    Ok(steps)
+        let wanted = if role == Role::Dead { 1 } else { of_main };
+        Step { name: (*name).to_owned(), action, wanted, role }
+    });
+    Ok(steps.collect())
 }
 
-/// In what a topic differs from what the configuration says of it; what it does not say may be anything.
-async fn differences(
-    connection: &Connection,
-    name: &str,
-    is: i32,
-    options: &DestinationOptions,
-) -> Result<Vec<String>> {
-    let DestinationOptions { partitions, replication, retention, compaction, message_bytes: _, order: _ } = options;
+/// A topic's own values, and the broker's where it has none.
+type Values = HashMap<String, String>;
+
+/// In what a topic differs from what the configuration says of it, or from what the adapter needs.
+fn differences(role: Role, is: Standing, values: &Values, options: &DestinationOptions) -> Vec<String> {
+    let DestinationOptions { partitions, replication, retention, compaction, message_bytes, order: _ } = options;
+    let value = |key: &str| values.get(key).cloned().unwrap_or_default();
     let mut pairs: Vec<(&str, String, String)> = Vec::new();
-    if let Some(asked) = partitions {
-        pairs.push(("partitions", is.to_string(), asked.to_string()));
+    if let Some(asked) = partitions.filter(|_| role != Role::Dead) {
+        pairs.push(("partitions", is.partitions.abs().to_string(), asked.to_string()));
     }
     if let Some(asked) = replication {
-        pairs.push(("replication", copies(connection, name).await?.to_string(), asked.to_string()));
+        pairs.push(("replication", is.copies.to_string(), asked.to_string()));
     }
-    if retention.is_some() || compaction.is_some() {
-        let values = configuration(connection, name).await?;
-        let value = |key: &str| values.iter().find(|(known, _)| known == key).map_or("", |(_, value)| value).to_owned();
-        if let Some(asked) = retention {
-            pairs.push(("retention (retention.ms)", value("retention.ms"), retention_ms(*asked).to_string()));
-        }
-        if let Some(asked) = compaction {
-            pairs.push(("compaction (cleanup.policy)", value("cleanup.policy"), policy(*asked).to_owned()));
-        }
-    }
-    let differing = pairs.into_iter().filter(|(_, is, asked)| is != asked);
-    Ok(differing.map(|(key, is, asked)| format!("{key} is {is}, asked for is {asked}")).collect())
-}
-
-async fn copies(connection: &Connection, name: &str) -> Result<usize> {
-    let (probe, topic) = (connection.probe(), name.to_owned());
-    let ask = move || {
-        let probe = probe.get()?;
-        let metadata = probe.client().fetch_metadata(Some(&topic), ASK).ok()?;
-        metadata.topics().first()?.partitions().iter().map(|partition| partition.replicas().len()).min()
+    let (retention, compaction) = match role {
+        Role::Main => (*retention, *compaction),
+        Role::Waiting => (Some(Retention::Forever), Some(false)),
+        // What is compacted is never deleted for its age.
+        Role::Dead => (None, Some(true)),
     };
-    Ok(blocking("asking for replicas", ASK * 2, ask).await?.unwrap_or(0))
+    if let Some(asked) = retention {
+        pairs.push(("retention (retention.ms)", value("retention.ms"), retention_ms(asked).to_string()));
+    }
+    if let Some(asked) = compaction {
+        pairs.push(("compaction (cleanup.policy)", value("cleanup.policy"), policy(asked).to_owned()));
+    }
+    let mut differing: Vec<String> = pairs
+        .into_iter()
+        .filter(|(_, is, asked)| is != asked)
+        .map(|(key, is, asked)| format!("{key} is {is}, asked for is {asked}"))
+        .collect();
+    if message_bytes.is_some() {
+        let (is, asked) = (value("max.message.bytes"), largest_record(options));
+        // A topic may take more.
+        if is.parse::<usize>().is_ok_and(|is| is < asked) {
+            differing.push(format!("message_bytes (max.message.bytes) is {is}, asked for are at least {asked}"));
+        }
+    }
+    differing
 }
 
-async fn configuration(connection: &Connection, name: &str) -> Result<Vec<(String, String)>> {
-    let admin = connection.admin()?;
-    let Some(client) = admin.get() else { return Ok(Vec::new()) };
-    let asked = [ResourceSpecifier::Topic(name)];
-    let options = AdminOptions::new().request_timeout(Some(ASK));
-    let cannot = |error: &KafkaError| from_kafka("the configuration of a topic cannot be read", error);
-    let answer = client.describe_configs(&asked, &options).await.map_err(|error| cannot(&error))?;
-    let mut values = Vec::new();
-    for resource in answer {
-        let resource = resource.map_err(|code| from_code("the configuration of a topic cannot be read", code))?;
-        values.extend(resource.entries.into_iter().map(|entry| (entry.name, entry.value.unwrap_or_default())));
+/// The largest record: a message of the largest size with all that goes beside it.
+fn largest_record(options: &DestinationOptions) -> usize {
+    options.largest().saturating_add(RECORD_OVERHEAD)
+}
+
+async fn configurations(connection: &Connection, names: Vec<&str>) -> Result<HashMap<String, Values>> {
+    if names.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(values)
+    let admin = connection.admin()?;
+    let Some(client) = admin.get() else { return Err(Error::new(ErrorKind::Closed, "the broker was closed")) };
+    let asked: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(ASK));
+    let what = format!("the configuration of topics {names:?} cannot be read");
+    let answer = client.describe_configs(&asked, &options).await.map_err(|error| from_kafka(&what, &error))?;
+    let mut found = HashMap::new();
+    for resource in answer {
+        let ConfigResource { specifier, entries } = resource.map_err(|code| from_code(&what, code))?;
+        let values = entries.into_iter().map(|entry| (entry.name, entry.value.unwrap_or_default())).collect();
+        if let OwnedResourceSpecifier::Topic(name) = specifier {
+            found.insert(name, values);
+        }
+    }
+    Ok(found)
 }
 
 fn retention_ms(retention: Retention) -> i64 {
@@ -238,31 +296,26 @@ pub(crate) async fn ensure(
 }
 
 fn check(what: &str, steps: &[Step], mode: TopologyMode) -> Result<()> {
-    for step in steps {
-        match &step.action {
-            PlanAction::Differs(differences) => {
-                return Err(Error::new(
-                    ErrorKind::Mismatch,
-                    format!(
-                        "{what} exists as topic {:?} and differs: {}; change the configuration or the name; nothing was changed",
-                        step.name,
-                        differences.join(", ")
-                    ),
-                ));
-            }
-            PlanAction::Create if mode == TopologyMode::Verify => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "{what} needs topic {:?}, which does not exist: create it, or use topology = create",
-                        step.name
-                    ),
-                ));
-            }
-            _ => {}
-        }
+    let missing = steps.iter().filter(|step| step.action == PlanAction::Create && mode == TopologyMode::Verify);
+    let missing: Vec<String> = missing.map(|step| format!("{:?}", step.name)).collect();
+    let differing = steps.iter().filter_map(|step| match &step.action {
+        PlanAction::Differs(differences) => Some(format!("topic {:?} differs: {}", step.name, differences.join(", "))),
+        _ => None,
+    });
+    let differing: Vec<String> = differing.collect();
+    let mut texts = Vec::new();
+    if !missing.is_empty() {
+        let topics = missing.join(", ");
+        texts.push(format!("{what} needs what does not exist, topic {topics}: create it, or use topology = create"));
     }
-    Ok(())
+    if !differing.is_empty() {
+        let differing = differing.join("; ");
+        texts.push(format!(
+            "{what} is there, but {differing}; change the configuration or the name; nothing was changed"
+        ));
+    }
+    let kind = if differing.is_empty() { ErrorKind::NotFound } else { ErrorKind::Mismatch };
+    if texts.is_empty() { Ok(()) } else { Err(Error::new(kind, texts.join("; "))) }
 }
 
 /// Makes what a plan says is missing.
@@ -271,20 +324,19 @@ pub(crate) async fn create(connection: &Connection, steps: &[Step], options: &De
     if missing.is_empty() {
         return Ok(());
     }
-    let largest = (options.message_bytes + RECORD_OVERHEAD).to_string();
+    let largest = largest_record(options).to_string();
     let retention = retention_ms(options.retention.unwrap_or(Retention::Forever)).to_string();
     let topics: Vec<NewTopic<'_>> = missing
         .iter()
         .map(|step| {
             let copies = TopicReplication::Fixed(options.replication.unwrap_or(-1));
             let topic = NewTopic::new(&step.name, step.wanted, copies).set("max.message.bytes", &largest);
-            match (step.is_dead, step.is_main) {
-                // Compacted by message id, with tombstones: single dead letters can be taken out.
-                (true, _) => topic.set("cleanup.policy", "compact"),
-                (false, true) => topic
+            match step.role {
+                Role::Main => topic
                     .set("retention.ms", &retention)
                     .set("cleanup.policy", policy(options.compaction == Some(true))),
-                (false, false) => topic.set("retention.ms", "-1"),
+                Role::Waiting => topic.set("retention.ms", "-1").set("cleanup.policy", policy(false)),
+                Role::Dead => topic.set("cleanup.policy", policy(true)),
             }
         })
         .collect();

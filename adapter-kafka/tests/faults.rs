@@ -4,17 +4,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use integration_tests::{Kind, Way, own, own_by};
 use messaging_core::{
     Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, ErrorKind,
-    HealthState, Message, PublishOptions, PublisherExt, QueueName, Registry, Settings, SubscribeOptions,
-    SubscriptionName, TopicName, TopologyMode,
+    ErrorOutcome, HealthState, Message, PublishOptions, Publisher, PublisherExt, QueueName, Receipt, Registry,
+    Settings, SubscribeOptions, SubscriptionName, TopicName, TopologyMode,
 };
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use support::{connect, fresh, run, server};
 
@@ -22,6 +24,10 @@ fn main() -> ExitCode {
     run(&[
         ("closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread", || Box::pin(close_in_silence())),
         ("verifying_lists_every_difference", || Box::pin(differences())),
+        ("verifying_names_all_that_is_missing", || Box::pin(nothing_there())),
+        ("what_is_made_is_as_asked_for", || Box::pin(made_as_asked())),
+        ("publishers_use_the_partitions_that_there_are", || Box::pin(growing_while_published_to())),
+        ("what_the_broker_finds_too_large_was_not_sent", || Box::pin(too_large())),
         ("more_copies_than_brokers_are_refused", || Box::pin(too_many_copies())),
         ("the_classic_protocol_shares_and_hands_over", || Box::pin(older("classic"))),
         ("the_cooperative_protocol_shares_and_hands_over", || Box::pin(older("cooperative"))),
@@ -80,26 +86,175 @@ async fn close_in_silence() -> Checked {
     Ok(())
 }
 
+/// The client that operators have.
+fn operator(url: &str) -> Result<AdminClient<DefaultClientContext>, rdkafka::error::KafkaError> {
+    ClientConfig::new().set("bootstrap.servers", url.trim_start_matches("kafka://")).create()
+}
+
+async fn make(url: &str, topics: &[NewTopic<'_>]) -> Checked {
+    for made in operator(url)?.create_topics(topics, &AdminOptions::new()).await? {
+        made.map_err(|(name, code)| format!("{name}: {code}"))?;
+    }
+    Ok(())
+}
+
+async fn grow(url: &str, topic: &str, to: usize) -> Checked {
+    for made in operator(url)?.create_partitions(&[NewPartitions::new(topic, to)], &AdminOptions::new()).await? {
+        made.map_err(|(name, code)| format!("{name}: {code}"))?;
+    }
+    Ok(())
+}
+
+async fn opened_by(
+    url: &str,
+    mode: TopologyMode,
+    to: &Destination,
+    asked: &[(&str, &str)],
+) -> messaging_core::Result<Arc<dyn Publisher>> {
+    let driver = Settings::new("here", asked.iter().copied());
+    let settings = DestinationSettings { driver, ..DestinationSettings::default() };
+    let options = ConnectOptions::new(BrokerUrl::parse(url)?).with_topology(mode);
+    let options = options.with_destination(to.clone(), settings);
+    let broker = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
+    broker.publisher(to, PublishOptions::default()).await
+}
+
 async fn differences() -> Checked {
     let server = server().await?;
-    let broker = connect(&server.url(), [("partitions", "2"), ("retention", "1day")]).await?;
     let queue = fresh("differs");
-    drop(broker.publisher(&Destination::queue(&queue)?, PublishOptions::default()).await?);
+    let (retry, dead) = (format!("{queue}--retry"), format!("{queue}--dead"));
+    let one = || TopicReplication::Fixed(1);
+    let main = NewTopic::new(&queue, 2, one()).set("retention.ms", "86400000").set("max.message.bytes", "1000000");
+    // As somebody makes them who knows nothing of what they are for.
+    let retried = NewTopic::new(&retry, 1, one()).set("retention.ms", "60000").set("max.message.bytes", "3000000");
+    let letters = NewTopic::new(&dead, 1, one()).set("max.message.bytes", "3000000");
+    make(&server.url(), &[main, retried, letters]).await?;
+    let asked = [
+        ("partitions", "3"),
+        ("retention", "2days"),
+        ("compaction", "true"),
+        ("replication", "3"),
+        ("message_bytes", "2000000"),
+    ];
+    let compaction = "compaction (cleanup.policy) is delete, asked for is compact";
+    let expected = [
+        (
+            &queue,
+            format!(
+                "partitions is 2, asked for is 3, replication is 1, asked for is 3, retention (retention.ms) is 86400000, \
+                 asked for is 172800000, {compaction}, message_bytes (max.message.bytes) is 1000000, asked for are at \
+                 least 2065536"
+            ),
+        ),
+        (
+            &retry,
+            "partitions is 1, asked for is 3, replication is 1, asked for is 3, retention (retention.ms) is 60000, \
+             asked for is -1"
+                .to_owned(),
+        ),
+        (&dead, format!("replication is 1, asked for is 3, {compaction}")),
+    ];
     for mode in [TopologyMode::Verify, TopologyMode::Create] {
-        let asked = [("partitions", "3"), ("retention", "2days"), ("compaction", "true"), ("replication", "3")];
-        let settings = DestinationSettings { driver: Settings::new("here", asked), ..DestinationSettings::default() };
-        let options = ConnectOptions::new(BrokerUrl::parse(&server.url())?).with_topology(mode);
-        let options = options.with_destination(Destination::queue(&queue)?, settings);
-        let other = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
-        let error =
-            other.publisher(&Destination::queue(&queue)?, PublishOptions::default()).await.err().ok_or("an error")?;
+        let opened = opened_by(&server.url(), mode, &Destination::queue(&queue)?, &asked).await;
+        let error = opened.err().ok_or("an error")?;
         assert_eq!(error.kind(), ErrorKind::Mismatch);
-        for difference in
-            ["partitions is 2, asked for is 3", "retention", "compaction", "replication is 1, asked for is 3"]
-        {
-            assert!(error.text().contains(difference), "{difference:?} is not in {error}");
+        for (topic, differences) in &expected {
+            let difference = format!("topic {topic:?} differs: {differences};");
+            assert!(error.text().contains(&difference), "{difference:?} is not in {error}");
         }
     }
+    // What is not said may be anything, and the rest has to fit all the same.
+    let opened = opened_by(&server.url(), TopologyMode::Verify, &Destination::queue(&queue)?, &[]).await;
+    let error = opened.err().ok_or("an error")?;
+    let is_named = |topic: &str| error.text().contains(&format!("topic {topic:?} differs"));
+    assert_eq!((is_named(&queue), is_named(&retry), is_named(&dead)), (false, true, true), "{error}");
+    Ok(())
+}
+
+async fn nothing_there() -> Checked {
+    let server = server().await?;
+    let queue = fresh("unknown");
+    let begun = Instant::now();
+    let opened = opened_by(&server.url(), TopologyMode::Verify, &Destination::queue(&queue)?, &[]).await;
+    let error = opened.err().ok_or("an error")?;
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    for topic in [queue.clone(), format!("{queue}--retry"), format!("{queue}--dead")] {
+        assert!(error.text().contains(&format!("{topic:?}")), "{topic} is not in {error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    Ok(())
+}
+
+async fn made_as_asked() -> Checked {
+    let server = server().await?;
+    let queue = fresh("kept");
+    let asked = [("retention", "7days"), ("compaction", "true"), ("partitions", "2"), ("message_bytes", "2000000")];
+    for mode in [TopologyMode::Create, TopologyMode::Verify, TopologyMode::Verify] {
+        drop(opened_by(&server.url(), mode, &Destination::queue(&queue)?, &asked).await?);
+    }
+    let (retry, dead) = (format!("{queue}--retry"), format!("{queue}--dead"));
+    let week = "604800000";
+    let expected = [
+        (&queue, [("retention.ms", week), ("cleanup.policy", "compact"), ("max.message.bytes", "2065536")].to_vec()),
+        (&retry, [("retention.ms", "-1"), ("cleanup.policy", "delete"), ("max.message.bytes", "2065536")].to_vec()),
+        (&dead, [("cleanup.policy", "compact"), ("max.message.bytes", "2065536")].to_vec()),
+    ];
+    let operator = operator(&server.url())?;
+    for (topic, values) in expected {
+        let described = operator.describe_configs(&[ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await?;
+        let described = described.into_iter().next().ok_or("an answer")??;
+        let described = described.entry_map();
+        for (key, value) in values {
+            assert_eq!(described[key].value.as_deref(), Some(value), "{key} of {topic}");
+        }
+    }
+    Ok(())
+}
+
+/// Messages without a key go to each partition in turn: to those that there are, and to those that come.
+async fn growing_while_published_to() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let topic = fresh("grown");
+    let to = Destination::topic(&topic)?;
+    let early = broker.publisher(&to, PublishOptions::default()).await?;
+    grow(&url, &topic, 4).await?;
+    // Opened later, it knows four partitions, and one for what is delayed.
+    let late = connect(&url, []).await?.publisher(&to, PublishOptions::default()).await?;
+    for number in 0..8 {
+        let delayed = Message::builder(number.to_string()).delay(Duration::from_millis(100)).build()?;
+        late.publish(delayed).await?;
+    }
+    let partition = |receipt: Receipt| receipt.position.map(|position| position.partition);
+    let mut seen = BTreeSet::new();
+    for _ in 0..8 {
+        seen.extend(partition(late.publish("now").await?));
+    }
+    assert_eq!(seen, BTreeSet::from([0, 1, 2, 3]));
+    // The other looks every half minute.
+    let begun = Instant::now();
+    while partition(early.publish("now and then").await?) == Some(0) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing has gone to the new partitions");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+/// The topic takes less than the configuration allows.
+async fn too_large() -> Checked {
+    let server = server().await?;
+    let queue = fresh("small");
+    let small = NewTopic::new(&queue, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "10000");
+    make(&server.url(), &[small]).await?;
+    let broker = connect(&server.url(), [("compression", "none")]).await?;
+    let publisher = broker.publisher(&Destination::queue(&queue)?, PublishOptions::default()).await?;
+    let begun = Instant::now();
+    let error = publisher.publish(Message::from(vec![7; 20_000])).await.err().ok_or("20,000 bytes in 10,000")?;
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::TooLarge, ErrorOutcome::NotSent), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    // It stands in nobody's way.
+    publisher.publish("small enough").await?;
     Ok(())
 }
 
@@ -188,13 +343,8 @@ async fn added_partitions() -> Checked {
     let broker = connect(&url, [("partitions", "1")]).await?;
     let queue = QueueName::parse(fresh("grows"))?;
     let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", url.trim_start_matches("kafka://"));
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
-    for made in admin.create_partitions(&[NewPartitions::new(queue.as_str(), 4)], &AdminOptions::new()).await? {
-        made.map_err(|(name, code)| format!("{name}: {code}"))?;
-    }
-    let larger = connect(&url, [("partitions", "4")]).await?;
+    grow(&url, queue.as_str(), 4).await?;
+    let larger = connect(&url, []).await?;
     let publisher = larger.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
     for number in 0..8 {
         publisher.publish(Message::new(number.to_string())).await?;

@@ -13,7 +13,7 @@ use integration_tests::tls::certificates;
 use integration_tests::{Broker as Server, Door, Error as Missing, Kind, Way, available, free_port, own_by};
 use messaging_core::{
     Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Destination, ErrorKind, PublishOptions, PublisherExt, QueueName,
-    Registry, Settings,
+    Registry, Settings, TopologyMode,
 };
 use support::{fresh, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,8 +23,11 @@ use tokio::sync::OnceCell;
 fn main() -> ExitCode {
     run(&[
         ("right_logins_publish_and_consume", || Box::pin(right())),
+        ("who_has_a_certificate_comes_in_where_it_takes_one", || Box::pin(client_certificates())),
+        ("a_first_server_that_is_dead_is_passed_over", || Box::pin(dead_server())),
         ("wrong_passwords_and_users_are_refused", || Box::pin(wrong_logins())),
         ("wrong_certificates_and_protocols_are_told_apart", || Box::pin(wrong_lines())),
+        ("who_has_no_permission_is_told_so", || Box::pin(no_permission())),
         ("ports_without_kafka_are_named", || Box::pin(wrong_ports())),
     ])
 }
@@ -87,6 +90,39 @@ async fn right() -> Checked {
     Ok(())
 }
 
+async fn client_certificates() -> Checked {
+    available(Kind::Kafka)?;
+    // One of its own: that door is closed to everybody else from here on.
+    let server = own_by(Kind::Kafka, Way::Native).await?;
+    let made = certificates()?;
+    let required = "listener.name.tls.ssl.client.auth=required";
+    let broker = ["--entity-type", "brokers", "--entity-name", "1", "--alter", "--add-config", required];
+    server.administer(&[["kafka.admin.ConfigCommand"].as_slice(), &broker].concat()).await?;
+    let url = server.url_at(Door::Tls, None)?;
+    let authority = made.authority.display().to_string();
+    let certificate = made.client.certificate_file().display().to_string();
+    let key = made.client.key_file().display().to_string();
+    let trust = ("ca_file", authority.as_str());
+    let own = [trust, ("certificate_file", certificate.as_str()), ("key_file", key.as_str())];
+    carries(&*connect(&url, settings(own)).await?).await?;
+    let begun = Instant::now();
+    let error = connect(&url, settings([trust])).await.err().ok_or("connected without a certificate")?;
+    assert!(begun.elapsed() < 2 * LIMIT, "it took {:?}", begun.elapsed());
+    assert!(matches!(error.kind(), ErrorKind::Config | ErrorKind::Unreachable), "{error}");
+    assert!(error.text().contains("certificate"), "{error}");
+    Ok(())
+}
+
+async fn dead_server() -> Checked {
+    let server = server().await?;
+    let url = server.url_at(Door::Plain, None)?;
+    let closed = format!("kafka://127.0.0.1:{},{}", free_port()?, url.trim_start_matches("kafka://"));
+    let begun = Instant::now();
+    let broker = connect(&closed, settings([])).await?;
+    assert!(begun.elapsed() < 2 * LIMIT, "it took {:?}", begun.elapsed());
+    carries(&*broker).await
+}
+
 /// Connecting there fails within 5 s with this kind of error, which names the address and the next step and shows no secret.
 async fn fails(what: &str, url: &str, settings: Settings, kind: ErrorKind, next: &str) -> Checked {
     let mut tries = Vec::new();
@@ -127,6 +163,28 @@ async fn wrong_logins() -> Checked {
             let nobody = login(&wrong, "nobody", "s3cret-of-nobody");
             fails(&format!("{mechanism}, unknown user, {door:?}"), &nobody, settings, kind, next).await?;
         }
+    }
+    Ok(())
+}
+
+/// Somebody who may do nothing is told so, and not that nothing is there.
+async fn no_permission() -> Checked {
+    let server = server().await?;
+    let limited = &server.accounts().ok_or("accounts")?.limited;
+    let queue = fresh("forbidden");
+    let to = Destination::queue(&queue)?;
+    let url = server.url_at(Door::Login, None)?;
+    drop(connect(&url, settings([])).await?.publisher(&to, PublishOptions::default()).await?);
+    let url = server.url_at(Door::Login, Some(limited))?;
+    for mode in [TopologyMode::Verify, TopologyMode::Create, TopologyMode::Assume] {
+        let options = ConnectOptions::new(BrokerUrl::parse(&url)?).with_topology(mode);
+        let broker = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
+        let begun = Instant::now();
+        let error =
+            broker.publisher(&to, PublishOptions::default()).await.err().ok_or("a publisher without permission")?;
+        assert_eq!(error.kind(), ErrorKind::Forbidden, "{mode:?}: {error}");
+        assert!(error.text().contains(&queue), "{error}");
+        assert!(begun.elapsed() < LIMIT, "{mode:?}: it took {:?}", begun.elapsed());
     }
     Ok(())
 }

@@ -4,10 +4,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use messaging_core::{ConsumeOptions, Destination, Message, PublishOptions, PublisherExt, QueueName, Source};
+use messaging_core::wire::{self, to_millis};
+use messaging_core::{
+    BrokerUrl, ConnectOptions, ConsumeOptions, DeadLetterReason, Destination, Message, Namespace, PublishOptions,
+    PublisherExt, QueueName, Registry, Source,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -17,6 +22,9 @@ use support::{connect, fresh, run, server};
 fn main() -> ExitCode {
     run(&[
         ("the_test_vectors_are_what_is_written", || Box::pin(vectors())),
+        ("copies_are_written_as_the_page_says", || Box::pin(copies())),
+        ("replies_are_written_as_the_page_says", || Box::pin(replies())),
+        ("what_others_write_by_the_page_is_read", || Box::pin(read_back())),
         ("a_foreign_record_is_read_and_copied_to_the_byte", || Box::pin(foreign())),
         ("a_tombstone_is_not_an_empty_payload", || Box::pin(tombstone())),
         ("a_key_goes_where_java_puts_it", || Box::pin(partitions())),
@@ -105,6 +113,176 @@ async fn vectors() -> Checked {
     Ok(())
 }
 
+/// The only record of a topic, and its headers but for those that tell a time, which are returned apart.
+fn only(server: &str, topic: &str) -> (OwnedMessage, Vec<(String, String)>, BTreeMap<String, u64>) {
+    let mut found = records(server, topic);
+    assert_eq!(found.len(), 1, "records of {topic}");
+    let record = found.remove(0);
+    let is_time = |name: &str| ["messaging-due", "messaging-expires", "messaging-dead-at"].contains(&name);
+    let (times, rest): (Vec<_>, Vec<_>) = headers(&record).into_iter().partition(|(name, _)| is_time(name));
+    let times = times.into_iter().map(|(name, value)| (name, value.parse().expect("milliseconds"))).collect();
+    (record, rest, times)
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Whether a time in milliseconds is about so long from now.
+fn is_in(time: Option<&u64>, by: Duration) -> bool {
+    let wanted = to_millis(SystemTime::now() + by);
+    time.is_some_and(|time| time.abs_diff(wanted) < 60_000)
+}
+
+async fn copies() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let build = |id: &str| Message::builder("x").id(id).key("customer-7").timestamp(time).header("tenant", "acme");
+    let own = [("ce_id", "order/4"), ("tenant", "acme")];
+    let queue = |stem| QueueName::parse(fresh(stem));
+    let (delayed, retried, dead) = (queue("delayed")?, queue("retried")?, queue("dead")?);
+
+    // Published for later.
+    let publisher = broker.publisher(&Destination::Queue(delayed.clone()), PublishOptions::default()).await?;
+    publisher.publish(build("order/4").delay(HOUR).ttl(2 * HOUR).build()?).await?;
+    let (server, topic) = (bootstrap(&url).to_owned(), format!("{}--retry", delayed.as_str()));
+    let (record, rest, times) = tokio::task::spawn_blocking(move || only(&server, &topic)).await?;
+    assert_eq!((record.key(), record.payload()), (Some(b"customer-7".as_slice()), Some(b"x".as_slice())));
+    assert_eq!(record.timestamp().to_millis(), Some(1_700_000_000_123));
+    assert_eq!(rest, pairs(&own));
+    assert!(is_in(times.get("messaging-due"), HOUR) && is_in(times.get("messaging-expires"), 2 * HOUR), "{times:?}");
+
+    // Tried, and to be tried again later.
+    let mut consumer = broker.consume(&retried, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&Destination::Queue(retried.clone()), PublishOptions::default()).await?;
+    let now = SystemTime::now();
+    publisher.publish(build("order/4").timestamp(now).ttl(2 * HOUR).build()?).await?;
+    consumer.next().await?.ok_or("a delivery")?.retry_after(HOUR).await?;
+    let (server, topic) = (bootstrap(&url).to_owned(), format!("{}--retry", retried.as_str()));
+    let (record, rest, times) = tokio::task::spawn_blocking(move || only(&server, &topic)).await?;
+    assert_eq!((record.key(), record.payload()), (Some(b"customer-7".as_slice()), Some(b"x".as_slice())));
+    assert_eq!(record.timestamp().to_millis(), Some(i64::try_from(to_millis(now))?));
+    assert_eq!(rest, pairs(&[own[0], own[1], ("messaging-attempts", "1")]));
+    assert!(is_in(times.get("messaging-due"), HOUR) && is_in(times.get("messaging-expires"), 2 * HOUR), "{times:?}");
+
+    // Given up.
+    let mut consumer = broker.consume(&dead, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&Destination::Queue(dead.clone()), PublishOptions::default()).await?;
+    publisher.publish(build("order/4").build()?).await?;
+    let reason = DeadLetterReason::new("rejected").with_errors(vec!["no such customer".to_owned(), "404".to_owned()]);
+    consumer.next().await?.ok_or("a delivery")?.dead_letter(reason).await?;
+    let (server, topic) = (bootstrap(&url).to_owned(), format!("{}--dead", dead.as_str()));
+    let (record, rest, times) = tokio::task::spawn_blocking(move || only(&server, &topic)).await?;
+    assert_eq!((record.key(), record.payload()), (Some(b"order/4/0".as_slice()), Some(b"x".as_slice())));
+    assert_eq!(record.timestamp().to_millis(), Some(1_700_000_000_123));
+    let origin = format!("queue:{}", dead.as_str());
+    let marks = [
+        ("messaging-dead-origin", origin.as_str()),
+        ("messaging-dead-reason", "rejected"),
+        ("messaging-attempts", "1"),
+        ("messaging-dead-errors", r#"["no such customer","404"]"#),
+        ("messaging-key", "customer-7"),
+    ];
+    assert_eq!(rest, pairs(&[own.as_slice(), &marks].concat()));
+    assert!(is_in(times.get("messaging-dead-at"), Duration::ZERO), "{times:?}");
+    Ok(())
+}
+
+async fn replies() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let space = fresh("space");
+    let options = ConnectOptions::new(BrokerUrl::parse(&url)?).with_namespace(Namespace::parse(&space)?);
+    let broker = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
+    let queue = QueueName::parse(fresh("asks"))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let requester = broker.requester().await?;
+    let asked = requester.request(&queue, Message::from("how much?"), Duration::from_secs(30));
+    let answer = async {
+        let request = consumer.next().await?.ok_or("a delivery")?;
+        let address = request.message().reply_to().ok_or("an address")?.clone();
+        let correlation = request.message().correlation_id().ok_or("a correlation id")?.to_owned();
+        request.ack().await?;
+        let publisher = broker.publisher(&Destination::Reply(address.clone()), PublishOptions::default()).await?;
+        publisher.publish(Message::builder("7").id("answer/1").correlation_id(correlation.as_str()).build()?).await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((address, correlation))
+    };
+    let (asked, answered) = tokio::join!(asked, answer);
+    let (address, correlation) = answered?;
+    assert_eq!(asked?.payload().as_ref(), b"7");
+
+    let parts: Vec<&str> = address.as_str().split('/').collect();
+    let topic = format!("{space}--messaging--replies");
+    assert_eq!((parts.len(), parts[0]), (3, topic.as_str()), "{address:?}");
+    let server = bootstrap(&url).to_owned();
+    let (reply, rest, _) = tokio::task::spawn_blocking(move || only(&server, &topic)).await?;
+    assert_eq!((reply.partition().to_string().as_str(), reply.key()), (parts[1], Some(parts[2].as_bytes())));
+    assert_eq!(rest, pairs(&[("ce_id", "answer/1"), ("messaging-correlation-id", &correlation)]));
+    Ok(())
+}
+
+async fn read_back() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let queue = QueueName::parse(fresh("by-the-page"))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let (now, wait) = (SystemTime::now(), Duration::from_secs(10));
+    let millis = |by: Duration| to_millis(now + by).to_string();
+    let (expires, due, past) = (millis(HOUR), millis(Duration::from_secs(1)), millis(Duration::ZERO));
+    let write = async |part: &str, key: &str, id: &str, extra: &[(&str, &str)]| {
+        let mut headers = OwnedHeaders::new().insert(Header { key: "ce_id", value: Some(id) });
+        for (name, value) in extra {
+            headers = headers.insert(Header { key: name, value: Some(*value) });
+        }
+        let topic = format!("{}{part}", queue.as_str());
+        let record = FutureRecord::to(&topic).key(key).payload("x").headers(headers);
+        let record = record.timestamp(i64::try_from(to_millis(now)).unwrap_or_default());
+        raw(bootstrap(&url)).send(record, wait).await.map_err(|(error, _)| error)
+    };
+
+    // A copy that was tried, and has a time to live.
+    let extra = [("messaging-attempts", "2"), ("messaging-redriven", "1"), ("messaging-expires", expires.as_str())];
+    write("", "customer-7", "order/5", &extra).await?;
+    let delivery = consumer.next().await?.ok_or("a delivery")?;
+    assert_eq!((delivery.attempt(), delivery.redriven()), (3, 1));
+    let message = delivery.message();
+    assert_eq!((message.id().to_string().as_str(), message.key()), ("order/5", Some("customer-7")));
+    assert_eq!((message.ttl(), message.headers().iter().count()), (Some(HOUR), 0));
+    delivery.ack().await?;
+
+    // One that has expired, and behind it one that is due soon.
+    write("--retry", "customer-7", "order/6", &[("messaging-expires", past.as_str())]).await?;
+    write("--retry", "customer-7", "order/7", &[("messaging-due", due.as_str())]).await?;
+    let delivery = consumer.next().await?.ok_or("a delivery")?;
+    assert_eq!(delivery.message().id().to_string(), "order/7");
+    assert!(SystemTime::now() >= now + Duration::from_secs(1), "it came early");
+    delivery.ack().await?;
+
+    // A dead letter.
+    let extra = [
+        ("messaging-dead-origin", "subscription:weather/dashboard"),
+        ("messaging-dead-reason", "decode"),
+        ("messaging-dead-errors", r#"["no number","4x"]"#),
+        ("messaging-dead-at", past.as_str()),
+        ("messaging-attempts", "5"),
+        ("messaging-key", "customer-7"),
+        ("tenant", "acme"),
+    ];
+    write("--dead", "order/8/0", "order/8", &extra).await?;
+    let letters = broker.admin().dead_letters(&Source::Queue(queue.clone()), 10).await?;
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!((letter.message.id().to_string().as_str(), letter.message.key()), ("order/8", Some("customer-7")));
+    assert_eq!((letter.attempts, letter.redriven, to_millis(letter.at)), (5, 0, to_millis(now)));
+    assert_eq!(letter.origin.to_string(), wire::read_source("subscription:weather/dashboard")?.to_string());
+    assert_eq!((letter.reason.code.as_ref(), letter.reason.errors.len()), ("decode", 2));
+    let own: Vec<_> =
+        letter.message.headers().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    assert_eq!(own, pairs(&[("tenant", "acme")]));
+    Ok(())
+}
+
 fn raw(server: &str) -> FutureProducer {
     ClientConfig::new().set("bootstrap.servers", server).create().expect("a raw client")
 }
@@ -181,7 +359,18 @@ async fn tombstone() -> Checked {
 }
 
 /// Java's `Utils.toPositive(Utils.murmur2(key)) % 12` for some keys, as Kafka's own partitioner computes it.
-const JAVA: [(&str, i32); 3] = [("customer-7", 7), ("a", 4), ("schlüssel", 0)];
+const JAVA: [(&str, i32); 9] = [
+    ("customer-7", 7),
+    ("a", 4),
+    ("schlüssel", 0),
+    // Those that Kafka's own client is tested with.
+    ("21", 0),
+    ("foobar", 6),
+    ("a-little-bit-long-string", 8),
+    ("a-little-bit-longer-string", 11),
+    ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", 5),
+    ("abc", 3),
+];
 
 async fn partitions() -> Checked {
     let server = server().await?;

@@ -238,7 +238,7 @@ impl Broker for RabbitBroker {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Err(Error::new(ErrorKind::Unsupported, "quorum queues take no part in AMQP's transactions; use Kafka"))
+        Err(Error::new(ErrorKind::Unsupported, capabilities::NO_TRANSACTIONS))
     }
 
     fn admin(&self) -> &dyn Admin {

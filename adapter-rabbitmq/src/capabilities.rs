@@ -10,6 +10,10 @@ use messaging_core::{
 use crate::config::{Config, DestinationOptions, QueueType};
 use crate::delay::{GRANULARITY, LONGEST};
 
+/// Why there are no transactions.
+pub(crate) const NO_TRANSACTIONS: &str = "quorum queues take no part in AMQP's transactions: make handlers idempotent by message id; \
+     the memory broker has transactions";
+
 /// RabbitMQ 4's `max_message_size`, if nobody changed it.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// A consumer holds what it retries in order; the broker ends channels that hold a delivery for longer than 30 minutes
@@ -89,7 +93,7 @@ fn features(options: &DestinationOptions, destination: &Destination, ephemeral: 
         .without(Feature::Lease, "a delivery is held for as long as its channel lives")
         .without(Feature::Replay, "a queue keeps nothing that was acknowledged; use Kafka or a Redis stream")
         .without(Feature::Positions, "a queue has no positions; use Kafka")
-        .without(Feature::Transactions, "quorum queues take no part in AMQP's transactions; use Kafka");
+        .without(Feature::Transactions, NO_TRANSACTIONS);
     all = match options.queue_type {
         QueueType::Quorum => all.with_native([Feature::Priority]),
         QueueType::Classic => {

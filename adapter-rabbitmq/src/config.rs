@@ -276,6 +276,9 @@ fn read_pem(path: &str, kind: &str) -> Result<String> {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use messaging_core::QueueName;
     use secrecy::ExposeSecret;

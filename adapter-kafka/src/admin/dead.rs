@@ -1,4 +1,4 @@
-//! Dead letters: a compacted topic with one record a message id. A tombstone takes one out.
+//! Dead letters: a compacted topic with one record for each failure of a message. A tombstone takes one out.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -23,9 +23,17 @@ use crate::topology::partitions;
 /// How many dead letters are sent back at once.
 const AT_ONCE: usize = 500;
 
+/// A dead letter and where it lies. What takes it out is written for exactly this key: a message that fails again while it is
+/// redriven leaves a new letter under another key, and earlier versions wrote keys of another form.
+pub(super) struct Letter {
+    partition: i32,
+    key: Vec<u8>,
+    pub(super) letter: DeadLetter,
+}
+
 impl KafkaBroker {
     /// All dead letters of a source, the oldest first.
-    pub(super) async fn letters(&self, source: &Source) -> Result<Vec<DeadLetter>> {
+    pub(super) async fn letters(&self, source: &Source) -> Result<Vec<Letter>> {
         self.connection().check_open()?;
         let topics = self.topics(source);
         let Some(dead) = topics.dead.clone() else { return Ok(Vec::new()) };
@@ -44,14 +52,19 @@ impl KafkaBroker {
                 ranges.push((place, low, end));
             }
             drop(ends);
-            let mut found: BTreeMap<Vec<u8>, (i64, Option<DeadLetter>)> = BTreeMap::new();
+            let mut found: BTreeMap<(i32, Vec<u8>), (i64, Option<DeadLetter>)> = BTreeMap::new();
             read(&connection.options, ranges, |record, decoded| {
                 let letter = record.payload().is_some().then(|| letter(&source, decoded));
-                found.insert(record.key().unwrap_or_default().to_vec(), (record.offset(), letter));
+                let key = (record.partition(), record.key().unwrap_or_default().to_vec());
+                found.insert(key, (record.offset(), letter));
                 ControlFlow::Continue(())
             })?;
-            let mut letters: Vec<(i64, DeadLetter)> =
-                found.into_values().filter_map(|(offset, letter)| Some((offset, letter?))).collect();
+            let mut letters: Vec<(i64, Letter)> = found
+                .into_iter()
+                .filter_map(|((partition, key), (offset, letter))| {
+                    Some((offset, Letter { partition, key, letter: letter? }))
+                })
+                .collect();
             letters.sort_by_key(|(offset, _)| *offset);
             Ok(letters.into_iter().map(|(_, letter)| letter).collect())
         };
@@ -64,7 +77,7 @@ impl KafkaBroker {
         match which {
             Redrive::All => {}
             Redrive::First(count) => letters.truncate(count),
-            Redrive::Ids(ids) => letters.retain(|letter| ids.contains(letter.message.id())),
+            Redrive::Ids(ids) => letters.retain(|one| ids.contains(one.letter.message.id())),
         }
         let topics = self.topics(source);
         let (Some(retry), Some(dead)) = (topics.retry, topics.dead) else { return Ok(0) };
@@ -72,7 +85,7 @@ impl KafkaBroker {
         let mut count = 0;
         for some in letters.chunks(AT_ONCE) {
             // Each is there again before it is taken out: a crash in between doubles it, with the same id.
-            confirmed(some.iter().map(|letter| again(&desk, &retry, letter))).await?;
+            confirmed(some.iter().map(|one| again(&desk, &retry, &one.letter))).await?;
             confirmed(some.iter().map(|letter| tombstone(&desk, &dead, letter))).await?;
             count += some.len() as u64;
         }
@@ -136,14 +149,13 @@ fn again(desk: &Arc<CopyDesk>, retry: &str, letter: &DeadLetter) -> Confirmation
     make(desk, copy)
 }
 
-fn tombstone(desk: &Arc<CopyDesk>, dead: &str, letter: &DeadLetter) -> Confirmation {
-    let id = letter.message.id().to_string();
+fn tombstone(desk: &Arc<CopyDesk>, dead: &str, letter: &Letter) -> Confirmation {
     let copy = Copy {
         topic: dead,
-        partition: None,
-        key: Some(id.as_bytes()),
+        partition: Some(letter.partition),
+        key: Some(&letter.key),
         payload: None,
-        timestamp: timestamp_of(&letter.message),
+        timestamp: timestamp_of(&letter.letter.message),
         headers: OwnedHeaders::new_with_capacity(0),
     };
     make(desk, copy)

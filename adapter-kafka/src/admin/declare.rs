@@ -102,14 +102,18 @@ impl KafkaBroker {
     pub(super) async fn applied(&self, declarations: &[Declaration]) -> Result<Plan> {
         let planned = self.planned(declarations).await?;
         let plan = planned.plan();
-        let differing = |step: &&PlanStep| matches!(step.action, PlanAction::Differs(_));
-        if let Some(PlanStep { what, physical_name, action: PlanAction::Differs(differences) }) =
-            plan.steps.iter().find(differing)
-        {
-            let text = format!(
-                "{what} exists as {physical_name:?} and differs: {}; nothing was changed",
-                differences.join(", ")
-            );
+        let differing: Vec<String> = plan
+            .steps
+            .iter()
+            .filter_map(|PlanStep { what, physical_name, action }| match action {
+                PlanAction::Differs(differences) => {
+                    Some(format!("{what} exists as {physical_name:?} and differs: {}", differences.join(", ")))
+                }
+                _ => None,
+            })
+            .collect();
+        if !differing.is_empty() {
+            let text = format!("{}; nothing was changed", differing.join("; "));
             return Err(Error::new(ErrorKind::Mismatch, text));
         }
         for part in planned.parts {

@@ -57,7 +57,7 @@ impl Admin for KafkaBroker {
     async fn dead_letters(&self, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
         let mut letters = self.letters(source).await?;
         letters.truncate(max);
-        Ok(letters)
+        Ok(letters.into_iter().map(|one| one.letter).collect())
     }
 
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {

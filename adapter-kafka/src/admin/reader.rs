@@ -10,7 +10,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 
 use crate::config::{ConnectionOptions, GroupProtocol};
-use crate::consumer::{Place, list};
+use crate::consumer::{Place, list, places};
 use crate::convert::{Decoded, decode};
 use crate::error::{code_of, from_kafka, is_passing};
 use crate::records::Records;
@@ -41,35 +41,51 @@ pub(super) fn read(
     let starts = list(ranges.iter().map(|(place, from, _)| (place.clone(), *from)))?;
     consumer.assign(&starts).map_err(|error| from_kafka("the log cannot be read", &error))?;
     drop(starts);
-    let ends: HashMap<Place, i64> = ranges.into_iter().map(|(place, _, to)| (place, to)).collect();
+    let mut open: HashMap<Place, i64> = ranges.into_iter().map(|(place, _, to)| (place, to)).collect();
     let begun = Instant::now();
-    loop {
+    while !open.is_empty() {
         match consumer.poll(Duration::from_millis(20)) {
             Some(Ok(record)) => {
                 let place = (record.topic().to_owned(), record.partition());
-                if ends.get(&place).is_some_and(|end| record.offset() < *end)
+                let end = open.get(&place).copied();
+                if end.is_some_and(|end| record.offset() < end)
                     && each(&record, decode(Records::of((&record).into()).get(0), &place.0, place.1)).is_break()
                 {
                     return Ok(());
+                }
+                if end.is_some_and(|end| record.offset() + 1 >= end) {
+                    open.remove(&place);
+                    pause(&consumer, &place)?;
                 }
             }
             Some(Err(error)) if !code_of(&error).is_some_and(is_passing) => {
                 return Err(from_kafka("the log cannot be read", &error));
             }
             // The last offsets may be no messages (compaction, transactions): the position tells when all is read.
-            _ if is_read(&consumer, &ends) => return Ok(()),
-            _ => {}
+            _ => {
+                for place in read_to_the_end(&consumer, &open) {
+                    open.remove(&place);
+                    pause(&consumer, &place)?;
+                }
+            }
         }
         if begun.elapsed() > READ {
             return Err(Error::new(ErrorKind::Timeout, format!("the log could not be read within {READ:?}")));
         }
     }
+    Ok(())
 }
 
-fn is_read(consumer: &BaseConsumer, ends: &HashMap<Place, i64>) -> bool {
-    let Ok(positions) = consumer.position() else { return false };
-    positions.elements().iter().all(|one| match (one.offset(), ends.get(&(one.topic().to_owned(), one.partition()))) {
-        (Offset::Offset(at), Some(end)) => at >= *end,
-        _ => false,
-    })
+/// Lets the client fetch no more of a partition: behind the part that is read may be any amount, and more may come all the time.
+fn pause(consumer: &BaseConsumer, place: &Place) -> Result<()> {
+    consumer.pause(&places([place])).map_err(|error| from_kafka("the log cannot be read", &error))
+}
+
+fn read_to_the_end(consumer: &BaseConsumer, open: &HashMap<Place, i64>) -> Vec<Place> {
+    let Ok(positions) = consumer.position() else { return Vec::new() };
+    let places = positions.elements().into_iter().filter_map(|one| match one.offset() {
+        Offset::Offset(at) => Some(((one.topic().to_owned(), one.partition()), at)),
+        _ => None,
+    });
+    places.filter(|(place, at)| open.get(place).is_some_and(|end| at >= end)).map(|(place, _)| place).collect()
 }

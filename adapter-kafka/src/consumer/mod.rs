@@ -6,6 +6,7 @@ mod metadata;
 mod offsets;
 mod open;
 mod partition;
+mod ring;
 mod worker;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use self::group::Place;
 pub(crate) use self::intake::{End, Intake, Item, Settings};
 pub(crate) use self::metadata::{Ending, Metadata};
-pub(crate) use self::offsets::{commit_now, committed, fix_start, list, watermarks};
+pub(crate) use self::offsets::{commit_now, committed, fix_start, list, places, watermarks};
 pub(crate) use self::open::{Opening, open};
 pub(crate) use self::partition::{Lane, Partition};
 

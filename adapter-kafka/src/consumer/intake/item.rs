@@ -34,6 +34,8 @@ pub(in crate::consumer) enum Content {
     /// A record whose headers say nothing to the adapter; the message is made when somebody takes it.
     Read(Arc<Batch>, u32),
     Made(Arc<Partition>, Message),
+    /// As `Made`, and not handed out in the order in which it was read: its partition is told when it goes.
+    Late(Arc<Partition>, Message),
 }
 
 impl Item {
@@ -44,13 +46,13 @@ impl Item {
             to_millis(message.timestamp()).saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
         });
         let offset = i64::try_from(tag).unwrap_or(i64::MAX);
-        Self { content: Content::Made(Arc::clone(partition), message), offset, attempt, redriven, expires }
+        Self { content: Content::Late(Arc::clone(partition), message), offset, attempt, redriven, expires }
     }
 
     pub(in crate::consumer) fn partition(&self) -> &Arc<Partition> {
         match &self.content {
             Content::Read(batch, at) => &batch.partitions[batch.records.get(*at).source() as usize],
-            Content::Made(partition, _) => partition,
+            Content::Made(partition, _) | Content::Late(partition, _) => partition,
         }
     }
 
@@ -58,15 +60,20 @@ impl Item {
     pub(in crate::consumer) fn size(&self) -> usize {
         match &self.content {
             Content::Read(batch, at) => batch.records.get(*at).size(),
-            Content::Made(_, message) => message.size(),
+            Content::Made(_, message) | Content::Late(_, message) => message.size(),
         }
     }
 
     pub(in crate::consumer) fn key(&self) -> Option<Cow<'_, str>> {
         match &self.content {
             Content::Read(batch, at) => batch.records.get(*at).key().map(String::from_utf8_lossy),
-            Content::Made(_, message) => message.key().map(Cow::Borrowed),
+            Content::Made(_, message) | Content::Late(_, message) => message.key().map(Cow::Borrowed),
         }
+    }
+
+    /// It is not handed out from here. Gives the key that it held up.
+    pub(super) fn withhold(&self) -> Option<Box<str>> {
+        self.partition().ring.lock().withhold(self.offset, self.attempt - 1)
     }
 
     pub(super) fn into_delivery(self) -> Delivery {
@@ -77,7 +84,7 @@ impl Item {
                 let partition = &batch.partitions[record.source() as usize];
                 (Arc::clone(partition), decode(record, &partition.topic, partition.number).message)
             }
-            Content::Made(partition, message) => (partition, message),
+            Content::Made(partition, message) | Content::Late(partition, message) => (partition, message),
         };
         let position = match partition.lane {
             Lane::Main => crate::reports::position(partition.number, offset),

@@ -1,9 +1,11 @@
 //! Between the polling thread and the application: what was read and not handed out yet.
 
 mod item;
+mod later;
 mod outlet;
 mod ready;
 mod state;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,6 +24,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(crate) use self::item::Item;
 pub(super) use self::item::{Batch, Content};
 use self::state::State;
+pub(super) use self::waiting::Waiting;
 use crate::connection::Connection;
 use crate::consumer::partition::Partition;
 use crate::raw::Bell;
@@ -103,37 +106,11 @@ pub(crate) struct Intake {
     pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
 }
 
-/// How much is read ahead of the application.
-const AHEAD: usize = 10_000;
-const AHEAD_BYTES: usize = 32 * 1024 * 1024;
-
-/// How much waits here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    pub(super) messages: usize,
-    /// How many of them go before all else.
-    pub(super) first: usize,
-    pub(super) bytes: usize,
-    pub(super) delayed: usize,
-}
-
-impl Waiting {
-    /// So much that nothing more is read.
-    pub(super) fn is_enough(self) -> bool {
-        self.messages >= AHEAD || self.bytes >= AHEAD_BYTES
-    }
-
-    /// Still so much that, after it was enough, nothing more is read.
-    pub(super) fn is_still_enough(self) -> bool {
-        self.messages >= AHEAD / 2 || self.bytes >= AHEAD_BYTES / 2
-    }
-}
-
 impl Intake {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
+            state: Mutex::new(State::new(settings.options.retry_mode)),
             settings,
-            state: Mutex::new(State::new()),
             unsettled: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
             starved: AtomicBool::new(false),
@@ -205,37 +182,23 @@ impl Intake {
         !self.is_ordered() || item.key().is_none_or(|key| !self.state.lock().lanes.contains_key(&*key))
     }
 
-    /// Takes in what waits for its time.
-    pub(crate) fn delay(&self, due: u64, item: Item) {
-        let mut state = self.state.lock();
-        state.sequence += 1;
-        let sequence = state.sequence;
-        state.bytes += item.size();
-        state.delayed.insert((due, sequence), item);
+    /// Takes in what was read before its time.
+    pub(super) fn delay(&self, due: u64, item: Item) {
+        self.state.lock().delayed.insert(due, item);
     }
 
     /// Lets go of what is due by now; returns when the next is.
     pub(super) fn release_due(&self, now: u64) -> Option<u64> {
         let mut state = self.state.lock();
         let mut released = false;
-        loop {
-            let due = state.delayed.first_key_value().map(|((due, _), _)| *due)?;
-            if due > now {
-                if released {
-                    state.wake();
-                }
-                return Some(due);
-            }
-            if let Some((_, item)) = state.delayed.pop_first() {
-                state.bytes -= item.size();
-                state.admit(item, self.is_ordered());
-                released = true;
-            }
-            if state.delayed.is_empty() {
-                state.wake();
-                return None;
-            }
+        while let Some(item) = state.held.pop(now).or_else(|| state.delayed.pop(now)) {
+            state.admit(item, self.is_ordered());
+            released = true;
         }
+        if released {
+            state.wake();
+        }
+        [state.held.next(), state.delayed.next()].into_iter().flatten().min()
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -257,21 +220,14 @@ impl Intake {
     fn take_out(&self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
         let mut state = self.state.lock();
         let mut gone = state.ready.take_out(|item| leaving(item.partition()));
-        let delayed: Vec<_> =
-            state.delayed.iter().filter(|(_, item)| leaving(item.partition())).map(|(key, _)| *key).collect();
-        gone.extend(delayed.into_iter().filter_map(|key| state.delayed.remove(&key)));
-        for lane in state.lanes.values_mut() {
-            for item in std::mem::take(lane) {
-                if leaving(item.partition()) { gone.push(item) } else { lane.push_back(item) }
-            }
-        }
-        state.behind = state.lanes.values().map(VecDeque::len).sum();
-        for item in &gone {
-            state.bytes = state.bytes.saturating_sub(item.size());
-        }
+        let bytes: usize = gone.iter().map(Item::size).sum();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        gone.extend(state.take_out_of_lanes(&leaving));
+        gone.extend(state.held.take_out(&leaving));
+        gone.extend(state.delayed.take_out(&leaving));
         // Those that held their key up make room for the next of it.
         for item in &gone {
-            if let Some(key) = item.partition().ring.lock().release_key(item.offset) {
+            if let Some(key) = item.withhold() {
                 state.next_of(&key);
             }
         }
@@ -280,13 +236,28 @@ impl Intake {
         gone
     }
 
-    /// Hands an item out again, after a retry without delay or a release.
-    pub(crate) fn again(&self, item: Item) {
+    /// Takes a delivery back that is handed out again from here: at once, or when it is due.
+    ///
+    /// Once the consumer is stopped or the partition goes, it stays unsettled, for the next member. That is looked at under the
+    /// lock: who stops or takes away says so first and then takes out what is here, under this lock too.
+    pub(crate) fn take_back(&self, item: Item, due: Option<u64>) {
         let mut state = self.state.lock();
-        state.bytes += item.size();
+        if state.flow == Flow::Stopped || !item.partition().is_wanted() {
+            if let Some(key) = item.withhold() {
+                state.next_of(&key);
+                state.wake();
+            }
+            return;
+        }
         // It still holds its key up, where keys are ordered: it is the next of it.
-        state.ready.push(item);
-        state.wake();
+        match due {
+            Some(due) => state.held.insert(due, item),
+            None => {
+                state.bytes += item.size();
+                state.ready.push(item);
+                state.wake();
+            }
+        }
     }
 
     /// A delivery that held its key up is settled: the next of the key may go.
@@ -409,3 +380,6 @@ impl fmt::Debug for Intake {
         f.debug_struct("Intake").field("topic", &self.settings.topics.main).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

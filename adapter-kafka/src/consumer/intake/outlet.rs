@@ -9,7 +9,7 @@ use messaging_core::wire::to_millis;
 use messaging_core::{Delivery, Flow, Result};
 
 use super::state::State;
-use super::{Intake, Item};
+use super::{Content, Intake, Item};
 
 impl Intake {
     /// Hands out up to `max` deliveries; `taken` is room to work in, empty between two calls.
@@ -62,7 +62,8 @@ impl Intake {
             Flow::Running => {}
         }
         let mut now = None;
-        let room = |intake: &Self| intake.settings.options.prefetch.saturating_sub(intake.unsettled());
+        let prefetch = self.settings.options.prefetch.saturating_sub(state.held_places());
+        let room = |intake: &Self| prefetch.saturating_sub(intake.unsettled());
         let mut left = max.min(room(self));
         loop {
             while taken.len() < left {
@@ -94,10 +95,11 @@ impl Intake {
 fn hand_out(run: &[Item]) {
     let Some(first) = run.first() else { return };
     let partition = first.partition();
-    partition.out.fetch_add(run.len(), Ordering::SeqCst);
     let next = run.iter().map(|item| item.offset + 1).max().unwrap_or(0);
-    // Nobody else hands out: the intake is locked.
-    if partition.handed.load(Ordering::Relaxed) < next {
-        partition.handed.store(next, Ordering::Relaxed);
+    partition.hand_out(run.len(), next);
+    let mut late = run.iter().filter(|item| matches!(item.content, Content::Late(..))).peekable();
+    if late.peek().is_some() {
+        let mut ring = partition.ring.lock();
+        late.for_each(|item| ring.hand_out(item.offset));
     }
 }

@@ -1,22 +1,28 @@
 //! What waits, behind the intake's lock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
 
-use messaging_core::{Event, Flow};
+use messaging_core::{Event, Flow, RetryMode};
 
+use super::later::Later;
 use super::ready::Ready;
+use super::waiting::is_ahead;
 use super::{End, Item, Waiting};
+use crate::consumer::partition::Partition;
 
 pub(super) struct State {
     pub(super) ready: Ready,
     /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
     pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
-    /// What is not due yet, by its time.
-    pub(super) delayed: BTreeMap<(u64, u64), Item>,
-    pub(super) sequence: u64,
+    /// What was read before it is due.
+    pub(super) delayed: Later,
+    /// Retries that wait here.
+    pub(super) held: Later,
+    retry_mode: RetryMode,
     /// How many wait in `lanes`.
     pub(super) behind: usize,
+    /// How much waits in `ready` and `lanes`.
     pub(super) bytes: usize,
     pub(super) flow: Flow,
     pub(super) end: Option<End>,
@@ -26,12 +32,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(retry_mode: RetryMode) -> Self {
         Self {
             ready: Ready::default(),
             lanes: HashMap::new(),
-            delayed: BTreeMap::new(),
-            sequence: 0,
+            delayed: Later::default(),
+            held: Later::default(),
+            retry_mode,
             behind: 0,
             bytes: 0,
             flow: Flow::Running,
@@ -47,8 +54,17 @@ impl State {
             messages: self.ready.len() + self.behind,
             first: self.ready.first(),
             bytes: self.bytes,
+            held: self.held_places(),
             delayed: self.delayed.len(),
+            delayed_bytes: self.delayed.bytes(),
         }
+    }
+
+    /// How much of the prefetch the retries that wait here use. Where keys are held, each uses its place. Where others are to go
+    /// on, they do until as much waits as is read ahead: it must have a bound too.
+    pub(super) fn held_places(&self) -> usize {
+        let is_free = self.retry_mode == RetryMode::Requeue && !is_ahead(self.held.len(), self.held.bytes());
+        if is_free { 0 } else { self.held.len() }
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {
@@ -96,6 +112,22 @@ impl State {
             Some(None) => drop(self.lanes.remove(key)),
             None => {}
         }
+    }
+
+    pub(super) fn take_out_of_lanes(&mut self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
+        let mut gone = Vec::new();
+        for lane in self.lanes.values_mut() {
+            for item in std::mem::take(lane) {
+                if leaving(item.partition()) {
+                    self.bytes = self.bytes.saturating_sub(item.size());
+                    gone.push(item);
+                } else {
+                    lane.push_back(item);
+                }
+            }
+        }
+        self.behind = self.lanes.values().map(VecDeque::len).sum();
+        gone
     }
 
     pub(super) fn wake(&mut self) {

@@ -1,7 +1,6 @@
 //! Taking partitions up and giving them up, one by one and at the end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messaging_core::{Error, ErrorKind, Result};
@@ -76,8 +75,7 @@ impl Worker {
 
     pub(super) fn let_go_of_leaving(&mut self) {
         let Some(Leaving { places, deadline }) = &self.leaving else { return };
-        let is_out =
-            |place: &Place| self.held.get(place).is_some_and(|held| held.partition.out.load(Ordering::SeqCst) > 0);
+        let is_out = |place: &Place| self.held.get(place).is_some_and(|held| held.partition.out() > 0);
         if Instant::now() < *deadline && places.iter().any(is_out) {
             return;
         }
@@ -116,7 +114,6 @@ impl Worker {
             let still_out = partition.kill();
             // Nobody can settle these any more: their places come free now.
             self.intake.freed(still_out, false);
-            partition.out.fetch_sub(still_out, Ordering::SeqCst);
             if let Some((offset, metadata)) = partition.take_commit(metadata::Ending::Clean) {
                 last.push((place.clone(), offset, metadata));
             }

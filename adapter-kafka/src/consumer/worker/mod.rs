@@ -29,8 +29,6 @@ pub(super) type Client = BaseConsumer<Ear>;
 /// Where a flush is answered.
 type Flush = oneshot::Sender<Result<()>>;
 
-/// How many delayed messages are kept until they are due; behind them, later ones of the same partitions wait.
-const DELAYED: usize = 100_000;
 /// The most offsets of one partition between the lowest open one and the last read.
 const SPAN: usize = 200_000;
 /// After so long without room the fetched messages are given back, so that the group's events come through.

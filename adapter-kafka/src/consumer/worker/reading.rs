@@ -10,8 +10,8 @@ use messaging_core::{Flow, Order};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{BATCH, DELAYED, Held, Place, SPAN, Worker};
-use crate::consumer::intake::{Batch, Content, Intake, Item, Settings};
+use super::{BATCH, Held, Place, SPAN, Worker};
+use crate::consumer::intake::{Batch, Content, Intake, Item, Settings, Waiting};
 use crate::consumer::offsets;
 use crate::consumer::partition::{Lane, Partition, Read};
 use crate::convert::decode;
@@ -25,19 +25,19 @@ impl Worker {
         let is_enough = if self.is_full { waiting.is_still_enough() } else { waiting.is_enough() };
         self.is_full = is_enough || self.intake.flow() != Flow::Running;
         self.intake.is_full.store(self.is_full, Ordering::Relaxed);
-        self.pause_as_needed(waiting.delayed);
+        self.pause_as_needed(waiting);
         !self.is_full
     }
 
     /// Pauses and resumes partitions: one that ran too far ahead of its lowest open offset, and delayed ones while too many wait
     /// already.
-    pub(super) fn pause_as_needed(&mut self, delayed: usize) {
+    pub(super) fn pause_as_needed(&mut self, waiting: Waiting) {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, held) in &mut self.held {
             let span = held.partition.ring.lock().span();
             let far = span >= if held.is_paused { SPAN / 2 } else { SPAN };
-            let late =
-                held.partition.lane != Lane::Main && delayed >= if held.is_paused { DELAYED / 2 } else { DELAYED };
+            let is_late = if held.is_paused { waiting.is_still_enough_delayed() } else { waiting.is_enough_delayed() };
+            let late = held.partition.lane != Lane::Main && is_late;
             let suspects = held.suspects.len() >= if held.is_paused { BATCH / 2 } else { BATCH };
             let wanted = far || late || suspects;
             if wanted != held.is_paused {
@@ -95,11 +95,12 @@ impl Worker {
     /// Hands out messages that may have killed a member before, as many as there is room for: each is noted at the broker before
     /// it goes, so that it is counted though it may kill this member too.
     ///
-    /// They go before all that was read behind them, and have room of their own: a backlog does not hold them up. Those that would only wait behind another of their key are not noted yet:
-    /// a member that dies has not tried them.
+    /// They go before all that was read behind them, and have room of their own: a backlog does not hold them up. Those that would
+    /// only wait behind another of their key are not noted yet: a member that dies has not tried them.
     pub(super) fn clear_suspects(&mut self) {
         let options = &self.intake.settings.options;
-        let mut room = options.prefetch.saturating_sub(self.intake.waiting().first);
+        let waiting = self.intake.waiting();
+        let mut room = options.prefetch.saturating_sub(waiting.held + waiting.first);
         let (mut ready, mut commits) = (Vec::new(), Vec::new());
         for (place, held) in &mut self.held {
             let below = held.partition.suspects_below;
@@ -267,9 +268,11 @@ impl Held {
             self.read.push((offset, Read::PassedOver));
             return None;
         }
-        self.read.push((offset, Read::Kept));
+        let is_late = decoded.due > now || is_suspect;
+        self.read.push((offset, if is_late { Read::Later } else { Read::Kept }));
+        let content = if is_late { Content::Late } else { Content::Made };
         let item = Item {
-            content: Content::Made(Arc::clone(partition), decoded.message),
+            content: content(Arc::clone(partition), decoded.message),
             offset,
             attempt: decoded.attempts.max(before) + 1,
             redriven: decoded.redriven,
