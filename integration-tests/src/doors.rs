@@ -1,6 +1,7 @@
 //! The addresses of one broker, and the URLs made of them.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -140,6 +141,13 @@ impl Doors {
 
     pub(crate) fn accounts(&self) -> Option<&Accounts> {
         self.accounts.as_ref()
+    }
+
+    /// Where the server itself listens, as far as this crate asked it to.
+    pub(crate) fn own(&self) -> impl Iterator<Item = SocketAddr> {
+        let doors = [Some(self.plain), Some(self.behind_proxy), self.login, self.tls, self.tls_login, self.management];
+        let lanes = self.lanes().iter().map(|lane| lane.listener);
+        doors.into_iter().flatten().chain(lanes).collect::<BTreeSet<_>>().into_iter()
     }
 
     pub(crate) fn address(&self, door: Door) -> Result<SocketAddr> {

@@ -76,7 +76,6 @@ fn belongs(kind: Kind, feature: Feature) -> bool {
         Feature::Replay,
         Feature::SubjectFilter,
         Feature::RequireSubscriber,
-        Feature::Positions,
     ];
     let of_brokers = [Feature::RequestReply, Feature::Transactions];
     match kind {

@@ -77,6 +77,7 @@ controller.listener.names=CONTROLLER
 ssl.keystore.location={bundle}
 ssl.truststore.type=PEM
 ssl.truststore.location={authority}
+listener.name.tls.ssl.client.auth=requested
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:{admin};User:ANONYMOUS
 log.dirs={logs}
@@ -175,6 +176,23 @@ pub fn kafka_tool(class: &str) -> Result<Command> {
     command.args(["-Xmx512m", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]);
     command.arg("-cp").arg(jars().join("*")).arg(class);
     Ok(command)
+}
+
+/// The version of the installed server, by the name of its archive.
+///
+/// # Errors
+/// If the archive is not there.
+#[cfg(all(feature = "conformance", feature = "kafka"))]
+pub(crate) fn kafka_version() -> Result<String> {
+    let jars = jars();
+    let version = |file: std::fs::DirEntry| {
+        let name = file.file_name().into_string().ok()?;
+        Some(name.strip_prefix("kafka-server-")?.strip_suffix(".jar")?)
+            .filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+            .map(str::to_owned)
+    };
+    let found = std::fs::read_dir(&jars).map_err(Error::at(&jars))?.flatten().find_map(version);
+    found.ok_or_else(|| Error::missing(format!("{} has no archive of the server", jars.display())))
 }
 
 fn jars() -> PathBuf {

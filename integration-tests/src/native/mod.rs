@@ -26,6 +26,8 @@ use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 pub use kafka::kafka_tool;
+#[cfg(all(feature = "conformance", feature = "kafka"))]
+pub(crate) use kafka::kafka_version;
 pub(crate) use kafka::{Kafka, Peer as KafkaPeer};
 pub(crate) use rabbitmq::{Epmd, RabbitMq};
 pub(crate) use redis::{Redis, cli as redis_cli};
@@ -167,11 +169,8 @@ impl NativeBroker {
 
     /// Waits until a message went through.
     pub(crate) async fn ready(&self) -> Result<()> {
-        let mut own = vec![self.site.doors.address(Door::Plain)?];
-        if self.kind == Kind::RabbitMq {
-            // It opens its listeners one after another, the plain one first.
-            own.extend([self.site.doors.address(Door::Tls)?, self.site.doors.address(Door::Management)?]);
-        }
+        // A server may open its listeners one after another.
+        let own: Vec<_> = self.site.doors.own().collect();
         let url = self.trip.clone().unwrap_or_else(|| self.url());
         let answered = run::until(format!("{} answering", self.name), READY, || async {
             for at in &own {

@@ -22,7 +22,7 @@ use super::{
     Foreign,
     means::{Means, Place},
 };
-use crate::{Error, Result, native::install, proxy::Proxy, raw::Location, raw::kafka_groups, run};
+use crate::{Error, Result, Way, native, proxy::Proxy, raw::Location, raw::kafka_groups, run};
 
 /// How large a record of a topic may be.
 const LARGEST: &str = "max.message.bytes";
@@ -33,14 +33,15 @@ const LAST_MEMBER: Duration = Duration::from_secs(50);
 
 pub(super) struct KafkaMeans {
     hosts: String,
+    way: Way,
     admin: Arc<AdminClient<DefaultClientContext>>,
 }
 
 impl KafkaMeans {
-    pub(super) fn new(url: &str) -> Result<Self> {
+    pub(super) fn new(url: &str, way: Way) -> Result<Self> {
         let hosts = Location::parse(url, None)?.hosts();
         let admin = Arc::new(config(&hosts).create().map_err(cannot("begin"))?);
-        Ok(Self { hosts, admin })
+        Ok(Self { hosts, way, admin })
     }
 
     /// Asks the client library, whose questions block, on a thread for that.
@@ -221,8 +222,11 @@ impl Means for KafkaMeans {
     }
 
     async fn version(&self) -> Result<String> {
-        // The protocol has no request for it.
-        Ok(install::KAFKA.to_owned())
+        // The protocol has no request for it: of a server that runs from files of this machine, they tell.
+        match self.way {
+            Way::Native => native::kafka_version(),
+            Way::Container | Way::Environment => Ok("of an unknown version".to_owned()),
+        }
     }
 
     async fn close(&self) {}

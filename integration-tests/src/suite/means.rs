@@ -56,7 +56,7 @@ pub(super) fn of(kind: Kind, server: &Server) -> Result<Box<dyn Means>> {
             Ok(Box::new(super::rabbitmq::RabbitMeans::new(server.url(), server.address(crate::Door::Management).ok())))
         }
         #[cfg(feature = "kafka")]
-        Kind::Kafka => Ok(Box::new(super::kafka::KafkaMeans::new(&server.url())?)),
+        Kind::Kafka => Ok(Box::new(super::kafka::KafkaMeans::new(&server.url(), server.way())?)),
         _ => {
             let _ = server;
             Err(Error::unsupported(format!(

@@ -44,6 +44,15 @@ impl Server {
         }
     }
 
+    /// How it was obtained.
+    #[cfg(feature = "kafka")]
+    pub(super) fn way(&self) -> Way {
+        match self {
+            Self::One(broker) => broker.way(),
+            Self::Nodes(cluster) => cluster.node(0).way(),
+        }
+    }
+
     /// The address of a door, of one node.
     #[cfg(feature = "rabbitmq")]
     pub(super) fn address(&self, door: crate::Door) -> Result<std::net::SocketAddr> {

@@ -1,6 +1,6 @@
 //! What only Kafka has: committed offsets, groups that rebalance, copies in sync.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use integration_tests::{Error, Kind, Result, raw, until};
 use messaging_conformance::history::Mark;
@@ -14,14 +14,13 @@ use rdkafka::{
 
 use crate::{
     address::Address,
+    committed::{self, Standing},
     harness::Verdict,
     length::Length,
-    members::Troupe,
-    processes,
     real::Real,
     run::{Demand, Run},
-    shared::{close, healthy},
-    stage::Stage,
+    shared::{NOTICED, close, healthy, slack},
+    stage::{Fault, Stage},
     traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing},
 };
 
@@ -58,15 +57,29 @@ pub(crate) async fn a_skipping_commit_is_found_out() -> Verdict {
     });
     committing.await??;
 
-    let mut troupe = Troupe::new(&Arc::new(Run::new("kafka with a commit that skips")));
-    troupe.acked.extend([0, 1, 2, 7]);
-    let found = processes::skips(&stage, &at, &mut troupe).await?;
+    let run = Run::new("kafka with a commit that skips");
+    run.acking([0, 1, 2, 7]);
+    let skipped = committed::nothing_is_skipped(&stage, &run, &at).await;
+    let skipped_by_now = committed::all_is_committed(&stage, &run, &at).await;
+    let found = stage.committed(&at).await?.unwrap_or_default();
+    let standings = [vec![0, 1, 2, 7], vec![0, 1, 2, 3, 4, 7], vec![0, 1, 2, 3, 4], vec![]]
+        .map(|acked| Standing::of(&found, &acked.into_iter().collect()));
     let (nobody, coordinator) = (members(&stage, &at).await?, coordinator(&stage.url(), &at).await?);
     delete(&stage.url(), &at).await?;
+    let gone = committed(&stage.url(), &at).await;
 
-    let told = "2 messages below the committed offset are not settled, such as 3";
-    if found.as_deref() != Some(told) || (nobody, coordinator) != (0, 0) {
-        return Err(format!("{found:?} is found, {nobody} members and coordinator {coordinator}").into());
+    let past = |count, first| format!("{count} messages below the committed offset are not settled, such as {first}");
+    let told = [skipped, skipped_by_now].map(|verdict| verdict.err().map(|error| error.to_string()));
+    if told != [Some(past(2, 3)), Some(past(2, 3))] {
+        return Err(format!("this is found: {told:?}").into());
+    }
+    let behind = "of the acknowledged messages 1 are not committed, such as 7".to_owned();
+    let right = [Standing::Past(past(2, 3)), Standing::Behind(behind), Standing::Even(5), Standing::Past(past(5, 0))];
+    if standings != right || Standing::of(&[], &HashSet::new()) != Standing::Even(0) {
+        return Err(format!("{found:?} stands so: {standings:?}").into());
+    }
+    if gone.is_ok() || (nobody, coordinator) != (0, 0) {
+        return Err(format!("{gone:?} is committed, {nobody} members, coordinator {coordinator}").into());
     }
     Ok(())
 }
@@ -138,37 +151,81 @@ pub(crate) async fn below_min_in_sync() -> Verdict {
     publishing.stop().await?;
     traffic::received(&run).await?;
     healthy(&*broker).await?;
+    committed::all_is_committed(&stage, &run, &at).await?;
     consuming.stop().await?;
     close(&*broker).await?;
+    committed::nothing_is_skipped(&stage, &run, &at).await?;
     traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
     run.judge(Demand::of(messages))
+}
+
+/// The leader of all that a process reads stands still. The process publishes nothing that would fail, and its health says all
+/// the same that it hears nothing; once another leads, or the same again, all goes on.
+pub(crate) async fn paused_leader_of_a_reader() -> Verdict {
+    let stage = Real::cluster(Kind::Kafka).await?;
+    let messages = Length::chosen().messages();
+    let run = Arc::new(Run::new("kafka ×3 LeaderPaused while only reading from it"));
+    let at = stage.queue().with("partitions", "1");
+    let (writer, reader) = (at.open().await?, at.open().await?);
+    let slack = slack(&*reader, &at)?;
+    let consuming = Consuming::start(&run, &reader, &at, Manner::default()).await?;
+    let publishing = Publishing::start(&run, &writer, &at, Load::default()).await?;
+    traffic::confirmed(&run, messages / 2).await?;
+    traffic::received(&run).await?;
+
+    run.fault_began();
+    stage.begin(Fault::LeaderPaused, &at).await?;
+    let noticed = run.notice(&*reader, NOTICED).await;
+    stage.end(Fault::LeaderPaused, &at).await?;
+    run.fault_ended();
+    noticed.ok_or("health of a process that only reads says up while the leader stands still")?;
+    committed::nothing_is_skipped(&stage, &run, &at).await?;
+
+    traffic::back(&run, true, true).await?;
+    traffic::confirmed(&run, messages).await?;
+    publishing.stop().await?;
+    traffic::received(&run).await?;
+    healthy(&*reader).await?;
+    committed::all_is_committed(&stage, &run, &at).await?;
+    consuming.stop().await?;
+    close(&*reader).await?;
+    close(&*writer).await?;
+    traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
+    run.judge(Demand::of(messages).with_slack(slack))
 }
 
 /// The messages before the group's committed offsets.
 pub(crate) async fn committed(url: &str, at: &Address) -> Result<Vec<Mark>> {
     let (config, topic) = (config(url, &group(at)), at.name.clone());
     let read = tokio::task::spawn_blocking(move || read_committed(&config, &topic));
-    let read = read.await.map_err(|error| Error::caused("reading what is committed was given up", error))?;
-    read.map_err(|error| Error::caused("kafka does not tell what is committed", error))
+    read.await.map_err(|error| Error::caused("reading what is committed was given up", error))?
 }
 
-fn read_committed(config: &ClientConfig, topic: &str) -> Result<Vec<Mark>, KafkaError> {
-    let consumer: BaseConsumer = config.create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+fn read_committed(config: &ClientConfig, topic: &str) -> Result<Vec<Mark>> {
+    let cannot = |error: KafkaError| Error::caused("kafka does not tell what is committed", error);
+    let consumer: BaseConsumer = config.create().map_err(cannot)?;
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(cannot)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    if partitions == 0 {
+        return Err(Error::failed(format!("kafka knows no partition of {topic}")));
+    }
     let mut asked = TopicPartitionList::new();
     for partition in 0..partitions {
         asked.add_partition(topic, i32::try_from(partition).unwrap_or(i32::MAX));
     }
-    let committed = consumer.committed_offsets(asked, ANSWER)?;
-    let mut marks = Vec::new();
-    for element in committed.elements() {
-        let Offset::Offset(end) = element.offset() else { continue };
-        let (low, _) = consumer.fetch_watermarks(topic, element.partition(), ANSWER)?;
-        read_until(&consumer, topic, element.partition(), low..end, &mut marks)?;
-    }
+    let mut ends = Vec::new();
     // Dropped while such a list lives, the consumer would hang.
-    drop(committed);
+    for element in consumer.committed_offsets(asked, ANSWER).map_err(cannot)?.elements() {
+        element.error().map_err(cannot)?;
+        if let Offset::Offset(end) = element.offset() {
+            ends.push((element.partition(), end));
+        }
+    }
+    let mut marks = Vec::new();
+    for (partition, end) in ends {
+        let (low, _) = consumer.fetch_watermarks(topic, partition, ANSWER).map_err(cannot)?;
+        read_until(&consumer, topic, partition, low..end, &mut marks)?;
+    }
     Ok(marks)
 }
 
@@ -178,24 +235,31 @@ fn read_until(
     partition: i32,
     offsets: std::ops::Range<i64>,
     marks: &mut Vec<Mark>,
-) -> Result<(), KafkaError> {
+) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());
     }
+    let cannot = |error: KafkaError| Error::caused("kafka does not give what is committed", error);
     let mut from = TopicPartitionList::new();
-    from.add_partition_offset(topic, partition, Offset::Offset(offsets.start))?;
-    consumer.assign(&from)?;
+    from.add_partition_offset(topic, partition, Offset::Offset(offsets.start)).map_err(cannot)?;
+    consumer.assign(&from).map_err(cannot)?;
     let mut next = offsets.start;
     while next < offsets.end {
-        let Some(message) = consumer.poll(ANSWER) else { break };
-        let message = message?;
+        let Some(message) = consumer.poll(ANSWER) else {
+            let rest = offsets.end - next;
+            return Err(Error::failed(format!(
+                "of partition {partition} the last {rest} committed records do not come"
+            )));
+        };
+        let message = message.map_err(cannot)?;
         next = message.offset() + 1;
         if message.offset() < offsets.end {
             let text = message.payload().and_then(|payload| std::str::from_utf8(payload).ok());
-            marks.extend(text.and_then(|text| text.parse::<Mark>().ok()));
+            let mark = text.and_then(|text| text.parse::<Mark>().ok());
+            marks.push(mark.ok_or_else(|| Error::failed("a committed record is none of this run's"))?);
         }
     }
-    consumer.assign(&TopicPartitionList::new())
+    consumer.assign(&TopicPartitionList::new()).map_err(cannot)
 }
 
 /// Deletes the topic.

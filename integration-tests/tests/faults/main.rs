@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed, and says why")]
 
 mod address;
+mod committed;
 #[allow(dead_code, reason = "other programs use the rest")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kafka;
+mod killer;
 mod length;
 mod members;
 mod memory;
@@ -115,13 +117,13 @@ fn of_rabbitmq() -> Vec<Trial> {
     cases.push(case("rabbitmq::consumers_killed", || async move {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(2), Length::chosen().messages());
-        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 0, messages };
+        let dying = Dying { members: 3, every, work: Duration::ZERO, twentieth: Duration::ZERO, keys: 0, messages };
         processes::consumers_killed(&stage, stage.queue(), dying).await
     }));
     cases.push(case("rabbitmq::consumers_killed_in_order", || async move {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(3), Length::chosen().pick(2_000, 20_000));
-        let dying = Dying { members: 3, every, work: Duration::ZERO, keys: 1_000, messages };
+        let dying = Dying { members: 3, every, work: Duration::ZERO, twentieth: Duration::ZERO, keys: 1_000, messages };
         processes::consumers_killed(&stage, stage.queue().ordered(), dying).await
     }));
     cases.push(case("rabbitmq::exchange_deleted", || async move {
@@ -146,14 +148,31 @@ fn of_kafka() -> Vec<Trial> {
     cases.push(case("kafka::consumers_killed", || async {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(3), Length::chosen().messages());
-        let dying = Dying { members: 8, every, work: Duration::ZERO, keys: 1_000, messages };
+        let dying = Dying { members: 8, every, work: Duration::ZERO, twentieth: Duration::ZERO, keys: 1_000, messages };
         processes::consumers_killed(&stage, stage.queue().with("partitions", "12").ordered(), dying).await
     }));
     cases.push(case("kafka::members_come_and_go", || async {
         let stage = Real::one(KIND).await?;
         let (every, messages) = (Duration::from_secs(1), Length::chosen().pick(1_000, 10_000));
-        let dying = Dying { members: 4, every, work: Duration::from_millis(5), keys: 1_000, messages };
+        let (work, twentieth) = (Duration::from_millis(5), Duration::ZERO);
+        let dying = Dying { members: 4, every, work, twentieth, keys: 1_000, messages };
         processes::members_come_and_go(&stage, stage.queue().with("partitions", "12").ordered(), dying).await
+    }));
+    cases.push(case("kafka::members_come_and_go_at_long_work", || async {
+        let stage = Real::one(KIND).await?;
+        let (every, messages) = (Duration::from_secs(1), Length::chosen().pick(1_000, 5_000));
+        // Five times longer than a partition that goes waits for what is out of it.
+        let (work, twentieth) = (Duration::from_millis(5), Duration::from_secs(1));
+        let at = stage.queue().with("partitions", "12").ordered();
+        let at = at.by(format!("{}?revoke_wait=200ms", at.url));
+        let dying = Dying { members: 4, every, work, twentieth, keys: 1_000, messages };
+        processes::members_come_and_go(&stage, at, dying).await
+    }));
+    cases.push(case("kafka::killer_message", || async { killer::ends(&Real::one(KIND).await?).await }));
+    cases.push(case("kafka::member_blackhole_on_three_nodes", || async {
+        let stage = Real::cluster(KIND).await?;
+        let by_proxies = stage.of_nodes()?.proxied_url();
+        shared::member_cut_off(&stage, Fault::BlackHole, stage.queue().by(by_proxies).ordered()).await
     }));
     cases.push(case("kafka::leader_killed", || async {
         let stage = Real::cluster(KIND).await?;
@@ -166,6 +185,7 @@ fn of_kafka() -> Vec<Trial> {
             shared::through(&Real::cluster(KIND).await?, fault, Phase::Both).await
         }));
     }
+    cases.push(case("kafka::paused_leader_of_a_reader", kafka::paused_leader_of_a_reader));
     cases.push(case("kafka::below_min_in_sync", kafka::below_min_in_sync));
     cases
 }

@@ -14,7 +14,7 @@ use messaging_conformance::history::{Fate, Mark, What, mark_of};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{address::Address, harness::Verdict, run::Run, traffic};
+use crate::{address::Address, harness::Verdict, killer, run::Run, traffic};
 
 /// What a child is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,12 +24,14 @@ pub(crate) struct Part {
     pub(crate) first: Mark,
     /// A publisher's pause between two messages; a consumer's work for one.
     pub(crate) work: Duration,
+    /// A consumer's work for each twentieth message instead, where that is longer.
+    pub(crate) twentieth: Duration,
     pub(crate) prefetch: usize,
 }
 
 impl Part {
     pub(crate) fn of(at: &Address) -> Self {
-        Self { at: at.clone(), first: 0, work: Duration::ZERO, prefetch: 100 }
+        Self { at: at.clone(), first: 0, work: Duration::ZERO, twentieth: Duration::ZERO, prefetch: 100 }
     }
 }
 
@@ -42,6 +44,7 @@ pub(crate) async fn play(role: Role) -> Verdict {
     match role.name() {
         PUBLISHER => publish(&role, part).await,
         MEMBER => consume(&role, part).await,
+        killer::VICTIM => killer::play(role, &part.at).await,
         other => Err(format!("nobody plays {other}").into()),
     }
 }
@@ -105,8 +108,10 @@ async fn consume(role: &Role, part: Part) -> Verdict {
             continue;
         }
         for delivery in received {
-            tokio::time::sleep(part.work).await;
-            history.ack(mark_of(delivery.message()).unwrap_or(Mark::MAX).to_string())?;
+            let mark = mark_of(delivery.message()).unwrap_or(Mark::MAX);
+            let work = if mark.is_multiple_of(20) { part.work.max(part.twentieth) } else { part.work };
+            tokio::time::sleep(work).await;
+            history.ack(mark.to_string())?;
             drop(delivery.ack());
         }
     }
@@ -127,8 +132,6 @@ pub(crate) struct Troupe {
     /// Those that were killed, and those that were asked to end.
     gone: Vec<Member>,
     started: u64,
-    /// What was about to be acknowledged, by anybody.
-    pub(crate) acked: std::collections::HashSet<Mark>,
 }
 
 struct Member {
@@ -142,13 +145,7 @@ struct Member {
 
 impl Troupe {
     pub(crate) fn new(run: &Arc<Run>) -> Self {
-        Self {
-            run: Arc::clone(run),
-            members: Vec::new(),
-            gone: Vec::new(),
-            started: 0,
-            acked: std::collections::HashSet::new(),
-        }
+        Self { run: Arc::clone(run), members: Vec::new(), gone: Vec::new(), started: 0 }
     }
 
     /// Starts another. A publisher's marks begin where no other's are.
@@ -223,7 +220,7 @@ impl Troupe {
                     Event::Outcome(id, outcome) => What::Outcome { mark: number(&id), fate: fate(outcome) },
                     Event::Receipt(id) => What::Receipt { mark: number(&id), group: 0, consumer: member.number },
                     Event::Ack(id) => {
-                        self.acked.insert(number(&id));
+                        self.run.acking([number(&id)]);
                         continue;
                     }
                     Event::Note(_) => {

@@ -258,10 +258,14 @@ impl Stage for Real {
         }
     }
 
-    async fn committed(&self, at: &Address) -> Result<Vec<Mark>> {
+    async fn committed(&self, at: &Address) -> Result<Option<Vec<Mark>>> {
         match self.kind {
-            Kind::Kafka => kafka::committed(&self.url(), at).await,
-            _ => Ok(Vec::new()),
+            // Leaders and coordinators move while a fault is young.
+            Kind::Kafka => {
+                let url = self.url();
+                until("what is committed", SEEN, || kafka::committed(&url, at)).await.map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

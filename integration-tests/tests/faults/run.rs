@@ -1,7 +1,7 @@
 //! One run: what happened in it, what came of it in one line, and the verdict.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt::Write,
     sync::{
         Mutex, PoisonError,
@@ -32,6 +32,8 @@ pub(crate) struct Run {
     newer_received: AtomicUsize,
     /// Publishes that fail because all was closed are expected.
     closing: AtomicBool,
+    /// What somebody was about to acknowledge.
+    acked: Mutex<HashSet<Mark>>,
     notes: Mutex<Notes>,
 }
 
@@ -70,6 +72,8 @@ pub(crate) struct Demand {
     pub(crate) phase: Phase,
     /// Whether messages of one key keep their order.
     pub(crate) ordered: bool,
+    /// How many come twice at least, because the run is about just that.
+    pub(crate) fewest_duplicates: usize,
     /// How many may come twice.
     pub(crate) duplicates: usize,
 }
@@ -83,6 +87,7 @@ impl Demand {
             back: Some(BACK),
             phase: Phase::Both,
             ordered: false,
+            fewest_duplicates: 0,
             duplicates: usize::MAX,
         }
     }
@@ -99,8 +104,8 @@ impl Demand {
         Self { back: None, ..self }
     }
 
-    pub(crate) fn with_duplicates(self, duplicates: usize) -> Self {
-        Self { duplicates, ..self }
+    pub(crate) fn with_duplicates(self, fewest_duplicates: usize, duplicates: usize) -> Self {
+        Self { fewest_duplicates, duplicates, ..self }
     }
 
     pub(crate) fn in_order(self) -> Self {
@@ -119,6 +124,7 @@ impl Run {
             newer_confirmed: AtomicUsize::new(0),
             newer_received: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            acked: Mutex::default(),
             notes: Mutex::default(),
         }
     }
@@ -167,6 +173,16 @@ impl Run {
             self.newer_received.fetch_add(1, Ordering::AcqRel);
         }
         mark
+    }
+
+    /// Notes what is about to be acknowledged, before it is.
+    pub(crate) fn acking(&self, marks: impl IntoIterator<Item = Mark>) {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).extend(marks);
+    }
+
+    /// All that somebody was about to acknowledge so far.
+    pub(crate) fn acked(&self) -> HashSet<Mark> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes what another process wrote down.
@@ -281,6 +297,10 @@ impl Run {
         if findings.duplicated.len() > demand.duplicates {
             faults.push(format!("{} came twice, at most {} may", findings.duplicated.len(), demand.duplicates));
         }
+        if findings.duplicated.len() < demand.fewest_duplicates {
+            let (came, fewest) = (findings.duplicated.len(), demand.fewest_duplicates);
+            faults.push(format!("{came} came twice, at least {fewest} should: the run did not try what it is about"));
+        }
         if findings.confirmed < demand.confirmed {
             faults.push(format!("{} were confirmed, {} were asked for", findings.confirmed, demand.confirmed));
         }
@@ -336,7 +356,7 @@ impl Run {
             &history,
             &mut |what| matches!(what, What::Outcome { mark, fate: Fate::Confirmed } if *mark >= newer),
         );
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for event in history.events.iter().filter(|event| event.at < end) {
             if let What::Receipt { mark, .. } = event.what {
                 seen.insert(mark);

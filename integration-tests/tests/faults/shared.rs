@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::Address,
+    committed,
     harness::Verdict,
     length::Length,
     run::{Demand, Phase, Run},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// A fault that is not seen by then is not seen at all.
-const NOTICED: Duration = Duration::from_secs(10);
+pub(crate) const NOTICED: Duration = Duration::from_secs(10);
 
 /// Publishes, consumes and settles while a fault comes and goes: nothing is lost or invented, and all goes on soon after,
 /// with one consumer.
@@ -57,6 +58,7 @@ pub(crate) async fn through_at(
     last(&run, &*broker, fault).await?;
     stage.end(fault, &at).await?;
     run.fault_ended();
+    committed::nothing_is_skipped(stage, &run, &at).await?;
 
     match phase {
         Phase::Consuming => traffic::received(&run).await?,
@@ -73,8 +75,10 @@ pub(crate) async fn through_at(
     traffic::received(&run).await?;
     one_consumer(stage, &run, &at).await?;
     healthy(&*broker).await?;
+    committed::all_is_committed(stage, &run, &at).await?;
     consuming.stop().await?;
     close(&*broker).await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     traffic::nothing_comes_back(&run, &stage.beside(&at)).await?;
 
     run.judge(Demand::of(messages).while_(phase).with_slack(slack))
@@ -105,13 +109,30 @@ async fn last(run: &Run, broker: &dyn Broker, fault: Fault) -> Verdict {
 
 /// How long after a receipt the broker may still not know of its settlement: the time it is held by us, and by the adapter.
 pub(crate) fn slack(broker: &dyn Broker, at: &Address) -> messaging::Result<Duration> {
-    let options = messaging::ConsumeOptions::default();
-    let usage = messaging::Usage::Consume(&options);
-    let deferred = match broker.capabilities(&at.destination()?, usage).settlement {
+    let deferred = match settlement(broker, at)? {
         SettlementTiming::Deferred(most) => most,
         SettlementTiming::Confirmed | SettlementTiming::Sent => Duration::ZERO,
     };
     Ok(Manner::default().hold + deferred + Duration::from_secs(1))
+}
+
+/// When the broker knows of a settlement.
+fn settlement(broker: &dyn Broker, at: &Address) -> messaging::Result<SettlementTiming> {
+    let options = messaging::ConsumeOptions::default();
+    let usage = messaging::Usage::Consume(&options);
+    Ok(broker.capabilities(&at.destination()?, usage).settlement)
+}
+
+/// How many may come twice when a consumer is cut off: what it holds, and where settlements are deferred also what it has read
+/// ahead and handles in vain, and what it settled since it last told the broker.
+fn may_come_twice(broker: &dyn Broker, at: &Address, load: Load) -> messaging::Result<usize> {
+    /// An adapter of a log keeps so many ready at most.
+    const AHEAD: usize = 10_000;
+    let prefetch = Manner::default().prefetch;
+    Ok(match settlement(broker, at)? {
+        SettlementTiming::Deferred(most) => prefetch + AHEAD + (f64::from(load.rate) * most.as_secs_f64()) as usize,
+        SettlementTiming::Confirmed | SettlementTiming::Sent => usize::MAX,
+    })
 }
 
 /// Exactly one is registered, once the broker has noticed that the other is gone.
@@ -244,6 +265,7 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     stage.end(fault, &at).await?;
     run.fault_ended();
     gone?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     if took > limit + Duration::from_millis(500) {
         return Err(format!("closing with a dead broker took {took:?}, though it had {limit:?}").into());
     }
@@ -257,8 +279,10 @@ pub(crate) async fn closed_with_a_dead_broker(stage: &dyn Stage, fault: Fault) -
     let again = stage.beside(&at).open().await?;
     let consuming = Consuming::start(&run, &again, &at, Manner::default()).await?;
     traffic::received(&run).await?;
+    committed::all_is_committed(stage, &run, &at).await?;
     consuming.stop().await?;
     close(&*again).await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     run.judge(Demand::of(2_000).without_end())
 }
 
@@ -272,7 +296,8 @@ pub(crate) async fn member_cut_off(stage: &dyn Stage, fault: Fault, at: Address)
     let slack = slack(&*broker, &at)?;
     let consuming = Consuming::start(&run, &broker, &well_off, Manner::default()).await?;
     let other = Consuming::start(&run, &cut_off, &at, Manner::default()).await?;
-    let load = Load { keys: if at.ordered { 100 } else { 0 }, ..Load::default() };
+    let load = Load { keys: if at.ordered { 100 } else { 0 }, rate: 10_000, ..Load::default() };
+    let most = may_come_twice(&*broker, &at, load)?;
     let publishing = Publishing::start(&run, &broker, &well_off, load).await?;
     traffic::confirmed(&run, messages / 2).await?;
 
@@ -285,6 +310,7 @@ pub(crate) async fn member_cut_off(stage: &dyn Stage, fault: Fault, at: Address)
     stage.end(fault, &at).await?;
     run.fault_ended();
     all?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
 
     let publishing = Publishing::start(&run, &broker, &well_off, load).await?;
     traffic::back(&run, true, true).await?;
@@ -292,12 +318,14 @@ pub(crate) async fn member_cut_off(stage: &dyn Stage, fault: Fault, at: Address)
     publishing.stop().await?;
     traffic::received(&run).await?;
     healthy(&*cut_off).await?;
+    committed::all_is_committed(stage, &run, &at).await?;
     consuming.stop().await?;
     other.stop().await?;
     close(&*cut_off).await?;
     close(&*broker).await?;
+    committed::nothing_is_skipped(stage, &run, &at).await?;
     traffic::nothing_comes_back(&run, &well_off).await?;
-    let demand = Demand::of(messages).with_slack(slack);
+    let demand = Demand::of(messages).with_slack(slack).with_duplicates(0, most);
     run.judge(if at.ordered { demand.in_order() } else { demand })
 }
 

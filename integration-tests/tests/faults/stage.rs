@@ -57,10 +57,10 @@ pub(crate) trait Stage: Send + Sync {
     /// How many consumers the broker knows at a queue; none where it does not tell.
     async fn consumers(&self, at: &Address) -> Result<Option<usize>>;
 
-    /// The messages that a log broker will not deliver again, by its own committed offsets: none may be unsettled. Empty
-    /// where the broker keeps no log.
-    async fn committed(&self, _at: &Address) -> Result<Vec<Mark>> {
-        Ok(Vec::new())
+    /// The messages that a log broker will not deliver again, by its own committed offsets: none may be unsettled. None where
+    /// the broker keeps no log.
+    async fn committed(&self, _at: &Address) -> Result<Option<Vec<Mark>>> {
+        Ok(None)
     }
 
     /// Deletes the queue or topic under whoever uses it.

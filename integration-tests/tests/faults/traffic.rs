@@ -12,6 +12,7 @@ use messaging::{
     Broker, ConsumeOptions, Consumer, Delivery, ErrorKind, PublishOptions, Publisher, RetryMode, Source,
     SubscribeOptions,
 };
+use messaging_conformance::history::Mark;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{address::Address, harness::Verdict, run::Run};
@@ -199,15 +200,16 @@ async fn consume(
     manner: Manner,
     mut stop: watch::Receiver<bool>,
 ) -> Option<messaging::Error> {
-    let mut held = VecDeque::<(Instant, Delivery)>::new();
+    let mut held = VecDeque::<(Instant, Mark, Delivery)>::new();
     let mut count = 0_usize;
     loop {
-        let due = held.front().map(|(since, _)| (*since + manner.hold).saturating_duration_since(Instant::now()));
+        let due = held.front().map(|(since, ..)| (*since + manner.hold).saturating_duration_since(Instant::now()));
         let received = tokio::select! {
             biased;
             _ = stop.changed() => break,
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
-                if let Some((_, delivery)) = held.pop_front() {
+                if let Some((_, mark, delivery)) = held.pop_front() {
+                    run.acking([mark]);
                     drop(delivery.ack());
                 }
                 continue;
@@ -220,19 +222,23 @@ async fn consume(
             Err(error) => return Some(error),
         };
         let mut done = Vec::with_capacity(deliveries.len());
+        let mut marks = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            run.receipt(&delivery, 0);
+            let mark = run.receipt(&delivery, 0);
             count += 1;
             if manner.hold_each > 0 && count.is_multiple_of(manner.hold_each) && held.len() < manner.prefetch / 2 {
-                held.push_back((Instant::now(), delivery));
+                held.push_back((Instant::now(), mark, delivery));
             } else {
                 done.push(delivery);
+                marks.push(mark);
             }
         }
+        run.acking(marks);
         // Takes effect at the call; what came of it shows in what is received again.
         drop(Delivery::ack_all(done));
     }
-    drop(Delivery::ack_all(held.into_iter().map(|(_, delivery)| delivery)));
+    run.acking(held.iter().map(|(_, mark, _)| *mark));
+    drop(Delivery::ack_all(held.into_iter().map(|(.., delivery)| delivery)));
     let report = consumer.drain(Duration::from_secs(10)).await;
     // Settlements that a fault took along are told now; what they concern has come again.
     report.errors.into_iter().find(|error| error.kind() != ErrorKind::StaleDelivery)
@@ -296,9 +302,8 @@ pub(crate) async fn nothing_comes_back(run: &Arc<Run>, at: &Address) -> Verdict 
         match tokio::time::timeout(quiet, consumer.next_many(256)).await {
             Ok(more) => {
                 let more = more?;
-                for delivery in &more {
-                    run.receipt(delivery, u32::MAX);
-                }
+                let marks: Vec<_> = more.iter().map(|delivery| run.receipt(delivery, u32::MAX)).collect();
+                run.acking(marks);
                 drop(Delivery::ack_all(more));
             }
             Err(_) if run.missing() == 0 => break,

@@ -16,7 +16,7 @@ cases! {
     /// Health tells the truth at each step of an outage.
     I3_health_tells_the_truth on Broker, with Line => health_tells_the_truth;
     /// Current and committed positions say where a consumer reads and from where it would go on after a crash.
-    I4_current_and_committed on Durable, needs Positions => current_and_committed;
+    I4_current_and_committed on Queue Durable, needs Positions => current_and_committed;
     /// The sends and acknowledgements of a transaction happen together or not at all.
     I5_transactions_are_all_or_nothing on Queue, needs Transactions => transactions;
 }

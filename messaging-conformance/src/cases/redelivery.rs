@@ -29,7 +29,7 @@ cases! {
     /// What is delivered again is the same to the byte: payload, headers, id and properties.
     R5_redelivered_content_is_identical on Queue Durable => redelivered_content;
     /// The committed position is the lowest that is not acknowledged, so that nothing behind a gap is skipped.
-    R6_committed_is_the_lowest_open on Durable, needs Positions => committed_is_the_lowest_open;
+    R6_committed_is_the_lowest_open on Queue Durable, needs Positions => committed_is_the_lowest_open;
 }
 
 async fn a_dropped_consumer_hands_over(at: &Bench) -> Verdict {

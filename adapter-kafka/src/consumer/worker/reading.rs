@@ -100,7 +100,7 @@ impl Worker {
     pub(super) fn clear_suspects(&mut self) {
         let options = &self.intake.settings.options;
         let waiting = self.intake.waiting();
-        let mut room = options.prefetch.saturating_sub(waiting.held + waiting.first);
+        let mut room = options.prefetch.saturating_sub(waiting.first + waiting.held);
         let (mut ready, mut commits) = (Vec::new(), Vec::new());
         for (place, held) in &mut self.held {
             let below = held.partition.suspects_below;
