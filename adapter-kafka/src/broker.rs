@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -259,6 +260,9 @@ impl Broker for KafkaBroker {
         for consumer in self.consumers() {
             if let Some(end) = consumer.ended().filter(|end| end.kind != ErrorKind::Closed) {
                 let text = format!("a consumer of topic {:?} has ended: {}", consumer.settings.topics.main, end.text);
+                health = health.and(Health::not_up(HealthState::Degraded, text));
+            } else if consumer.is_cut.load(Ordering::Relaxed) {
+                let text = format!("a broker that leads topic {:?} does not answer", consumer.settings.topics.main);
                 health = health.and(Health::not_up(HealthState::Degraded, text));
             }
         }

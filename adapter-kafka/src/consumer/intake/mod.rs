@@ -95,6 +95,8 @@ pub(crate) struct Intake {
     /// The polling thread waits for room to read on.
     pub(super) is_full: AtomicBool,
     tickets: Arc<Tickets<()>>,
+    /// A broker that it reads from does not answer.
+    pub(crate) is_cut: AtomicBool,
     /// The flow is stopped for good.
     is_stopped: AtomicBool,
     idle: Notify,
@@ -116,6 +118,7 @@ impl Intake {
             starved: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             tickets: Tickets::new(),
+            is_cut: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             idle: Notify::new(),
             orders: Mutex::default(),

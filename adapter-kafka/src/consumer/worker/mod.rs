@@ -105,6 +105,8 @@ pub(super) struct Worker {
     is_full: bool,
     /// The connection was lost, and not seen to be back.
     is_cut: bool,
+    /// Before it is looked again whether it is back.
+    patience: Duration,
     probed: Instant,
 }
 
@@ -138,6 +140,7 @@ impl Worker {
             has_lost: false,
             is_full: false,
             is_cut: false,
+            patience: PATIENCE,
             probed: now,
         }
     }
