@@ -56,6 +56,7 @@ mod kind;
 mod management;
 mod native;
 mod obtain;
+pub mod page;
 pub mod proxy;
 pub mod raw;
 mod report;

@@ -17,7 +17,8 @@ use crate::{Capabilities, Delivery, Error, Result, Scope};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Messages were lost to this ephemeral subscription: it lagged too far behind or was cut off.
+    /// Messages were lost to this consumer: an ephemeral subscription lagged too far behind or was cut off, or the broker deleted
+    /// them before they were read, as a log's retention does.
     Gap {
         /// How many, where it is known.
         missed: Option<u64>,

@@ -258,7 +258,7 @@ fn saw(settling: &Settling, event: &Event) {
     policy.state.saw(event);
     let listener = &*policy.id;
     if let Event::Gap { missed } = event {
-        tracing::warn!(listener, ?missed, "messages were lost to this ephemeral subscription");
+        tracing::warn!(listener, ?missed, "messages were lost to this listener");
         count(&settling.counters().gaps, 1);
         count(&settling.counters().missed, missed.unwrap_or(0));
     } else {

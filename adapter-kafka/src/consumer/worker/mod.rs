@@ -31,7 +31,7 @@ type Flush = oneshot::Sender<Result<()>>;
 
 /// The most offsets of one partition between the lowest open one and the last read.
 const SPAN: usize = 200_000;
-/// After so long without room the fetched messages are given back, so that the group's events come through.
+/// Before it is looked again whether a broker that was lost is back.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How often it is looked whether the client knows a broker, while nothing else says that it has lost one.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
