@@ -273,8 +273,8 @@ mod tests {
     #[test]
     fn a_message_is_one_word_and_its_parts_stay_small() {
         assert_eq!(size_of::<Message>(), size_of::<usize>());
-        // 1,000,000 waiting messages must cost under 400 bytes each beyond the payload; this is the largest share.
-        assert!(size_of::<Parts>() <= 208, "{}", size_of::<Parts>());
+        // 1,000,000 waiting messages must cost under 400 bytes each beyond the payload; this is the largest share, with two headers.
+        assert!(size_of::<Parts>() <= 280, "{}", size_of::<Parts>());
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
         let message = received.finish("x");
         assert_eq!(message.key().map(str::len), Some(1_000));
         assert_eq!(message.timestamp(), SystemTime::UNIX_EPOCH);
-        assert_eq!((message.priority(), message.size()), (Some(9), 10));
+        assert_eq!((message.priority(), message.size()), (Some(9), 11));
         assert!(message.native().is_some());
     }
 }

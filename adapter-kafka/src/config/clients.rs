@@ -1,0 +1,92 @@
+//! What librdkafka's clients are told, and why.
+
+use std::time::Duration;
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use secrecy::ExposeSecret;
+
+use super::{ConnectionOptions, GroupProtocol, RECORD_OVERHEAD};
+
+impl ConnectionOptions {
+    /// What every client of this connection has in common.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        // Lost connections are told by the log alone, see `consumer::group`; it goes on at the level of debugging.
+        client.set_log_level(RDKafkaLogLevel::Info);
+        client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
+        // A leader that is stopped answers nothing; the default waits a minute for it.
+        client.set("socket.timeout.ms", "3000").set("socket.connection.setup.timeout.ms", "5000");
+        client.set("socket.nagle.disable", "true").set("socket.keepalive.enable", "true");
+        client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        client.set("retry.backoff.ms", "50").set("allow.auto.create.topics", "false");
+        // A topic that is not there is told after this time, not after the whole time limit of a message.
+        client.set("topic.metadata.propagation.max.ms", "1000");
+        let protocol = match (self.encrypted, self.user.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        };
+        client.set("security.protocol", protocol);
+        if let Some(user) = &self.user {
+            client.set("sasl.mechanism", self.mechanism.name()).set("sasl.username", user);
+            client.set("sasl.password", self.password.as_ref().map_or("", |password| password.expose_secret()));
+        }
+        let files = [
+            ("ssl.ca.location", &self.ca_file),
+            ("ssl.certificate.location", &self.certificate_file),
+            ("ssl.key.location", &self.key_file),
+        ];
+        for (key, file) in files {
+            if let Some(file) = file {
+                client.set(key, file);
+            }
+        }
+        client
+    }
+
+    /// A producer whose messages are given up after `timeout`.
+    pub(crate) fn producer(&self, timeout: Duration, largest: usize) -> ClientConfig {
+        let mut client = self.client();
+        client.set("acks", "all").set("enable.idempotence", "true");
+        client.set("message.timeout.ms", timeout.as_millis().clamp(1, i32::MAX as u128).to_string());
+        client.set("linger.ms", self.linger.as_millis().to_string());
+        client.set("batch.size", self.batch_bytes.to_string()).set("compression.type", &self.compression);
+        // Java's producers choose the same partition for a key.
+        client.set("partitioner", "murmur2_random");
+        client.set("message.max.bytes", (largest + RECORD_OVERHEAD).max(1_000_000).to_string());
+        // The publishers' own bounds on what is in flight come first; these must never answer.
+        client.set("queue.buffering.max.messages", "10000000").set("queue.buffering.max.kbytes", "2097151");
+        client
+    }
+
+    /// A consumer of a group by one of the two protocols.
+    pub(crate) fn consumer(&self, group: &str, protocol: GroupProtocol) -> ClientConfig {
+        let mut client = self.client();
+        client.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        // `latest` and `earliest` would skip or repeat silently.
+        client.set("auto.offset.reset", "error").set("enable.partition.eof", "false");
+        client.set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
+        client.set("queued.min.messages", "100000").set("queued.max.messages.kbytes", "32768");
+        // Whether a full queue has room again is looked at so often; at the default of a second it runs dry (librdkafka
+        // 2.12, 4 partitions: 50,000 messages took 2 s).
+        client.set("fetch.queue.backoff.ms", "5");
+        client.set("topic.metadata.refresh.interval.ms", "30000");
+        // Uncommitted transactions of others are not for us.
+        client.set("isolation.level", "read_committed");
+        match protocol {
+            GroupProtocol::Consumer | GroupProtocol::Auto => {
+                client.set("group.protocol", "consumer");
+                // Each topic is shared out by itself, so that every member has its part of each.
+                client.set("group.remote.assignor", "range");
+            }
+            GroupProtocol::Classic | GroupProtocol::Cooperative => {
+                let assignor = if protocol == GroupProtocol::Classic { "range" } else { "cooperative-sticky" };
+                client.set("group.protocol", "classic").set("partition.assignment.strategy", assignor);
+                client.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
+                client.set("heartbeat.interval.ms", (self.session_timeout.as_millis() / 20).max(100).to_string());
+            }
+        }
+        client
+    }
+}
