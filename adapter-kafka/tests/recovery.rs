@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
         ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
         ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),
+        ("a_purge_is_of_all_that_waits_or_refused", || Box::pin(purged_whole())),
         ("a_member_that_is_put_out_while_it_joins_comes_back", || Box::pin(put_out())),
         ("a_flush_is_answered_while_settlements_go_on", || Box::pin(flushed_under_load())),
         ("what_others_committed_with_an_offset_need_not_be_text", || Box::pin(foreign_metadata())),
@@ -223,6 +224,45 @@ async fn suspects_purged() -> Checked {
     write(&server.url(), queue.as_str(), 0, std::iter::once("later".to_owned()))?;
     assert_eq!(text(&next(&mut consumer).await?), "later");
     Ok(())
+}
+
+async fn purged_whole() -> Checked {
+    let server = server().await?;
+    let here = connect(&server.url(), [("partitions", "2")]).await?;
+    let elsewhere = connect(&server.url(), [("partitions", "2")]).await?;
+    let queue = queue(&*here, "purged").await?;
+    let source = Source::Queue(queue.clone());
+    let _ours = here.consume(&queue, ConsumeOptions::default()).await?;
+    let theirs = elsewhere.consume(&queue, ConsumeOptions::default()).await?;
+    // As soon as each has its partition, a part cannot stand for the whole.
+    purge_until(&*here, &source, |purged| purged.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict))
+        .await?;
+
+    drop(theirs);
+    for partition in 0..2 {
+        write(&server.url(), queue.as_str(), partition, (0..10).map(|number| number.to_string()))?;
+    }
+    purge_until(&*here, &source, Result::is_ok).await?;
+    // Nobody has to commit it any more.
+    assert_eq!(elsewhere.admin().depth(&source).await?.ready, 0);
+    Ok(())
+}
+
+/// Purges again and again until it comes to what is waited for.
+async fn purge_until(
+    broker: &dyn Broker,
+    source: &Source,
+    is_it: impl Fn(&messaging_core::Result<Option<u64>>) -> bool,
+) -> Checked {
+    let begun = Instant::now();
+    loop {
+        let purged = broker.admin().purge(source, Part::Live).await;
+        if is_it(&purged) {
+            return Ok(());
+        }
+        assert!(begun.elapsed() < LIMIT, "{purged:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A member of the classic protocol is put out of its group between being assigned partitions and committing that it has them.

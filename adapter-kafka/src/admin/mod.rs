@@ -5,21 +5,24 @@ mod declare;
 mod reader;
 mod standing;
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Browsed, DeadLetter, Declaration, Depth, Error, ErrorKind, Part, Plan, Redrive, Result, Source,
-    SourcePosition, SubscriptionName, TopicName,
+    Admin, Browsed, Control as _, DeadLetter, Declaration, Depth, Error, ErrorKind, Part, Plan, Redrive, Result,
+    Source, SourcePosition, SubscriptionName, TopicName,
 };
 use rdkafka::admin::AdminOptions;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 
 use self::reader::observer;
+use self::standing::Standing;
 use crate::broker::KafkaBroker;
 use crate::connection::{ASK, blocking};
-use crate::consumer::{End, Ending, Metadata, commit_now};
+use crate::consumer::{End, Ending, Intake, Metadata, Place, commit_now};
 use crate::error::{from_code, from_kafka};
 use crate::topology::partitions;
 
@@ -86,11 +89,27 @@ impl KafkaBroker {
     /// Has the group go on at the ends of its partitions.
     async fn pass_over(&self, source: &Source) -> Result<()> {
         let standing = self.standing(source).await?;
-        let here: Vec<_> =
-            self.consumers().into_iter().filter(|one| one.settings.source.as_ref() == Some(source)).collect();
+        let is_here =
+            |one: &Arc<Intake>| one.settings.source.as_ref() == Some(source) && !one.progress.borrow().has_left;
+        let here: Vec<_> = self.consumers().into_iter().filter(is_here).collect();
         if !here.is_empty() {
+            let held: HashSet<Place> = here.iter().flat_map(|one| one.places()).collect();
+            if let Some(Standing { place: (topic, number), .. }) =
+                standing.iter().find(|one| !held.contains(&one.place))
+            {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!(
+                        "partition {topic}/{number} of {source} is a consumer's elsewhere, or nobody's yet: nothing was purged; \
+                         try again, or stop the consumers first"
+                    ),
+                ));
+            }
+            let by = Instant::now() + ASK;
             for intake in here {
-                intake.purge(Instant::now() + ASK).await?;
+                intake.purge(by).await?;
+                // A crash from here on brings nothing of it back.
+                intake.flush(by).await?;
             }
             return Ok(());
         }

@@ -133,6 +133,11 @@ impl Intake {
         self.partitions.lock().iter().for_each(|partition| partition.disown());
     }
 
+    /// The partitions that this member has.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.partitions.lock().iter().map(|one| (one.topic.to_string(), one.number)).collect()
+    }
+
     /// Passes over all that waits for this consumer.
     pub(crate) async fn purge(&self, by: Instant) -> Result<()> {
         let (answer, answered) = oneshot::channel();

@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::commits::LOST;
 use super::{AGAIN, Held, LAST, Leaving, Place, SOON, Worker};
 use crate::consumer::group::{give_up, take_up};
-use crate::consumer::intake::End;
+use crate::consumer::intake::{End, Orders};
 use crate::consumer::metadata;
 use crate::consumer::offsets::{self, Begin};
 use crate::consumer::partition::Partition;
@@ -142,7 +142,9 @@ impl Worker {
         let is_silent = self.is_cut || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
         let told = result.map_err(|error| End::new(error.kind(), error.text()));
         self.intake.progress.send_modify(|progress| progress.committed = Some(told.clone()));
-        let late = std::mem::take(&mut self.intake.orders.lock().flushes);
+        let Orders { flushes: late, purges, .. } = std::mem::take(&mut *self.intake.orders.lock());
+        // Whoever asked learns by the end of the channel that it came too late.
+        drop(purges);
         let waiting = self.flushing.drain(..).chain(self.flushes.drain(..)).chain(late);
         let lost = || Err(Error::new(ErrorKind::StaleDelivery, LOST));
         for flush in waiting {
