@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -24,6 +24,10 @@ use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaRequester;
 use crate::topology::{Topics, derived};
+
+/// A broker that stands still is lost again each time that a client has tried it, every six seconds; the others answer for it
+/// when they are asked.
+const LOST_LATELY: Duration = Duration::from_secs(8);
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -261,8 +265,9 @@ impl Broker for KafkaBroker {
             if let Some(end) = consumer.ended().filter(|end| end.kind != ErrorKind::Closed) {
                 let text = format!("a consumer of topic {:?} has ended: {}", consumer.settings.topics.main, end.text);
                 health = health.and(Health::not_up(HealthState::Degraded, text));
-            } else if consumer.is_cut.load(Ordering::Relaxed) {
-                let text = format!("a broker that leads topic {:?} does not answer", consumer.settings.topics.main);
+            } else if let Some(ago) = consumer.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_LATELY) {
+                let topic = &consumer.settings.topics.main;
+                let text = format!("a consumer of topic {topic:?} lost a broker that it reads from, {ago:?} ago");
                 health = health.and(Health::not_up(HealthState::Degraded, text));
             }
         }

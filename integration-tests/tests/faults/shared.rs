@@ -58,12 +58,20 @@ pub(crate) async fn through_at(
     last(&run, &*broker, fault).await?;
     stage.end(fault, &at).await?;
     run.fault_ended();
-    committed::nothing_is_skipped(stage, &run, &at).await?;
 
     match phase {
-        Phase::Consuming => traffic::received(&run).await?,
+        Phase::Consuming => {
+            // All that was left may have been read ahead: one more shows that it is back.
+            let one = Load { messages: 1, ..Load::default() };
+            Publishing::start(&run, &broker, &at, one).await?.ended().await?;
+            traffic::back(&run, false, true).await?;
+        }
         Phase::Publishing => traffic::back(&run, true, false).await?,
         Phase::Both => traffic::back(&run, true, true).await?,
+    }
+    committed::nothing_is_skipped(stage, &run, &at).await?;
+    if phase == Phase::Consuming {
+        traffic::received(&run).await?;
     }
     stage.repair().await?;
     traffic::confirmed(&run, messages).await?;

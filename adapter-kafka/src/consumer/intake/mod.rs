@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::thread::Thread;
+use std::time::Instant;
 
 use messaging_core::{
     Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Order, Result, RetryMode, Source, SubjectFilter,
@@ -95,8 +96,8 @@ pub(crate) struct Intake {
     /// The polling thread waits for room to read on.
     pub(super) is_full: AtomicBool,
     tickets: Arc<Tickets<()>>,
-    /// A broker that it reads from does not answer.
-    pub(crate) is_cut: AtomicBool,
+    /// When a broker that it reads from was lost, the last time.
+    pub(crate) lost: Mutex<Option<Instant>>,
     /// The flow is stopped for good.
     is_stopped: AtomicBool,
     idle: Notify,
@@ -118,7 +119,7 @@ impl Intake {
             starved: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             tickets: Tickets::new(),
-            is_cut: AtomicBool::new(false),
+            lost: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             idle: Notify::new(),
             orders: Mutex::default(),

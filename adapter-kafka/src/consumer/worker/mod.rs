@@ -105,8 +105,6 @@ pub(super) struct Worker {
     is_full: bool,
     /// The connection was lost, and not seen to be back.
     is_cut: bool,
-    /// Before it is looked again whether it is back.
-    patience: Duration,
     probed: Instant,
 }
 
@@ -140,7 +138,6 @@ impl Worker {
             has_lost: false,
             is_full: false,
             is_cut: false,
-            patience: PATIENCE,
             probed: now,
         }
     }

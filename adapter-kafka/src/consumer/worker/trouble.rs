@@ -1,13 +1,11 @@
 //! What the client says between two polls: the group's events, lost connections, a log that was cut off, a topic that is gone.
 
-use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messaging_core::{ErrorKind, Event};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::metadata::MetadataTopic;
 
 use super::{PATIENCE, SIGN_OF_LIFE, Worker};
 use crate::config::GroupProtocol;
@@ -17,14 +15,14 @@ use crate::consumer::offsets;
 use crate::error::{code_of, from_code, from_kafka, is_passing};
 use crate::raw::remind_of_servers;
 
-/// How long the leader of a partition may take to say where it ends.
-const LEADER: Duration = Duration::from_millis(300);
-
 impl Worker {
     /// Acts on what the client said meanwhile.
     pub(super) fn hear(&mut self) {
         let Heard { group, commits, is_cut, is_disturbed, is_in_doubt, is_fatal } = self.ear.listen();
         // An ephemeral subscription loses nothing with a connection that it does not read from.
+        if is_cut {
+            *self.intake.lost.lock() = Some(Instant::now());
+        }
         if is_cut || is_disturbed && self.intake.settings.source.is_some() {
             self.note_cut();
         }
@@ -128,7 +126,6 @@ impl Worker {
     fn note_cut(&mut self) {
         if !self.is_cut {
             self.is_cut = true;
-            self.intake.is_cut.store(true, Ordering::Relaxed);
             self.intake.tell(Event::Disconnected);
         }
     }
@@ -137,55 +134,24 @@ impl Worker {
         remind_of_servers(self.client.client().native_ptr(), self.intake.settings.connection.options.servers())
     }
 
-    /// After a connection was lost: asks until the brokers answer that lead what this member has.
+    /// After a connection was lost: asks until the broker answers.
     pub(super) fn look_for_the_broker(&mut self) {
-        if self.probed.elapsed() < self.patience {
+        if self.probed.elapsed() < PATIENCE {
             return;
         }
+        self.probed = Instant::now();
         let main = self.intake.settings.topics.main.clone();
         let answer = self.client.fetch_metadata(Some(&main), Duration::from_millis(500));
-        self.patience = PATIENCE;
-        let is_back = match &answer {
-            // A broker that goes down or comes up in order answers for a while, and names nobody, not even itself.
-            Ok(metadata) if metadata.brokers().is_empty() => {
-                self.remind();
-                false
-            }
-            Ok(metadata) => self.do_leaders_answer(metadata),
-            Err(_) => {
-                self.remind();
-                false
-            }
-        };
-        self.probed = Instant::now();
-        if !is_back {
+        // A broker that goes down or comes up in order answers for a while, and names nobody, not even itself.
+        if !answer.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
+            self.remind();
             return;
         }
         self.is_cut = false;
-        self.intake.is_cut.store(false, Ordering::Relaxed);
         if self.intake.settings.source.is_none() {
             self.skip_what_was_missed();
         }
         self.intake.tell(Event::Reconnected);
-    }
-
-    /// Asks each broker that leads a partition of this member: one of several may stand still, and the others answer for it.
-    fn do_leaders_answer(&mut self, metadata: &Metadata) -> bool {
-        let mut asked = HashSet::new();
-        for topic in metadata.topics() {
-            for partition in topic.partitions() {
-                let place = (topic.name().to_owned(), partition.id());
-                if !self.held.contains_key(&place) || !asked.insert(partition.leader()) {
-                    continue;
-                }
-                if self.client.fetch_watermarks(&place.0, place.1, LEADER).is_err() {
-                    // Asking holds up what the others send.
-                    self.patience = SIGN_OF_LIFE;
-                    return false;
-                }
-            }
-        }
-        true
     }
 
     /// An ephemeral subscription sees nothing from while it was cut off, and says how much that was.
