@@ -1,0 +1,1 @@
+//! Parts of a broker adapter that are the same for every broker.
