@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Error, ErrorKind, Health, HealthState, Namespace, PublishOptions, Publisher,
-    QueueConsumer, QueueName, ReplyAddress, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName,
-    TopologyMode, Transaction, Usage, join,
+    DestinationSettings, DrainReport, Error, ErrorKind, Health, Namespace, PublishOptions, Publisher, QueueConsumer,
+    QueueName, ReplyAddress, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName, TopologyMode,
+    Transaction, Usage, join,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -24,10 +23,6 @@ use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaRequester;
 use crate::topology::{Topics, derived};
-
-/// A broker that stands still is lost again each time that a client has tried it, every six seconds; the others answer for it
-/// when they are asked.
-const LOST_LATELY: Duration = Duration::from_secs(8);
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -260,18 +255,8 @@ impl Broker for KafkaBroker {
     }
 
     fn health(&self) -> Health {
-        let mut health = self.connection().health();
-        for consumer in self.consumers() {
-            if let Some(end) = consumer.ended().filter(|end| end.kind != ErrorKind::Closed) {
-                let text = format!("a consumer of topic {:?} has ended: {}", consumer.settings.topics.main, end.text);
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            } else if let Some(ago) = consumer.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_LATELY) {
-                let topic = &consumer.settings.topics.main;
-                let text = format!("a consumer of topic {topic:?} lost a broker that it reads from, {ago:?} ago");
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            }
-        }
-        health
+        let consumers = self.consumers();
+        consumers.iter().fold(self.connection().health(), |health, consumer| health.and(consumer.health()))
     }
 
     async fn close(&self, by: Instant) -> DrainReport {

@@ -17,8 +17,8 @@ use crate::connection::Connection;
 use crate::convert::{headers_of, key_of, payload_of, timestamp_of};
 use crate::producer::Sender;
 
-/// How often it is looked up how many partitions there are: as often as consumers do.
-const LOOK_UP: Duration = Duration::from_secs(30);
+/// Interval between refreshes of the partition count; equals the consumers' metadata refresh.
+const PARTITIONS_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// One of the topics that a publisher writes to.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl KafkaPublisher {
 /// Takes up partitions that are added to the topics, as long as there is a publisher.
 async fn look_up(publisher: Weak<KafkaPublisher>) {
     loop {
-        tokio::time::sleep(LOOK_UP).await;
+        tokio::time::sleep(PARTITIONS_REFRESH_INTERVAL).await;
         let Some(publisher) = publisher.upgrade().filter(|one| !one.connection.is_closed()) else { return };
         let topics: Vec<&TargetTopic> = publisher.target.topics().collect();
         let counts = publisher.sender.look_up(topics.iter().map(|topic| topic.name.clone()).collect()).await;
