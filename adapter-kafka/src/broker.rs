@@ -260,20 +260,22 @@ impl Broker for KafkaBroker {
     }
 
     async fn close(&self, by: Instant) -> DrainReport {
-        if !self.connection().close() {
+        if !self.connection().begin_close() {
             return DrainReport::default();
         }
-        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
-        publishers.iter().for_each(|publisher| publisher.in_flight.close());
+        // Consumers first: their handlers may still publish, retry and dead-letter.
         let consumers = self.consumers();
         let drains = consumers.iter().map(|consumer| async move {
-            // In this order: closed is what a receive that waits has to say.
+            // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
             consumer.end(closed());
             consumer.drain(by).await
         });
+        let reports = join_all(drains).await;
+        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
+        publishers.iter().for_each(|publisher| publisher.in_flight.close());
+        self.connection().close();
         let senders = self.connection().take_senders();
-        let flushes = senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()));
-        let (reports, _) = futures_util::future::join(join_all(drains), join_all(flushes)).await;
+        let _ = join_all(senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()))).await;
         for sender in &senders {
             sender.abandon();
         }

@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     /// One for each time limit of a publish: librdkafka's limit is the producer's.
     senders: Mutex<BTreeMap<Duration, Arc<Sender>>>,
     copies: Mutex<Option<Arc<CopyProducer>>>,
+    /// Nothing new is opened any more; handles that are there still work.
+    closing: AtomicBool,
     closed: AtomicBool,
     watch: Mutex<Watch>,
 }
@@ -113,6 +115,7 @@ impl Connection {
             largest,
             senders: Mutex::default(),
             copies: Mutex::default(),
+            closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             watch: Mutex::default(),
         });
@@ -137,6 +140,7 @@ impl Connection {
             largest: 0,
             senders: Mutex::default(),
             copies: Mutex::default(),
+            closing: AtomicBool::new(false),
             closed: AtomicBool::new(true),
             watch: Mutex::default(),
         })
@@ -174,9 +178,11 @@ impl Connection {
         Ok(sender)
     }
 
-    /// Where copies are made: retries, dead letters, redrives.
+    /// The producer of copies: retries, dead letters, redrives. It works until all consumers of a closing broker are drained.
     pub(crate) fn copies(&self) -> Result<Arc<CopyProducer>> {
-        self.check_open()?;
+        if self.is_closed() {
+            return Err(closed());
+        }
         let mut known = self.copies.lock();
         if let Some(known) = &*known {
             return Ok(Arc::clone(known));
@@ -187,20 +193,22 @@ impl Connection {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() {
-            Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again"))
-        } else {
-            Ok(())
-        }
+        if self.closing.load(Ordering::Acquire) || self.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Marks as closed; false if it was already.
-    pub(crate) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+    /// Opens nothing new from now on; false if a close had begun before.
+    pub(crate) fn begin_close(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Refuses everything from now on.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::Release);
     }
 
     /// The producers, given up: whoever holds them last drops them on a thread of its own.
@@ -288,6 +296,11 @@ impl Connection {
             (since, error.to_string())
         });
     }
+}
+
+/// Error of every call on a broker that was closed.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the broker was closed: open it again")
 }
 
 impl Drop for Connection {

@@ -13,7 +13,7 @@ use rdkafka::producer::BaseRecord;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, closed};
 use crate::convert::{headers_of, key_of, payload_of, timestamp_of};
 use crate::producer::Sender;
 
@@ -110,10 +110,6 @@ impl KafkaPublisher {
         let expires = message.ttl().map(|ttl| (wire::EXPIRES, later(ttl)));
         due.into_iter().chain(expires).collect()
     }
-
-    fn closed() -> Error {
-        Error::new(ErrorKind::Closed, "the broker was closed: open it again")
-    }
 }
 
 /// Takes up partitions that are added to the topics, as long as there is a publisher.
@@ -151,7 +147,7 @@ impl Publisher for KafkaPublisher {
 
     fn send(&self, message: Message, room: Room) -> Outcome<Receipt> {
         if self.connection.is_closed() {
-            return Outcome::ready(Err(Self::closed()));
+            return Outcome::ready(Err(closed()));
         }
         let extra = self.extra(&message);
         let is_delayed = extra.iter().any(|(name, _)| *name == wire::DUE);

@@ -25,6 +25,7 @@ use support::{connect, fresh, run, server};
 fn main() -> ExitCode {
     run(&[
         ("closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread", || Box::pin(close_in_silence())),
+        ("while_a_broker_closes_what_was_started_is_settled_for_good", || Box::pin(settled_while_closing())),
         ("verifying_lists_every_difference", || Box::pin(differences())),
         ("verifying_names_all_that_is_missing", || Box::pin(nothing_there())),
         ("what_is_made_is_as_asked_for", || Box::pin(made_as_asked())),
@@ -91,6 +92,53 @@ async fn close_in_silence() -> Checked {
 }
 
 /// The client that operators have.
+/// Handlers that run while a broker closes retry, dead-letter and publish as ever.
+async fn settled_while_closing() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, []).await?;
+    let queue = QueueName::parse(fresh("closing"))?;
+    let to = Destination::Queue(queue.clone());
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&to, PublishOptions::default()).await?;
+    for text in ["retried", "failed"] {
+        publisher.publish(text).await?;
+    }
+    let mut started = Vec::new();
+    while started.len() < 2 {
+        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await??;
+        started.push(next.ok_or("a delivery")?);
+    }
+    let closing = Arc::clone(&broker);
+    let by = tokio::time::Instant::now() + Duration::from_secs(20);
+    let closed = tokio::spawn(async move { closing.close(by).await });
+    while broker.publisher(&to, PublishOptions::default()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for delivery in started {
+        if delivery.message().payload().as_ref() == b"failed" {
+            delivery.dead_letter("rejected").await?;
+        } else {
+            publisher.publish("by a handler").await?;
+            delivery.retry_after(Duration::from_millis(100)).await?;
+        }
+    }
+    let report = closed.await?;
+    assert_eq!((report.settled, report.abandoned, report.unconfirmed), (2, 0, 0), "{report:?}");
+    assert!(report.errors.is_empty(), "{report:?}");
+    let error = publisher.publish("too late").await.err().ok_or("a closed broker has published")?;
+    assert_eq!(error.kind(), ErrorKind::Closed);
+
+    let broker = connect(&url, []).await?;
+    let letters = broker.admin().dead_letters(&Source::Queue(queue.clone()), 10).await?;
+    assert_eq!(letters.len(), 1);
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let mut texts = [take(&mut consumer).await?, take(&mut consumer).await?];
+    texts.sort();
+    assert_eq!(texts, ["by a handler", "retried"]);
+    Ok(())
+}
+
 fn operator(url: &str) -> Result<AdminClient<DefaultClientContext>, rdkafka::error::KafkaError> {
     ClientConfig::new().set("bootstrap.servers", url.trim_start_matches("kafka://")).create()
 }
@@ -302,7 +350,13 @@ async fn write_large(url: &str, topic: &str, at: i64) -> Checked {
         .set("bootstrap.servers", url.trim_start_matches("kafka://"))
         .set("message.max.bytes", "4000000")
         .create()?;
-    let payload = vec![b'x'; LARGE];
+    // No codec makes it smaller.
+    let mut state = 1_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let payload: Vec<u8> = std::iter::repeat_with(next).take(LARGE).collect();
     let record = FutureRecord::<[u8], [u8]>::to(topic).payload(&payload).timestamp(at);
     producer.send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
     Ok(())

@@ -175,7 +175,8 @@ async fn copies() -> Checked {
     consumer.next().await?.ok_or("a delivery")?.dead_letter(reason).await?;
     let (server, topic) = (bootstrap(&url).to_owned(), format!("{}--dead", dead.as_str()));
     let (record, rest, times) = tokio::task::spawn_blocking(move || only(&server, &topic)).await?;
-    assert_eq!((record.key(), record.payload()), (Some(b"order/4/0".as_slice()), Some(b"x".as_slice())));
+    let key = format!("{}/0/0/order/4", dead.as_str());
+    assert_eq!((record.key(), record.payload()), (Some(key.as_bytes()), Some(b"x".as_slice())));
     assert_eq!(record.timestamp().to_millis(), Some(1_700_000_000_123));
     let origin = format!("queue:{}", dead.as_str());
     let marks = [
