@@ -84,17 +84,17 @@ async fn failing_again() -> Checked {
     }
     for round in 0..6 {
         until(&failed, MESSAGES * (round + 1)).await?;
-        let letters = broker.admin().dead_letters(&source, 10 * MESSAGES).await?;
+        let letters = broker.inspect().dead_letters(&source, 10 * MESSAGES).await?;
         let there: BTreeSet<String> = letters.iter().map(|letter| letter.message.id().to_string()).collect();
         let lost = ids.difference(&there).count();
         assert_eq!(lost, 0, "round {round}: so many of {MESSAGES} are lost");
         assert_eq!(letters.len(), MESSAGES, "round {round}: a letter that was redriven is still there");
         let wanted = u32::try_from(round)?;
         assert!(letters.iter().all(|letter| letter.redriven == wanted && letter.message.key().is_none()));
-        assert_eq!(broker.admin().redrive(&source, Redrive::All).await?, MESSAGES as u64);
+        assert_eq!(broker.repair().redrive(&source, Redrive::All).await?, MESSAGES as u64);
     }
     until(&failed, MESSAGES * 7).await?;
-    assert_eq!(broker.admin().purge(&source, Part::Dead).await?, Some(MESSAGES as u64));
+    assert_eq!(broker.repair().purge(&source, Part::Dead).await?, Some(MESSAGES as u64));
 
     // What earlier versions wrote has the id alone as its key, and goes the same way.
     let dead = format!("{}--dead", queue.as_str());
@@ -105,9 +105,9 @@ async fn failing_again() -> Checked {
     let old = FutureRecord::to(&dead).key("old/1").payload("old").headers(headers);
     let producer: FutureProducer = config(&server.url()).create()?;
     producer.send(old, SOON).await.map_err(|(error, _)| error)?;
-    assert_eq!(broker.admin().redrive(&source, Redrive::Ids(vec!["old/1".into()])).await?, 1);
+    assert_eq!(broker.repair().redrive(&source, Redrive::Ids(vec!["old/1".into()])).await?, 1);
     until(&failed, MESSAGES * 7 + 1).await?;
-    let letters = broker.admin().dead_letters(&source, 10).await?;
+    let letters = broker.inspect().dead_letters(&source, 10).await?;
     let found: Vec<_> = letters.iter().map(|letter| (letter.message.id().to_string(), letter.redriven)).collect();
     assert_eq!(found, [("old/1".to_owned(), 1)]);
     Ok(())
@@ -142,14 +142,14 @@ async fn asking_while_others_write() -> Checked {
         }
     });
     until(&written, 100).await?;
-    let admin = broker.admin();
+    let inspect = broker.inspect();
     for _ in 0..3 {
         let before = written.load(Ordering::SeqCst);
-        let browsed = timeout(SOON, admin.browse(&source, 5)).await??;
+        let browsed = timeout(SOON, inspect.browse(&source, 5)).await??;
         assert_eq!(browsed.len(), 5);
-        let depth = timeout(SOON, admin.depth(&source)).await??;
+        let depth = timeout(SOON, inspect.depth(&source)).await??;
         assert!(depth.ready >= 20 && depth.delayed.is_some_and(|delayed| delayed > 0), "{depth:?}");
-        assert!(!timeout(SOON, admin.dead_letters(&source, 10)).await??.is_empty());
+        assert!(!timeout(SOON, inspect.dead_letters(&source, 10)).await??.is_empty());
         // They did write all the time, or this shows nothing.
         assert!(written.load(Ordering::SeqCst) > before + 100, "too little was written meanwhile");
     }
@@ -177,7 +177,7 @@ async fn asking_behind_transactions() -> Checked {
         Ok::<_, rdkafka::error::KafkaError>(())
     };
     write.await?;
-    let browsed = timeout(SOON, broker.admin().browse(&source, 10)).await??;
+    let browsed = timeout(SOON, broker.inspect().browse(&source, 10)).await??;
     let texts: Vec<_> = browsed.iter().map(|one| one.message.payload().as_ref()).collect();
     assert_eq!(texts, [b"kept"]);
     Ok(())
