@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use messaging_core::{Error, ErrorKind, Outcome, Receipt, Result, Room, Tickets, TicketsOwner};
+use messaging_core::{Error, ErrorKind, Outcome, Permit, Receipt, Result, Tickets, TicketsOwner};
 use parking_lot::{Mutex, RwLock};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -84,10 +84,10 @@ impl Sender {
     /// Hands a record over; `record` gets the ticket to carry.
     pub(crate) fn send<'a>(
         &self,
-        room: Room,
+        permit: Permit,
         record: impl Fn(usize) -> BaseRecord<'a, [u8], [u8], usize>,
     ) -> Outcome<Receipt> {
-        let ticket = self.tickets.open(room);
+        let ticket = self.tickets.open(permit);
         // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
         let mut sent = self.hand_over(record(ticket as usize));
         if sent.as_ref().is_err_and(|error| code_of(error) == Some(Code::Fatal)) && self.renew() {

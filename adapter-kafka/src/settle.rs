@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use messaging_core::wire::{self, DeadLetterMark, to_millis};
 use messaging_core::{
-    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Room, Settlement, Settler, Unsettled,
+    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
 };
 
 use rdkafka::message::Header;
@@ -41,10 +41,6 @@ impl Settler for Partition {
         }
         self.intake.freed(acked, true);
         Outcome::ready(Ok(Acked { acked: acked as u64, stale: (tags.len() - acked) as u64 }))
-    }
-
-    fn extend(&self, _tag: u64, _by: Duration) -> Outcome {
-        Outcome::ready(Err(Error::new(ErrorKind::Unsupported, "a member keeps its partitions as long as it lives")))
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -151,7 +147,7 @@ impl Partition {
             }
         };
         let intake = Arc::clone(&self.intake);
-        let ticket = intake.tickets().open(Room::none());
+        let ticket = intake.tickets().open(Permit::none());
         let message = delivery.message.clone();
         let to = topic.to_owned();
         let then: Then = Box::new(move |made| {

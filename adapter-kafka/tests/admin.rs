@@ -86,17 +86,17 @@ async fn failing_again() -> Checked {
     }
     for round in 0..6 {
         until(&failed, MESSAGES * (round + 1)).await?;
-        let letters = broker.admin().dead_letters(&source, 10 * MESSAGES).await?;
+        let letters = broker.inspect().dead_letters(&source, 10 * MESSAGES).await?;
         let there: BTreeSet<String> = letters.iter().map(|letter| letter.message.id().to_string()).collect();
         let lost = ids.difference(&there).count();
         assert_eq!(lost, 0, "round {round}: so many of {MESSAGES} are lost");
         assert_eq!(letters.len(), MESSAGES, "round {round}: a letter that was redriven is still there");
         let wanted = u32::try_from(round)?;
         assert!(letters.iter().all(|letter| letter.redriven == wanted && letter.message.key().is_none()));
-        assert_eq!(broker.admin().redrive(&source, Redrive::All).await?, MESSAGES as u64);
+        assert_eq!(broker.repair().redrive(&source, Redrive::All).await?, MESSAGES as u64);
     }
     until(&failed, MESSAGES * 7).await?;
-    assert_eq!(broker.admin().purge(&source, Part::Dead).await?, Some(MESSAGES as u64));
+    assert_eq!(broker.repair().purge(&source, Part::Dead).await?, Some(MESSAGES as u64));
 
     // What earlier versions wrote has the id alone as its key, and goes the same way.
     let dead = format!("{}--dead", queue.as_str());
@@ -107,9 +107,9 @@ async fn failing_again() -> Checked {
     let old = FutureRecord::to(&dead).key("old/1").payload("old").headers(headers);
     let producer: FutureProducer = config(&server.url()).create()?;
     producer.send(old, SOON).await.map_err(|(error, _)| error)?;
-    assert_eq!(broker.admin().redrive(&source, Redrive::Ids(vec!["old/1".into()])).await?, 1);
+    assert_eq!(broker.repair().redrive(&source, Redrive::Ids(vec!["old/1".into()])).await?, 1);
     until(&failed, MESSAGES * 7 + 1).await?;
-    let letters = broker.admin().dead_letters(&source, 10).await?;
+    let letters = broker.inspect().dead_letters(&source, 10).await?;
     let found: Vec<_> = letters.iter().map(|letter| (letter.message.id().to_string(), letter.redriven)).collect();
     assert_eq!(found, [("old/1".to_owned(), 1)]);
     Ok(())
@@ -144,14 +144,14 @@ async fn asking_while_others_write() -> Checked {
         }
     });
     until(&written, 100).await?;
-    let admin = broker.admin();
+    let inspect = broker.inspect();
     for _ in 0..3 {
         let before = written.load(Ordering::SeqCst);
-        let browsed = timeout(SOON, admin.browse(&source, 5)).await??;
+        let browsed = timeout(SOON, inspect.browse(&source, 5)).await??;
         assert_eq!(browsed.len(), 5);
-        let depth = timeout(SOON, admin.depth(&source)).await??;
+        let depth = timeout(SOON, inspect.depth(&source)).await??;
         assert!(depth.ready >= 20 && depth.delayed.is_some_and(|delayed| delayed > 0), "{depth:?}");
-        assert!(!timeout(SOON, admin.dead_letters(&source, 10)).await??.is_empty());
+        assert!(!timeout(SOON, inspect.dead_letters(&source, 10)).await??.is_empty());
         // They did write all the time, or this shows nothing.
         assert!(written.load(Ordering::SeqCst) > before + 100, "too little was written meanwhile");
     }
@@ -167,7 +167,7 @@ async fn asking_behind_transactions() -> Checked {
     let source = Source::Queue(queue.clone());
     drop(broker.publisher(&Destination::Queue(queue.clone()), PublishOptions::default()).await?);
     write_transactions(&server.url(), queue.as_str()).await?;
-    let browsed = timeout(SOON, broker.admin().browse(&source, 10)).await??;
+    let browsed = timeout(SOON, broker.inspect().browse(&source, 10)).await??;
     let texts: Vec<_> = browsed.iter().map(|one| one.message.payload().as_ref()).collect();
     assert_eq!(texts, [b"kept"]);
     Ok(())
@@ -193,7 +193,7 @@ async fn lag_behind_transactions() -> Checked {
     let source = Source::Queue(queue.clone());
     let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
     write_transactions(&server.url(), queue.as_str()).await?;
-    let admin = broker.admin();
+    let admin = broker.inspect();
     assert_eq!((admin.lag(&source).await?, admin.depth(&source).await?.ready), (1, 1));
     timeout(SOON, consumer.next()).await??.ok_or("a delivery")?.ack().await?;
     consumer.control().flush(tokio::time::Instant::now() + SOON).await?;
@@ -232,11 +232,11 @@ async fn letters_of_one_id() -> Checked {
         letters.iter().map(|one| String::from_utf8_lossy(one.message.payload()).into_owned()).collect::<BTreeSet<_>>()
     };
     let both = BTreeSet::from(["one".to_owned(), "other".to_owned()]);
-    assert_eq!(payloads(broker.admin().dead_letters(&source, 10).await?), both);
+    assert_eq!(payloads(broker.inspect().dead_letters(&source, 10).await?), both);
     // All that carry the id go back.
-    assert_eq!(broker.admin().redrive(&source, Redrive::Ids(vec!["1".into()])).await?, 2);
+    assert_eq!(broker.repair().redrive(&source, Redrive::Ids(vec!["1".into()])).await?, 2);
     until(&failed, 4).await?;
-    let again = broker.admin().dead_letters(&source, 10).await?;
+    let again = broker.inspect().dead_letters(&source, 10).await?;
     assert!(again.iter().all(|one| one.redriven == 1));
     assert_eq!(payloads(again), both);
     Ok(())

@@ -72,7 +72,7 @@ async fn close_in_silence() -> Checked {
         assert!(silent.elapsed() < Duration::from_secs(10), "health is up for 10 s of silence");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let unsent = publisher.send("nobody takes it".into(), messaging_core::Room::none());
+    let unsent = publisher.send("nobody takes it".into(), messaging_core::Permit::none());
     let begun = Instant::now();
     let report = broker.close(tokio::time::Instant::now() + Duration::from_secs(2)).await;
     assert!(begun.elapsed() < Duration::from_secs(4), "closing took {:?}", begun.elapsed());
@@ -130,7 +130,7 @@ async fn settled_while_closing() -> Checked {
     assert_eq!(error.kind(), ErrorKind::Closed);
 
     let broker = connect(&url, []).await?;
-    let letters = broker.admin().dead_letters(&Source::Queue(queue.clone()), 10).await?;
+    let letters = broker.inspect().dead_letters(&Source::Queue(queue.clone()), 10).await?;
     assert_eq!(letters.len(), 1);
     let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
     let mut texts = [take(&mut consumer).await?, take(&mut consumer).await?];
@@ -330,15 +330,15 @@ async fn large_and_early() -> Checked {
     next(&mut consumer).await?.retry_after(Duration::from_millis(50)).await?;
     next(&mut consumer).await?.dead_letter("rejected").await?;
     let source = Source::Queue(queue);
-    let letters = broker.admin().dead_letters(&source, 10).await?;
+    let letters = broker.inspect().dead_letters(&source, 10).await?;
     assert_eq!(letters.iter().map(|one| one.message.payload().len()).collect::<Vec<_>>(), [LARGE]);
     assert_eq!(messaging_core::wire::to_millis(letters[0].message.timestamp()), u64::try_from(at)?);
-    assert_eq!(broker.admin().redrive(&source, messaging_core::Redrive::All).await?, 1);
+    assert_eq!(broker.repair().redrive(&source, messaging_core::Redrive::All).await?, 1);
     let again = next(&mut consumer).await?;
     assert_eq!((again.message().payload().len(), again.redriven()), (LARGE, 1));
     again.ack().await?;
     consumer.control().flush(tokio::time::Instant::now() + Duration::from_secs(10)).await?;
-    assert_eq!(broker.admin().lag(&source).await?, 0);
+    assert_eq!(broker.inspect().lag(&source).await?, 0);
     Ok(())
 }
 

@@ -274,7 +274,7 @@ async fn read_back() -> Checked {
         ("tenant", "acme"),
     ];
     write("--dead", "order/8/0", "order/8", &extra).await?;
-    let letters = broker.admin().dead_letters(&Source::Queue(queue.clone()), 10).await?;
+    let letters = broker.inspect().dead_letters(&Source::Queue(queue.clone()), 10).await?;
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
     assert_eq!((letter.message.id().to_string().as_str(), letter.message.key()), ("order/8", Some("customer-7")));
@@ -312,7 +312,7 @@ async fn foreign() -> Checked {
     assert_eq!(message.id().to_string(), format!("{}/0/0", queue.as_str()));
     // A copy, by the dead letter, and back.
     delivery.dead_letter("rejected").await?;
-    broker.admin().redrive(&Source::Queue(queue.clone()), messaging_core::Redrive::All).await?;
+    broker.repair().redrive(&Source::Queue(queue.clone()), messaging_core::Redrive::All).await?;
     let again = consumer.next().await?.ok_or("a delivery")?;
     assert_eq!((again.redriven(), again.message().id()), (1, message.id()));
 
@@ -369,7 +369,7 @@ async fn copies_of_odd() -> Checked {
     let second = consumer.next().await?.ok_or("a delivery")?;
     second.dead_letter("rejected").await?;
     let source = Source::Queue(queue.clone());
-    broker.admin().redrive(&source, messaging_core::Redrive::All).await?;
+    broker.repair().redrive(&source, messaging_core::Redrive::All).await?;
     let third = consumer.next().await?.ok_or("a delivery")?;
     for message in [third.message(), &broker_copy(&third)] {
         assert_eq!(message.correlation_id(), Some("c-9"));
@@ -461,9 +461,9 @@ async fn tombstone() -> Checked {
     // A tombstone stays one through the dead letter, where a null value would delete it.
     first.dead_letter("rejected").await?;
     let source = Source::Queue(queue);
-    let dead = broker.admin().dead_letters(&source, 10).await?;
+    let dead = broker.inspect().dead_letters(&source, 10).await?;
     assert!(dead.len() == 1 && adapter_kafka::is_tombstone(&dead[0].message));
-    broker.admin().redrive(&source, messaging_core::Redrive::All).await?;
+    broker.repair().redrive(&source, messaging_core::Redrive::All).await?;
     let again = consumer.next().await?.ok_or("a delivery")?;
     assert!(adapter_kafka::is_tombstone(again.message()));
     assert_eq!(again.message().key(), Some("gone"));

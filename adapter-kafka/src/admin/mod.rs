@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Browsed, Control as _, DeadLetter, Declaration, Depth, Error, ErrorKind, Part, Plan, Redrive, Result,
-    Source, SourcePosition, SubscriptionName, TopicName,
+    Browsed, Control as _, DeadLetter, Declaration, Depth, Error, ErrorKind, Inspect, Part, Plan, Redrive, Repair,
+    Result, Source, SourcePosition, SubscriptionName, TopicName, Topology,
 };
 use rdkafka::admin::AdminOptions;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -30,17 +30,20 @@ use crate::topology::partitions;
 const LEAVE: Duration = Duration::from_secs(10);
 
 #[async_trait]
-impl Admin for KafkaBroker {
+impl Topology for KafkaBroker {
     async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
         self.connection().check_open()?;
         Ok(self.planned(declarations).await?.plan())
     }
 
-    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
+    async fn create(&self, declarations: &[Declaration]) -> Result<()> {
         self.connection().check_open()?;
-        self.applied(declarations).await
+        self.create_missing(declarations).await
     }
+}
 
+#[async_trait]
+impl Inspect for KafkaBroker {
     async fn depth(&self, source: &Source) -> Result<Depth> {
         self.depth_of(source).await
     }
@@ -62,7 +65,10 @@ impl Admin for KafkaBroker {
         letters.truncate(max);
         Ok(letters.into_iter().map(|one| one.letter).collect())
     }
+}
 
+#[async_trait]
+impl Repair for KafkaBroker {
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
         self.send_back(source, which).await
     }
