@@ -39,6 +39,14 @@ impl Arg {
     }
 }
 
+/// The expression inside groups without delimiters, in which `macro_rules!` wraps a fragment such as `$queue:literal`.
+fn ungrouped(value: Expr) -> Expr {
+    match value {
+        Expr::Group(group) => ungrouped(*group.expr),
+        other => other,
+    }
+}
+
 impl Parse for Args {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         Ok(Self(Punctuated::<Arg, Token![,]>::parse_terminated(input)?.into_iter().collect()))
@@ -78,6 +86,6 @@ impl Parse for Value {
         if input.is_empty() || input.peek(Token![,]) {
             return Err(input.error("expected a value after `=`"));
         }
-        input.parse().map(Self::Is)
+        input.parse().map(ungrouped).map(Self::Is)
     }
 }

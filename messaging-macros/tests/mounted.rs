@@ -17,6 +17,21 @@ async fn audit() {
     panic!("switched off by the configuration");
 }
 
+/// Fragments of `macro_rules!` reach the attribute inside groups without delimiters.
+macro_rules! listening_to {
+    ($name:ident, $queue:literal, $attempts:literal, $mode:expr, $need:ident) => {
+        #[listener(queue = $queue, retry(attempts = $attempts), ack = $mode, requires($need))]
+        async fn $name(_: Message) {}
+    };
+}
+
+listening_to!(from_a_macro, "made", 3, on_success, dead_letter);
+
+#[test]
+fn values_that_come_through_a_macro_are_read() {
+    assert_eq!(listeners![from_a_macro][0].id(), "from-a-macro");
+}
+
 #[tokio::test]
 async fn it_handles_what_is_published() {
     let (seen, mut sees) = channel::<(Message, u32)>(8);

@@ -121,6 +121,8 @@ pub(crate) fn bare_or_quoted(value: &Expr) -> Option<String> {
     match value {
         Expr::Path(ExprPath { qself: None, path, .. }) => path.get_ident().map(ToString::to_string),
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+        // A fragment of `macro_rules!`.
+        Expr::Group(group) => bare_or_quoted(&group.expr),
         _ => None,
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use messaging_core::DeadLetterReason;
 
+use super::caught::Described;
+
 /// Any error, as layers pass it on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -159,15 +161,10 @@ impl Failure {
         &self.0.course
     }
 
-    /// The cause and its own causes, outermost first.
-    pub(crate) fn chain(&self) -> Vec<String> {
-        let mut chain = vec![self.0.cause.to_string()];
-        let mut next = self.0.cause.source();
-        while let Some(error) = next {
-            chain.push(error.to_string());
-            next = error.source();
-        }
-        chain
+    /// The cause and its own causes in words. The error is the application's: it may panic while it is read.
+    #[cold]
+    pub(crate) fn describe(&self) -> Described {
+        Described::of(&*self.0.cause)
     }
 }
 
@@ -209,6 +206,6 @@ mod tests {
     #[test]
     fn the_chain_lists_causes_outermost_first() {
         let error = messaging_core::Error::new(messaging_core::ErrorKind::Codec, "bad").with_source("eof");
-        assert_eq!(HandlerError::from(error).0.chain(), ["codec: bad", "eof"]);
+        assert_eq!(HandlerError::from(error).0.describe().chain, ["codec: bad", "eof"]);
     }
 }

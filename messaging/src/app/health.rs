@@ -6,16 +6,46 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use messaging_core::{BrokerName, Error, Event, Health, HealthState};
 use parking_lot::Mutex;
 
-/// What a listener knows about its own health.
-#[derive(Debug, Default)]
+/// Health of one listener, as its workers see it.
+#[derive(Debug)]
 pub(crate) struct ListenerState {
+    workers: usize,
+    dead_workers: Mutex<DeadWorkers>,
     dead_letter: Mutex<Option<String>>,
     dead_letter_fails: AtomicBool,
     disconnected: AtomicBool,
     ended: Mutex<Option<String>>,
 }
 
+/// Workers that panicked and wait to be started again.
+#[derive(Debug, Default)]
+struct DeadWorkers {
+    count: usize,
+    last_panic: String,
+}
+
 impl ListenerState {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            dead_workers: Mutex::default(),
+            dead_letter: Mutex::default(),
+            dead_letter_fails: AtomicBool::default(),
+            disconnected: AtomicBool::default(),
+            ended: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn worker_died(&self, panic: &str) {
+        let mut dead = self.dead_workers.lock();
+        dead.count += 1;
+        panic.clone_into(&mut dead.last_panic);
+    }
+
+    pub(crate) fn worker_restarted(&self) {
+        self.dead_workers.lock().count -= 1;
+    }
+
     pub(crate) fn dead_letter_fails(&self, error: &Error) {
         *self.dead_letter.lock() = Some(error.to_string());
         self.dead_letter_fails.store(true, Ordering::Release);
@@ -44,6 +74,7 @@ impl ListenerState {
         if let Some(why) = &*self.ended.lock() {
             health = health.and(Health::not_up(HealthState::Down, format!("its consumer ended: {why}")));
         }
+        health = health.and(self.health_of_workers());
         if self.disconnected.load(Ordering::Acquire) {
             health = health
                 .and(Health::not_up(HealthState::Degraded, "its consumer is disconnected and tries to come back"));
@@ -53,6 +84,21 @@ impl ListenerState {
                 health.and(Health::not_up(HealthState::Degraded, format!("its dead letter takes no messages: {why}")));
         }
         health
+    }
+
+    fn health_of_workers(&self) -> Health {
+        let dead = self.dead_workers.lock();
+        match dead.count {
+            0 => Health::up(),
+            count => {
+                let state = if count >= self.workers { HealthState::Down } else { HealthState::Degraded };
+                let why = format!(
+                    "{count} of its {} workers panicked and are started again shortly: {}",
+                    self.workers, dead.last_panic
+                );
+                Health::not_up(state, why)
+            }
+        }
     }
 }
 

@@ -32,7 +32,14 @@ impl Intake {
         }
     }
 
-    /// The consumer, from whoever has it to itself.
+    /// Passes on a wake-up that was meant for this worker, which does not wait any more.
+    pub(crate) fn step_aside(&mut self) {
+        if let Self::Shared(seat) = self {
+            seat.step_aside();
+        }
+    }
+
+    /// The consumer, from a worker that has it to itself.
     pub(crate) fn into_own(self) -> Option<Consumer> {
         match self {
             Self::Own(counted) => Some(counted.consumer),
@@ -141,14 +148,18 @@ impl Seat {
     }
 }
 
+impl Seat {
+    fn step_aside(&mut self) {
+        // A wake-up that was meant for this worker goes to another.
+        if std::mem::take(&mut self.waiting) && !self.shared.idle.leave(self.index) {
+            self.shared.idle.wake_one();
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.waiting {
-            // A wake-up that was meant for this worker goes to another.
-            if !self.shared.idle.leave(self.index) {
-                self.shared.idle.wake_one();
-            }
-        }
+        self.step_aside();
     }
 }
 

@@ -1,9 +1,10 @@
 //! The runtime for listeners.
 //!
-//! [`App`] is declared, checked and started; [`RunningApp`] runs, tells its [`Ledger`] and its [`AppHealth`], and shuts
+//! [`App`] is declared, checked and started; [`RunningApp`] runs, reports its [`Ledger`] and its [`AppHealth`], and shuts
 //! down with a [`ShutdownReport`].
 
 mod builder;
+mod caught;
 mod failure;
 mod handler;
 mod health;

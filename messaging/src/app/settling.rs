@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use messaging_core::{DeadLetterReason, Delivery, Error, ErrorKind, MessageId, Outcome};
 
+use super::caught::{Described, discard};
 use super::failure::{Course, Failure, FailureKind};
 use super::health::ListenerState;
 use super::ledger::{Counters, count};
@@ -45,11 +46,13 @@ pub(crate) struct Settling {
     policy: Arc<Policy>,
     counters: Arc<Counters>,
     unanswered: VecDeque<(Intent, Outcome)>,
+    /// Whether a delivery was received whose settlement has not been asked for.
+    in_hand: bool,
 }
 
 impl Settling {
     pub(crate) fn new(policy: Arc<Policy>, counters: Arc<Counters>) -> Self {
-        Self { policy, counters, unanswered: VecDeque::new() }
+        Self { policy, counters, unanswered: VecDeque::new(), in_hand: false }
     }
 
     #[inline]
@@ -62,6 +65,28 @@ impl Settling {
         &self.counters
     }
 
+    /// Counts a delivery that the worker has received.
+    #[inline]
+    pub(crate) fn received(&mut self) {
+        count(&self.counters.received, 1);
+        self.in_hand = true;
+    }
+
+    /// Notes that somebody else settles and counts the delivery at hand.
+    #[inline]
+    pub(crate) fn handed_over(&mut self) {
+        self.in_hand = false;
+    }
+
+    /// Counts the delivery that a worker held when it died: dropped, it is retried by the broker.
+    #[cold]
+    pub(crate) fn died(&mut self) {
+        if std::mem::take(&mut self.in_hand) {
+            count(&self.counters.panics, 1);
+            count(&self.counters.retried, 1);
+        }
+    }
+
     #[inline]
     pub(crate) fn ack(&mut self, delivery: Delivery) {
         let outcome = delivery.ack();
@@ -70,27 +95,32 @@ impl Settling {
 
     /// Retries, dead-letters or discards, as the failure, the attempt and the listener say.
     #[cold]
-    pub(crate) fn fail(&mut self, delivery: Delivery, failure: &Failure) {
+    pub(crate) fn fail(&mut self, delivery: Delivery, failure: Failure) {
+        let error = failure.describe();
+        // An error that panics is a panic of the handler that returned it.
+        let kind = if error.is_broken { FailureKind::Panicked } else { failure.kind() };
+        let course = failure.course().clone();
+        discard(failure);
         count(
-            match failure.kind() {
+            match kind {
                 FailureKind::Handler => &self.counters.handler_errors,
                 FailureKind::Undecodable => &self.counters.undecodable,
                 FailureKind::Panicked => &self.counters.panics,
                 FailureKind::TimedOut => &self.counters.timeouts,
                 // The attempts before were counted when they failed, or their process died with the count.
                 FailureKind::Exhausted => {
-                    return self.bury(delivery, DeadLetterReason::ATTEMPTS_EXHAUSTED.into(), failure);
+                    return self.bury(delivery, DeadLetterReason::ATTEMPTS_EXHAUSTED.into(), error);
                 }
             },
             1,
         );
         let attempt = delivery.attempt();
-        let after = match failure.course() {
-            Course::Bury(code) => return self.bury(delivery, code.clone(), failure),
+        let after = match course {
+            Course::Bury(code) => return self.bury(delivery, code, error),
             _ if attempt >= self.policy.retry.attempts => {
-                return self.bury(delivery, DeadLetterReason::ATTEMPTS_EXHAUSTED.into(), failure);
+                return self.bury(delivery, DeadLetterReason::ATTEMPTS_EXHAUSTED.into(), error);
             }
-            Course::RetryAfter(after) => *after,
+            Course::RetryAfter(after) => after,
             Course::Retry => self.policy.retry.delay(attempt),
         };
         let after = after.min(self.policy.longest_retry);
@@ -100,42 +130,43 @@ impl Settling {
             attempt,
             attempts = self.policy.retry.attempts,
             ?after,
-            error = %failure,
+            error = error.first(),
             "the handler failed; the message is retried"
         );
         let outcome = delivery.retry_after(after);
         self.settled(Intent::Retry, outcome);
     }
 
-    fn bury(&mut self, delivery: Delivery, code: std::borrow::Cow<'static, str>, failure: &Failure) {
+    fn bury(&mut self, delivery: Delivery, code: std::borrow::Cow<'static, str>, error: Described) {
         let (id, attempt) = (delivery.message().id().clone(), delivery.attempt());
         match self.policy.dead_letter {
             DeadLetterPolicy::Keep => {
-                self.tell_buried(&id, attempt, &code, failure, "the message goes to the dead letter");
-                let outcome = delivery.dead_letter(DeadLetterReason::new(code).with_errors(failure.chain()));
+                self.log_buried(&id, attempt, &code, &error, "the message goes to the dead letter");
+                let outcome = delivery.dead_letter(DeadLetterReason::new(code).with_errors(error.chain));
                 self.settled(Intent::DeadLetter, outcome);
             }
             DeadLetterPolicy::Discard => {
-                self.tell_buried(&id, attempt, &code, failure, "the message is discarded");
+                self.log_buried(&id, attempt, &code, &error, "the message is discarded");
                 let outcome = delivery.ack();
                 self.settled(Intent::Discard, outcome);
             }
         }
     }
 
-    fn tell_buried(&self, id: &MessageId, attempt: u32, code: &str, failure: &Failure, what: &str) {
+    fn log_buried(&self, id: &MessageId, attempt: u32, code: &str, error: &Described, what: &str) {
         tracing::error!(
             listener = &*self.policy.id,
             message = %id,
             attempt,
             code,
-            error = %failure,
+            error = error.first(),
             "{what}"
         );
     }
 
     #[inline]
     fn settled(&mut self, intent: Intent, outcome: Outcome) {
+        self.in_hand = false;
         match outcome.try_take() {
             Ok(result) => answered(&self.policy, &self.counters, intent, &result),
             Err(pending) => self.unanswered.push_back((intent, pending)),
@@ -196,28 +227,29 @@ pub(crate) fn answered(policy: &Policy, counters: &Counters, intent: Intent, res
     }
 }
 
+// Counted before it is logged: a subscriber is code of the application, and may panic.
 #[cold]
 fn failed(policy: &Policy, counters: &Counters, intent: Intent, error: &Error) {
     let listener = &*policy.id;
     match (intent, error.kind()) {
         (_, ErrorKind::StaleDelivery | ErrorKind::Closed) => {
-            tracing::debug!(listener, ?intent, %error, "the settlement came too late");
             count(&counters.stale, 1);
+            tracing::debug!(listener, ?intent, %error, "the settlement came too late");
         }
         (Intent::DeadLetter, _) => {
             // The contract: the original is removed only after its copy is confirmed, so that it is still there and comes again.
-            tracing::error!(listener, %error, "the dead letter does not take the message; it is retried");
             policy.state.dead_letter_fails(error);
             count(&counters.dead_letter_failures, 1);
             count(&counters.retried, 1);
+            tracing::error!(listener, %error, "the dead letter does not take the message; it is retried");
         }
         (Intent::Retry | Intent::Release, _) => {
-            tracing::warn!(listener, ?intent, %error, "the settlement failed; the message is retried as if it had been dropped");
             count(&counters.retried, 1);
+            tracing::warn!(listener, ?intent, %error, "the settlement failed; the message is retried as if it had been dropped");
         }
         (Intent::Ack | Intent::Discard, _) => {
-            tracing::warn!(listener, ?intent, %error, "the acknowledgement got lost; the message may come again");
             count(&counters.stale, 1);
+            tracing::warn!(listener, ?intent, %error, "the acknowledgement got lost; the message may come again");
         }
     }
 }

@@ -184,7 +184,7 @@ fn run(
         dead_letter: plan.dead_letter,
         timeout: plan.timeout,
         longest_retry: consumer.capabilities().longest_retry(),
-        state: ListenerState::default(),
+        state: ListenerState::new(plan.concurrency),
     });
     let counters = ListenerCounters::new(plan.concurrency);
     let (shared, intakes) = intakes(consumer, plan.concurrency);

@@ -5,16 +5,17 @@
 //! the listener has a timeout, and no lock unless workers share a consumer.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use messaging_core::{Consumer, Delivery, Error, Event};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::AckMode;
+use super::caught::{Panic, caught, discard, discard_pinned, poll_caught};
 use super::failure::{BoxError, Course, Failure, FailureKind};
 use super::intake::Intake;
 use super::ledger::count;
@@ -22,22 +23,28 @@ use super::settling::Settling;
 use super::stop::{Stage, StopEar};
 use crate::extract::{Incoming, ListenerContext, ManualSlot};
 
-/// After so many deliveries without a pause a worker lets others have their turn.
+/// Deliveries in a row after which a worker yields to other tasks.
 const YIELD_EVERY: u32 = 64;
 
-/// What is left of a worker that ended.
+/// Pause before a worker that panicked is started again; it doubles with every panic in a row.
+const RESTART_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause before a worker is started again; one that worked for longer than this begins afresh.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Remains of a worker that ended.
 #[derive(Debug, Default)]
 pub(crate) struct Remains {
     /// The consumer, if the worker had one of its own.
     pub(crate) consumer: Option<Consumer>,
-    /// What the worker had started and could not finish. It is kept until the broker has taken it back.
+    /// The delivery whose handler had started and did not finish. It is kept until the broker has taken it back.
     pub(crate) abandoned: Option<Delivery>,
 }
 
 /// A task of a listener.
 pub(crate) type WorkerTask = Pin<Box<dyn Future<Output = Remains> + Send>>;
 
-/// Everything of a worker but its service.
+/// A worker without its service.
 pub(crate) struct Worker {
     pub(crate) intake: Intake,
     pub(crate) settling: Settling,
@@ -55,8 +62,41 @@ enum Ended {
 }
 
 impl Worker {
-    /// Works until stopped.
-    pub(crate) async fn run<S>(mut self, service: S) -> Remains
+    /// Works until stopped. A panic outside of the guard around a handler, as of a layer's `Clone` or of a log subscriber, is
+    /// in health until the worker has been started again.
+    pub(crate) async fn run<S>(mut self, mut service: S) -> Remains
+    where
+        S: Service<Incoming, Response = ()> + Clone + Send,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        let mut pause = RESTART_PAUSE;
+        let abandoned = loop {
+            let begun = Instant::now();
+            let worked = {
+                let mut working = pin!(Some(self.work(&mut service)));
+                let worked = poll_fn(|cx| poll_caught(working.as_mut(), cx)).await;
+                discard_pinned(working);
+                worked
+            };
+            let Panic(panic) = match worked {
+                Ok(abandoned) => break abandoned,
+                Err(panic) => panic,
+            };
+            pause =
+                if begun.elapsed() > RESTART_PAUSE_MAX { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) };
+            self.died(&panic, pause).await;
+            if self.ear.stage() != Stage::Running {
+                break None;
+            }
+            self.settling.policy().state.worker_restarted();
+        };
+        discard(service);
+        self.end(abandoned).await
+    }
+
+    /// Handles one delivery after the other until stopped; returns the one whose handler the shutdown did not wait for.
+    async fn work<S>(&mut self, service: &mut S) -> Option<Delivery>
     where
         S: Service<Incoming, Response = ()> + Clone + Send,
         S::Error: Into<BoxError>,
@@ -71,22 +111,16 @@ impl Worker {
             }
             let attempts = self.settling.policy().retry.attempts;
             if delivery.attempt() > attempts {
-                self.settling.fail(delivery, &exhausted(attempts));
+                self.settling.fail(delivery, exhausted(attempts));
                 continue;
             }
-            let abandoned = match self.ack {
+            match self.ack {
                 AckMode::OnSuccess => {
                     let incoming = Incoming::new(&delivery, &self.context, None);
                     match self.call(&mut current, incoming).await {
-                        Ended::Done => {
-                            self.settling.ack(delivery);
-                            continue;
-                        }
-                        Ended::Failed(failure) => {
-                            self.failed(delivery, &failure, &mut current, &service);
-                            continue;
-                        }
-                        Ended::Abandoned => Some(delivery),
+                        Ended::Done => self.settling.ack(delivery),
+                        Ended::Failed(failure) => self.failed(delivery, failure, &mut current, service),
+                        Ended::Abandoned => return Some(delivery),
                     }
                 }
                 AckMode::Manual => {
@@ -94,25 +128,53 @@ impl Worker {
                     let incoming = Incoming::new(&delivery, &self.context, Some(slot.clone()));
                     slot.put(delivery);
                     let ended = self.call(&mut current, incoming).await;
-                    // Nothing is left where the handler settled, or gave what it settles with to someone else.
                     match (slot.take_back(), ended) {
-                        (Some(delivery), Ended::Abandoned) => Some(delivery),
-                        (None, Ended::Abandoned) => None,
-                        (Some(delivery), Ended::Done) => {
-                            self.settling.fail(delivery, &unsettled());
-                            continue;
-                        }
+                        (Some(delivery), Ended::Abandoned) => return Some(delivery),
+                        (Some(delivery), Ended::Done) => self.settling.fail(delivery, unsettled()),
                         (Some(delivery), Ended::Failed(failure)) => {
-                            self.failed(delivery, &failure, &mut current, &service);
-                            continue;
+                            self.failed(delivery, failure, &mut current, service);
                         }
-                        (None, _) => continue,
+                        // The handler settled, or gave its `Settle` to somebody else, who counts.
+                        (None, Ended::Abandoned) => {
+                            self.settling.handed_over();
+                            return None;
+                        }
+                        (None, Ended::Done) => self.settling.handed_over(),
+                        (None, Ended::Failed(failure)) => {
+                            self.settling.handed_over();
+                            self.renew_after(&failure, &mut current, service);
+                            discard(failure);
+                        }
                     }
                 }
-            };
-            return self.end(abandoned).await;
+            }
         }
-        self.end(None).await
+        None
+    }
+
+    /// Reports that the worker panicked, and waits until it is started again or the application stops.
+    #[cold]
+    async fn died(&mut self, panic: &str, pause: Duration) {
+        let Self { intake, settling, ear, .. } = self;
+        intake.step_aside();
+        settling.died();
+        let policy = settling.policy();
+        policy.state.worker_died(panic);
+        // The subscriber may be what panicked.
+        let _ = caught(|| {
+            tracing::error!(
+                listener = &*policy.id,
+                panic,
+                ?pause,
+                "a worker panicked outside of its handler; it is started again"
+            );
+        });
+        let mut timer = pin!(tokio::time::sleep(pause));
+        poll_fn(|cx| match ear.listen(cx.waker()) {
+            Stage::Running => timer.as_mut().poll(cx),
+            _ => Poll::Ready(()),
+        })
+        .await;
     }
 
     /// The next delivery; none once stopped.
@@ -128,7 +190,7 @@ impl Worker {
             *since_pause += 1;
             return Poll::Ready(match next {
                 Ok(Some(delivery)) => {
-                    count(&settling.counters().received, 1);
+                    settling.received();
                     Some(delivery)
                 }
                 Ok(None) => None,
@@ -146,12 +208,17 @@ impl Worker {
     }
 
     #[cold]
-    fn failed<S: Clone>(&mut self, delivery: Delivery, failure: &Failure, current: &mut S, service: &S) {
-        if failure.kind() == FailureKind::Panicked {
-            // What a panic left half done inside the service is not used again.
-            *current = service.clone();
-        }
+    fn failed<S: Clone>(&mut self, delivery: Delivery, failure: Failure, current: &mut S, service: &S) {
+        self.renew_after(&failure, current, service);
         self.settling.fail(delivery, failure);
+    }
+
+    /// Replaces the service after a panic, which may have left something half done inside.
+    #[cold]
+    fn renew_after<S: Clone>(&mut self, failure: &Failure, current: &mut S, service: &S) {
+        if failure.kind() == FailureKind::Panicked {
+            discard(std::mem::replace(current, service.clone()));
+        }
     }
 
     /// Calls the service, catching panics and minding the timeout and the end of a shutdown.
@@ -161,23 +228,33 @@ impl Worker {
         S: Service<Incoming, Response = ()>,
         S::Error: Into<BoxError>,
     {
-        let Self { settling, ear, .. } = self;
-        let timeout = settling.policy().timeout;
-        let mut called = pin!(async move {
-            poll_fn(|cx| service.poll_ready(cx)).await?;
-            service.call(incoming).await
-        });
-        let first = poll_fn(|cx| Poll::Ready(poll_caught(called.as_mut(), cx))).await;
+        let mut called = pin!(Some(async move {
+            poll_fn(|cx| service.poll_ready(cx)).await.map_err(into_failure)?;
+            service.call(incoming).await.map_err(into_failure)
+        }));
+        let first = poll_fn(|cx| Poll::Ready(poll_ended(called.as_mut(), cx))).await;
         if let Poll::Ready(ended) = first {
             return ended;
         }
-        // The handler waits for something: only now a timer and the signal matter.
+        let ended = self.wait(called.as_mut()).await;
+        // Cancelled, the handler drops its values here.
+        discard_pinned(called);
+        ended
+    }
+
+    /// Waits for a handler that waits for something itself: only now its timeout and the shutdown matter.
+    async fn wait<F>(&mut self, mut called: Pin<&mut Option<F>>) -> Ended
+    where
+        F: Future<Output = std::result::Result<(), Failure>>,
+    {
+        let Self { settling, ear, .. } = self;
+        let timeout = settling.policy().timeout;
         let mut timer = pin!(timeout.map(tokio::time::sleep));
         poll_fn(|cx| {
-            if let ready @ Poll::Ready(_) = poll_caught(called.as_mut(), cx) {
+            if let ready @ Poll::Ready(_) = poll_ended(called.as_mut(), cx) {
                 return ready;
             }
-            // So that the ledger does not wait for this handler to learn what became of deliveries before.
+            // The ledger learns the results of earlier settlements also while this handler works.
             let _ = settling.poll_room(cx);
             if let (Some(timer), Some(timeout)) = (timer.as_mut().as_pin_mut(), timeout)
                 && timer.poll(cx).is_ready()
@@ -201,34 +278,35 @@ impl Worker {
         })
         .await;
         settling.give_up();
+        // The last worker drops the application's states.
+        discard(self.context);
         Remains { consumer: self.intake.into_own(), abandoned }
     }
 }
 
 /// Polls a call, turning its end, or its panic, into one of the ways in which it can end.
 #[inline]
-fn poll_caught<F, E>(called: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Ended>
+fn poll_ended<F>(called: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Ended>
 where
-    F: Future<Output = std::result::Result<(), E>>,
-    E: Into<BoxError>,
+    F: Future<Output = std::result::Result<(), Failure>>,
 {
     // The future is not polled again after a panic, and the service inside is replaced.
-    match catch_unwind(AssertUnwindSafe(|| called.poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(Ok(()))) => Poll::Ready(Ended::Done),
-        Ok(Poll::Ready(Err(error))) => Poll::Ready(Ended::Failed(Failure::from_boxed(error.into()))),
-        Err(panic) => Poll::Ready(Ended::Failed(panicked(&*panic))),
-    }
+    poll_caught(called, cx).map(|result| match result {
+        Ok(Ok(())) => Ended::Done,
+        Ok(Err(failure)) => Ended::Failed(failure),
+        Err(Panic(text)) => Ended::Failed(panicked(&text)),
+    })
+}
+
+/// The conversion of an error is the application's code, and runs under the guard around the call.
+#[cold]
+fn into_failure(error: impl Into<BoxError>) -> Failure {
+    Failure::from_boxed(error.into())
 }
 
 #[cold]
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
-    let what = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("it said nothing");
-    Failure::new(FailureKind::Panicked, Course::Retry, format!("the handler panicked: {what}").into())
+fn panicked(text: &str) -> Failure {
+    Failure::new(FailureKind::Panicked, Course::Retry, format!("the handler panicked: {text}").into())
 }
 
 #[cold]

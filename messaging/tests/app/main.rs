@@ -14,3 +14,4 @@ mod shutdown;
 mod start_errors;
 mod support;
 mod support_poor;
+mod user_code;
