@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
     Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, DestinationSettings,
-    DrainReport, Error, ErrorKind, Health, HealthState, Identity, Inbox, Inspect, Namespace, Place, PublishOptions,
-    Publisher, QueueConsumer, QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions,
-    Subscriber, TopicName, Topology, TopologyMode, join,
+    DrainReport, Error, ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher,
+    QueueConsumer, QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber,
+    TopicName, Topology, TopologyMode, join,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -24,10 +23,6 @@ use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaReplies;
 use crate::topology::{Topics, derived};
-
-/// A broker that stands still is lost again each time that a client has tried it, every six seconds; the others answer for it
-/// when they are asked.
-const LOST_LATELY: Duration = Duration::from_secs(8);
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -244,35 +239,27 @@ impl Broker for KafkaBroker {
     }
 
     fn health(&self) -> Health {
-        let mut health = self.connection().health();
-        for consumer in self.consumers() {
-            if let Some(end) = consumer.ended().filter(|end| end.kind != ErrorKind::Closed) {
-                let text = format!("a consumer of topic {:?} has ended: {}", consumer.settings.topics.main, end.text);
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            } else if let Some(ago) = consumer.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_LATELY) {
-                let topic = &consumer.settings.topics.main;
-                let text = format!("a consumer of topic {topic:?} lost a broker that it reads from, {ago:?} ago");
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            }
-        }
-        health
+        let consumers = self.consumers();
+        consumers.iter().fold(self.connection().health(), |health, consumer| health.and(consumer.health()))
     }
 
     async fn close(&self, by: Instant) -> DrainReport {
-        if !self.connection().close() {
+        if !self.connection().begin_close() {
             return DrainReport::default();
         }
-        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
-        publishers.iter().for_each(|publisher| publisher.core().in_flight().close());
+        // Consumers first: their handlers may still publish, retry and dead-letter.
         let consumers = self.consumers();
         let drains = consumers.iter().map(|consumer| async move {
-            // In this order: closed is what a receive that waits has to say.
+            // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
             consumer.end(closed());
             consumer.drain(by).await
         });
+        let reports = join_all(drains).await;
+        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
+        publishers.iter().for_each(|publisher| publisher.core().in_flight().close());
+        self.connection().close();
         let senders = self.connection().take_senders();
-        let flushes = senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()));
-        let (reports, _) = futures_util::future::join(join_all(drains), join_all(flushes)).await;
+        let _ = join_all(senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()))).await;
         for sender in &senders {
             sender.abandon();
         }

@@ -1,4 +1,4 @@
-//! What Kafka can do, declared as far as the conformance suite proves it.
+//! Capabilities of Kafka, declared as far as the conformance suite proves them.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn unsupported(capabilities: Capabilities) -> Capabilities {
         .without(Feature::Transactions, NO_TRANSACTIONS)
 }
 
-/// What those have that settle: queues and durable subscriptions.
+/// Capabilities of queues and durable subscriptions, which settle.
 fn settled(capabilities: Capabilities) -> Capabilities {
     capabilities
         .with_native([
@@ -98,7 +98,7 @@ fn settled(capabilities: Capabilities) -> Capabilities {
         .with_emulated(Feature::Redrive, "a copy to the group's own retry topic, then a tombstone")
 }
 
-/// What an ephemeral subscription lacks for want of a group.
+/// Capabilities that an ephemeral subscription lacks for want of a group, and those that it has all the same.
 fn ephemeral(capabilities: Capabilities) -> Capabilities {
     let no_group = "an ephemeral subscription has no group and commits nothing: give the subscription a name";
     [

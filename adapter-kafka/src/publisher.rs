@@ -6,18 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use messaging_core::wire::{self, to_millis};
-use messaging_core::{
-    Error, ErrorKind, Message, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope,
-};
+use messaging_core::{Message, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope};
 use rdkafka::producer::BaseRecord;
 use tokio::task::JoinHandle;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, closed};
 use crate::convert::{headers_of, key_of, payload_of, timestamp_of};
 use crate::producer::Sender;
 
-/// How often it is looked up how many partitions there are: as often as consumers do.
-const LOOK_UP: Duration = Duration::from_secs(30);
+/// Interval between refreshes of the partition count; equals the consumers' metadata refresh.
+const PARTITIONS_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// One of the topics that a publisher writes to.
 #[derive(Debug)]
@@ -108,16 +106,12 @@ impl KafkaPublisher {
         let expires = message.ttl().map(|ttl| (wire::EXPIRES, later(ttl)));
         due.into_iter().chain(expires).collect()
     }
-
-    fn closed() -> Error {
-        Error::new(ErrorKind::Closed, "the broker was closed: open it again")
-    }
 }
 
 /// Takes up partitions that are added to the topics, as long as there is a publisher.
 async fn look_up(publisher: Weak<KafkaPublisher>) {
     loop {
-        tokio::time::sleep(LOOK_UP).await;
+        tokio::time::sleep(PARTITIONS_REFRESH_INTERVAL).await;
         let Some(publisher) = publisher.upgrade().filter(|one| !one.connection.is_closed()) else { return };
         let topics: Vec<&TargetTopic> = publisher.target.topics().collect();
         let counts = publisher.sender.look_up(topics.iter().map(|topic| topic.name.clone()).collect()).await;
@@ -145,7 +139,7 @@ impl Publisher for KafkaPublisher {
 
     fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
         if self.connection.is_closed() {
-            return Outcome::ready(Err(Self::closed()));
+            return Outcome::ready(Err(closed()));
         }
         let extra = self.extra(&message);
         let is_delayed = extra.iter().any(|(name, _)| *name == wire::DUE);

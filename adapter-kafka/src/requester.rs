@@ -16,8 +16,8 @@ use crate::config::{DestinationOptions, Retention};
 use crate::consumer::{Opening, Settings};
 use crate::topology::{Topics, ensure};
 
-/// Replies are of no use after a while.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+/// Retention of the reply topic.
+const REPLY_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) struct KafkaReplies {
     broker: KafkaBroker,
@@ -31,7 +31,7 @@ impl KafkaReplies {
         let topic = join(broker.namespace(), &["messaging", "replies"]);
         let topics = Topics { main: topic.clone(), retry: None, delayed: None, dead: None, retry_partitions: 0 };
         let options = DestinationOptions {
-            retention: Some(Retention::For(KEPT)),
+            retention: Some(Retention::For(REPLY_RETENTION)),
             // A key stands for a requester there, who wants every reply.
             compaction: Some(false),
             ..broker.connection().options.destinations.clone()

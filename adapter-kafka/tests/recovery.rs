@@ -29,7 +29,6 @@ fn main() -> ExitCode {
     run(&[
         ("past_a_trimmed_log_it_goes_on_by_the_new_protocol", || Box::pin(trimmed("auto"))),
         ("past_a_trimmed_log_it_goes_on_by_the_classic_protocol", || Box::pin(trimmed("classic"))),
-        ("past_a_trimmed_log_it_goes_on_by_the_cooperative_protocol", || Box::pin(trimmed("cooperative"))),
         ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
         ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
         ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),

@@ -3,8 +3,8 @@
 use messaging_core::{Declaration, Destination, Error, ErrorKind, Plan, PlanAction, PlanStep, Result, Source, Start};
 
 use super::reader::observer;
+use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::connection::{ASK, blocking};
 use crate::consumer::fix_start;
 use crate::topology::{Step, Topics, create, ensure, places, plan};
 
@@ -117,7 +117,7 @@ impl KafkaBroker {
         let (retries, main): (Vec<_>, Vec<_>) = all.into_iter().partition(|(topic, _)| Some(topic) == retry.as_ref());
         let connection = self.connection().clone();
         let (name, start) = (group.name, group.start);
-        let fix = move || fix_start(&observer(&connection.options, &name)?, &main, &retries, start);
-        blocking("making a subscription", ASK * 3, fix).await?
+        let fix = move || fix_start(&observer(&connection.options, &name)?, &main, &retries, start).map(drop);
+        blocking("making a subscription", REQUEST_TIMEOUT * 3, fix).await?
     }
 }
