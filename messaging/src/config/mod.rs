@@ -31,7 +31,6 @@ mod listener;
 mod loaded;
 mod read;
 mod reader;
-mod table;
 mod variables;
 
 pub use self::binding::{Binding, UsedAs};
