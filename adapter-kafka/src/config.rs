@@ -92,7 +92,7 @@ const MECHANISMS: [(&str, Mechanism); 6] = [
 const GROUP_PROTOCOLS: [(&str, GroupProtocol); 3] =
     [("auto", GroupProtocol::Auto), ("consumer", GroupProtocol::Consumer), ("classic", GroupProtocol::Classic)];
 
-const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+const COMPRESSION_CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
 /// How many partitions a new topic gets where nothing else is said.
 pub(crate) const PARTITIONS: i32 = 3;
@@ -195,7 +195,7 @@ impl ConnectionOptions {
         if let Some(protocol) = settings.take_word("group_protocol", &GROUP_PROTOCOLS) {
             self.group_protocol = protocol;
         }
-        if let Some(codec) = settings.take_word("compression", &CODECS.map(|codec| (codec, codec))) {
+        if let Some(codec) = settings.take_word("compression", &COMPRESSION_CODECS.map(|codec| (codec, codec))) {
             codec.clone_into(&mut self.compression);
         }
         if let Some(id) = settings.take_text("client_id") {

@@ -67,7 +67,7 @@ enum Scope {
 }
 
 /// Keys that people write among a driver's options, and where they belong.
-const ELSEWHERE: [(&str, &str); 8] = [
+const MISPLACED_KEYS: [(&str, &str); 8] = [
     ("topology", "[brokers.NAME] topology = …"),
     ("namespace", "namespace = … at the top of the configuration"),
     ("native", "[bindings.NAME] native = …"),
@@ -194,7 +194,7 @@ impl Settings {
 
     fn report_unknown(&mut self) {
         for (key, setting) in &self.entries {
-            let elsewhere = ELSEWHERE.iter().find(|(known, _)| known == key && self.scope == Scope::Driver);
+            let elsewhere = MISPLACED_KEYS.iter().find(|(known, _)| known == key && self.scope == Scope::Driver);
             let text = if let Some((_, place)) = elsewhere {
                 format!("{} is no option of the driver: write it as {place}", self.at(key))
             } else {

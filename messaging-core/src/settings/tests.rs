@@ -103,7 +103,7 @@ fn keys_that_belong_elsewhere_are_answered_with_where() {
 
 #[test]
 fn faults_of_inner_tables_stand_in_the_order_of_the_reading() {
-    let inner = BTreeMap::from([("n".to_owned(), Setting::shown("x")), ("z".to_owned(), Setting::shown(1))]);
+    let inner = BTreeMap::from([("n".to_owned(), Setting::shown("x")), ("zebra".to_owned(), Setting::shown(1))]);
     let entries = BTreeMap::from([
         ("name".to_owned(), Setting::shown("A").from_origin("from the environment")),
         ("inner".to_owned(), Setting::table("[inner]", "in app.toml", inner)),
@@ -120,7 +120,7 @@ fn faults_of_inner_tables_stand_in_the_order_of_the_reading() {
     let faults: Vec<&str> = error.text().lines().skip(1).collect();
     assert!(faults[0].starts_with("  1. \"name\" from the environment: queue name \"A\" is not valid"), "{error}");
     assert_eq!(faults[1], "  2. \"n\" in [inner] in app.toml has to be a whole number, not text");
-    assert_eq!(faults[2], "  3. unknown key \"z\" in [inner] in app.toml; known here: n");
+    assert_eq!(faults[2], "  3. unknown key \"zebra\" in [inner] in app.toml; known here: n");
     assert_eq!(faults[3], "  4. \"name\" from the environment is odd");
     assert_eq!(faults.len(), 4);
 }

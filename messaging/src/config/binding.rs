@@ -9,7 +9,7 @@ use messaging_core::{
     TopicName,
 };
 
-use super::listener::ORDERS;
+use super::listener::ORDER_WORDS;
 
 /// The use that the code makes of a binding's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +66,7 @@ impl Bound {
         let with_subscription = table.has("subscription");
         let subscription = table.take_name("subscription", "subscription name", |text| SubscriptionName::parse(text));
         let native = table.take_text("native");
-        let order = table.take_word("order_by", &ORDERS).unwrap_or_default();
+        let order = table.take_word("order_by", &ORDER_WORDS).unwrap_or_default();
         let settings = DestinationSettings { native, order, driver: table.take_options("options") };
         match (with_queue, with_topic) {
             (true, true) => table.fault("has both \"queue\" and \"topic\": keep one of them"),

@@ -53,7 +53,7 @@ pub struct RetryConfig {
 }
 
 /// All keys of a listener, which end its id in the name of an environment variable.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const LISTENER_KEYS: [&str; 12] = [
     "concurrency",
     "prefetch",
     "retry",
@@ -68,7 +68,7 @@ pub(super) const KEYS: [&str; 12] = [
     "enabled",
 ];
 
-pub(super) const ORDERS: [(&str, Order); 2] = [("key", Order::ByKey), ("none", Order::None)];
+pub(super) const ORDER_WORDS: [(&str, Order); 2] = [("key", Order::ByKey), ("none", Order::None)];
 
 impl ListenerConfig {
     pub(super) fn read(mut table: Settings) -> Self {
@@ -80,7 +80,7 @@ impl ListenerConfig {
             dead_letter: table
                 .take_word("dead_letter", &[("keep", DeadLetterPolicy::Keep), ("discard", DeadLetterPolicy::Discard)]),
             ack: table.take_word("ack", &[("on_success", AckMode::OnSuccess), ("manual", AckMode::Manual)]),
-            order_by: table.take_word("order_by", &ORDERS),
+            order_by: table.take_word("order_by", &ORDER_WORDS),
             filter: table.take_parsed("filter", "subject filter", |text| SubjectFilter::parse(text)),
             start: table.take_word("start", &[("new", Start::New), ("earliest", Start::Earliest)]),
             timeout: table.take_time_limit("timeout"),

@@ -11,7 +11,7 @@ use messaging_core::Faults;
 use super::expand::Environment;
 use super::listener;
 
-/// What the names of all overriding variables begin with.
+/// Beginning of the names of all overriding variables.
 pub(super) const PREFIX: &str = "MESSAGING__";
 
 /// The most parts a path may have; trees are walked recursively.
@@ -76,7 +76,9 @@ fn path_of(rest: &str, files: &Dict) -> Result<Vec<String>, String> {
     }
     // A listener's id may hold "--", which reads as the end of a part here: the last key a listener has ends the id.
     let name_end = match section.as_str() {
-        "listeners" => words.iter().rposition(|word| listener::KEYS.contains(&word.as_str())).unwrap_or(2).max(2),
+        "listeners" => {
+            words.iter().rposition(|word| listener::LISTENER_KEYS.contains(&word.as_str())).unwrap_or(2).max(2)
+        }
         _ => 2,
     };
     let table = files.get(&section).and_then(Value::as_dict);
