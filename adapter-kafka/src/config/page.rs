@@ -60,6 +60,6 @@ fn its_examples_of_keys_are_taken() {
         for key in keys {
             assert!(example.contains(&format!("{key} = ")), "{key} is not in {example}");
         }
-        read(&format!("[brokers.main]\nurl = \"kafka://localhost\"\noptions = {{ {example} }}\n"));
+        read(&format!("[brokers.main]\nurl = \"kafka://shop@localhost\"\noptions = {{ {example} }}\n"));
     }
 }
