@@ -6,11 +6,12 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use messaging_core::spi::Connecting;
+use messaging_core::spi::{Inbox, Replies};
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, DestinationSettings,
-    DrainReport, Error, ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher,
-    QueueConsumer, QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber,
-    TopicName, Topology, TopologyMode, join,
+    Broker, Capabilities, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, DrainReport,
+    Error, ErrorKind, Health, Identity, Inspect, Namespace, Place, PublishOptions, Publisher, QueueConsumer, QueueName,
+    Repair, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, join,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use messaging_core::spi::Connecting;
+use messaging_core::spi::{Inbox, PublisherCore, Replies};
 use messaging_core::{
-    Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inbox,
-    Inspect, Namespace, Place, PublishOptions, Publisher, PublisherCore, QueueConsumer, QueueName, Repair, Replies,
-    Result, Source, SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, Transaction, join,
+    Broker, BrokerName, Capabilities, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings,
+    DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inspect, Namespace, Place,
+    PublishOptions, Publisher, QueueConsumer, QueueName, Repair, Result, Source, SubscribeOptions, Subscriber,
+    TopicName, Topology, TopologyMode, Transaction, join,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
