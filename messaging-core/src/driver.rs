@@ -12,6 +12,7 @@ use crate::consume::Order;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::name::{BrokerName, Destination, Namespace};
+use crate::names::Names;
 use crate::settings::Settings;
 use crate::suggest::hint;
 use crate::topology::TopologyMode;
@@ -111,6 +112,13 @@ impl ConnectOptions {
     pub fn with_destination(mut self, destination: Destination, settings: DestinationSettings) -> Self {
         self.destinations.insert(destination, settings);
         self
+    }
+
+    /// The rule for names at the broker: the namespace, and the native names of single destinations.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let natives = self.destinations.iter().filter_map(|(to, settings)| Some((to, settings.native.as_ref()?)));
+        natives.fold(Names::new(self.namespace.clone()), |names, (to, native)| names.with_native(to.clone(), native))
     }
 
     /// Sets what only the driver knows.
