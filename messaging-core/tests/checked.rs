@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Checked, Inbox, Replies};
 use messaging_core::{
-    Broker, BrokerName, Capabilities, Checked, ConsumeOptions, Consumer, Declaration, Destination, DrainReport,
-    ErrorKind, Feature, Health, Identity, Inbox, Inspect, Lease, NoSubscriber, Order, Part, Place, Plan, PlanAction,
-    PlanStep, PublishOptions, Publisher, QueueConsumer, QueueName, Redrive, Repair, Replies, Result, RetryMode, Source,
-    Start, SubjectFilter, SubscribeOptions, Subscriber, SubscriptionName, TopicName, Topology, TopologyMode,
-    Transaction,
+    Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Declaration, Destination, DrainReport, ErrorKind,
+    Feature, Health, Identity, Inspect, Lease, NoSubscriber, Order, Part, Place, Plan, PlanAction, PlanStep,
+    PublishOptions, Publisher, QueueConsumer, QueueName, Redrive, Repair, Result, RetryMode, Source, Start,
+    SubjectFilter, SubscribeOptions, Subscriber, SubscriptionName, TopicName, Topology, TopologyMode, Transaction,
 };
 use tokio::time::Instant;
 
@@ -189,7 +189,7 @@ impl Broker for Bare {
     }
 
     fn capabilities(&self, _: Place<'_>) -> Capabilities {
-        Capabilities::none().with_native(Feature::ALL)
+        Capabilities::none().with_native(Feature::ALL).without(Feature::Lease, "no lease is long enough here")
     }
 
     async fn publisher(&self, _: &Destination, _: PublishOptions) -> Result<Arc<dyn Publisher>> {
