@@ -1,5 +1,6 @@
 //! One message of a key at a time.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -31,18 +32,36 @@ impl<T> KeyGate<T> {
     /// Returns the item if it may pass: no other message holds its key, or it holds the key itself since an earlier pass.
     /// Otherwise it waits.
     pub fn enter(&mut self, id: DeliveryId, key: &str, item: T) -> Option<T> {
-        if let Some(behind) = self.behind.get_mut(key) {
-            if self.holders.contains_key(&id) {
-                return Some(item);
-            }
-            behind.push_back((id, item));
-            self.waiting += 1;
-            return None;
+        match self.claim(id, key) {
+            None => Some(item),
+            Some(held) => self.wait_for(held, id, item),
+        }
+    }
+
+    /// As [`enter`](Self::enter) for an item that has its key in it; without a key it passes.
+    pub fn enter_by(&mut self, id: DeliveryId, item: T, key_of: impl Fn(&T) -> Option<Cow<'_, str>>) -> Option<T> {
+        let claimed = key_of(&item).and_then(|key| self.claim(id, &key));
+        match claimed {
+            None => Some(item),
+            Some(held) => self.wait_for(held, id, item),
+        }
+    }
+
+    /// Gives the key to a message, unless another holds it: then it is returned.
+    fn claim(&mut self, id: DeliveryId, key: &str) -> Option<Arc<str>> {
+        if let Some((held, _)) = self.behind.get_key_value(key) {
+            return (!self.holders.contains_key(&id)).then(|| Arc::clone(held));
         }
         let key: Arc<str> = key.into();
         self.behind.insert(Arc::clone(&key), VecDeque::new());
         self.holders.insert(id, key);
-        Some(item)
+        None
+    }
+
+    fn wait_for(&mut self, key: Arc<str>, id: DeliveryId, item: T) -> Option<T> {
+        self.behind.entry(key).or_default().push_back((id, item));
+        self.waiting += 1;
+        None
     }
 
     /// Frees the key that a message holds. Returns the next message of the key, which holds it from now on. An identity that holds
