@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Deliveries, Settler, Unsettled};
 use messaging_core::{
-    Acked, Capabilities, ConsumeOptions, Control, Deliveries, Delivery, DrainReport, Error, ErrorKind, Event, Flow,
-    Outcome, Result, Settlement, Settler, Unsettled,
+    Acked, Capabilities, ConsumeOptions, Control, Delivery, DrainReport, Error, ErrorKind, Event, Flow, Outcome,
+    Result, Settlement,
 };
 use tokio::time::{Instant, Sleep};
 
@@ -276,10 +277,7 @@ impl Deliveries for MemoryDeliveries {
                 Step::Took(count) => return Poll::Ready(Ok(count)),
                 Step::Stopped => return Poll::Ready(Ok(0)),
                 Step::Closed => {
-                    return Poll::Ready(Err(Error::new(
-                        ErrorKind::Closed,
-                        "the broker was closed: open it again to consume",
-                    )));
+                    return Poll::Ready(Err(Error::closed("the broker")));
                 }
                 Step::Gone => return Poll::Ready(Err(gone(backlog.source.as_ref()))),
                 Step::Wait { until: NEVER } => return Poll::Pending,

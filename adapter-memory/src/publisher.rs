@@ -9,9 +9,10 @@ use std::time::Duration;
 use std::vec::IntoIter;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Answers, Permit, PublisherCore, Tickets};
 use messaging_core::{
-    Answers, Error, ErrorKind, ErrorOutcome, Message, NoSubscriber, Outcome, Permit, PublishOptions, Publisher,
-    PublisherCore, Receipt, ReplyAddress, Result, Tickets,
+    Error, ErrorKind, ErrorOutcome, Message, NoSubscriber, Outcome, PublishOptions, Publisher, Receipt, ReplyAddress,
+    Result,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -144,12 +145,7 @@ impl MemoryPublisher {
         if !is_queue && let Some(topic) = self.server.topic(physical) {
             return self.to_topic(&topic, message, permit);
         }
-        Outcome::ready(Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "{place} does not exist as {physical:?}, and topology = assume makes nothing: create it, or use topology = create"
-            ),
-        )))
+        Outcome::ready(Err(Error::missing(place, physical)))
     }
 
     /// Lets a message wait for room.
@@ -207,7 +203,7 @@ impl MemoryPublisher {
 
 #[cold]
 fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the broker was closed: open it again to publish")
+    Error::closed("the broker")
 }
 
 #[cold]

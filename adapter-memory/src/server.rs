@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
+use messaging_core::spi::{Checked, Inbox};
+
 use messaging_core::{
-    Broker, BrokerUrl, Checked, ConnectOptions, Error, ErrorKind, Event, Inbox, Message, QueueName, Result, Source,
-    TopicName,
+    Broker, BrokerUrl, ConnectOptions, Error, ErrorKind, Event, Message, QueueName, Result, Source, TopicName,
 };
 use parking_lot::Mutex;
 
@@ -248,15 +249,6 @@ impl Server {
     pub(crate) fn topic_or_insert(&self, name: &str, options: DestinationOptions, logical: &TopicName) -> Arc<Topic> {
         let make = || Topic::new(logical.clone(), options, self.clock);
         Arc::clone(self.topics.lock().entry(name.to_owned()).or_insert_with(make))
-    }
-
-    /// The backlog of a source by its physical name.
-    pub(crate) fn source(&self, physical: &str, source: &Source) -> Result<Arc<Backlog>> {
-        let found = match source {
-            Source::Queue(_) => self.queue(physical),
-            Source::Subscription(_, name) => self.topic(physical).and_then(|topic| topic.subscription(name)),
-        };
-        found.ok_or_else(|| self.missing(source))
     }
 
     /// The backlogs that a source's logical name leads to from any namespace.

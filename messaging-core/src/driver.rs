@@ -6,11 +6,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::broker::Broker;
+use crate::checked::Checked;
+use crate::consume::Order;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
+use crate::name::{BrokerName, Destination, Namespace};
+use crate::names::Names;
+use crate::settings::Settings;
 use crate::suggest::hint;
-use crate::{
-    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Identity, Namespace, Order, Result,
-    Settings, TopologyMode,
-};
+use crate::topology::TopologyMode;
+use crate::url::BrokerUrl;
 
 /// The future that a driver's connect function returns. Boxed: a connection is made once.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Broker>>> + Send>>;
@@ -106,6 +112,13 @@ impl ConnectOptions {
     pub fn with_destination(mut self, destination: Destination, settings: DestinationSettings) -> Self {
         self.destinations.insert(destination, settings);
         self
+    }
+
+    /// The rule for names at the broker: the namespace, and the native names of single destinations.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let natives = self.destinations.iter().filter_map(|(to, settings)| Some((to, settings.native.as_ref()?)));
+        natives.fold(Names::new(self.namespace.clone()), |names, (to, native)| names.with_native(to.clone(), native))
     }
 
     /// Sets what only the driver knows.

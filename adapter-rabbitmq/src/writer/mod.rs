@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::types::ShortString;
-use messaging_core::{
-    Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Permit, Receipt, Result, Tickets,
-};
+use messaging_core::spi::{Inbox, Permit, Tickets};
+use messaging_core::wire::Facts;
+use messaging_core::{Error, ErrorKind, Health, HealthState, Message, Outcome, Receipt, Result};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,7 +29,6 @@ use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
 use crate::connection::Link;
-use crate::convert::Extra;
 use crate::delay::{Delays, Due};
 use crate::error::{closed, silent};
 use crate::layout::Target;
@@ -53,7 +52,7 @@ pub(super) enum Envelope {
 #[derive(Debug)]
 pub(crate) struct CopyTo {
     pub(crate) place: CopyPlace,
-    pub(crate) extra: Extra,
+    pub(crate) facts: Facts,
     /// Whether it is an error if no queue takes it.
     pub(crate) mandatory: bool,
 }
