@@ -9,7 +9,7 @@ use messaging_core::{Delivery, Result};
 /// Long enough for a broker that elects a new leader or restarts; past it the copy counts as refused, with an unknown outcome.
 pub const COPY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of the original once its copy was answered.
+/// Fate of the original once its copy was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterCopy {
     /// The copy is confirmed: the original is settled, and its key is free.

@@ -50,13 +50,13 @@ impl Epoch {
         DeliveryId { epoch: self.number, tag }
     }
 
-    /// Whether its messages may still be handed out: it is current. [`Held::is_wanted`](crate::Held::is_wanted) asks this.
+    /// True while its messages may be handed out: it is current. [`Held::is_wanted`](crate::Held::is_wanted) asks this.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.is_leaving.load(Ordering::SeqCst) && self.is_live()
     }
 
-    /// Whether its deliveries can still be settled: it is current or leaving.
+    /// True while its deliveries can be settled: it is current or leaving.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.out.load(Ordering::SeqCst) & STALE == 0

@@ -85,7 +85,7 @@ impl<T> KeyGate<T> {
         }
     }
 
-    /// Whether no message holds this key.
+    /// True if no message holds this key.
     #[must_use]
     pub fn is_free(&self, key: &str) -> bool {
         !self.behind.contains_key(key)

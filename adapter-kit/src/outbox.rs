@@ -110,7 +110,7 @@ impl<T> Outbox<T> {
         self.items.len()
     }
 
-    /// Whether there is no item.
+    /// True if there is no item.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
