@@ -204,7 +204,7 @@ fn poll(outlet: &Outlet<Item>, bell: &Arc<Bell>, max: usize) -> Option<Vec<Deliv
     polled.is_ready().then_some(out)
 }
 
-/// Whatever settlers do while a registration is taken away: each place is freed once, and nothing of it stays.
+/// While a registration is taken away and settlers act at the same time, each place is freed once, and nothing of it stays.
 #[test]
 fn a_registration_that_is_taken_away_frees_each_place_once() {
     for round in 0..300 {
