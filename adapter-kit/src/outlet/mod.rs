@@ -223,7 +223,7 @@ impl<H: Held> Outlet<H> {
         self.0.settled.load(Ordering::SeqCst)
     }
 
-    /// True if deliveries flow.
+    /// State of the flow.
     #[must_use]
     pub fn flow(&self) -> Flow {
         self.0.state.lock().flow
