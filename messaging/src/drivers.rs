@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use messaging_core::{Broker, BrokerUrl, ConnectOptions, Driver, Registry, Result};
+use messaging_core::{Broker, BrokerUrl, ConnectOptions, Driver, Error, ErrorKind, Registry, Result};
 
 /// The drivers that the cargo features bring.
 const PRESENT: &[Driver] = &[
@@ -14,7 +14,7 @@ const PRESENT: &[Driver] = &[
     adapter_rabbitmq::DRIVER,
 ];
 
-/// Schemes without a driver in this build, and what to say when one is asked for.
+/// Schemes that no driver of this build serves, and the next step for each.
 const ABSENT: &[(&str, &str)] = &[
     #[cfg(not(feature = "memory"))]
     ("memory", "enable the feature \"memory\" of the crate \"messaging\""),
@@ -22,6 +22,20 @@ const ABSENT: &[(&str, &str)] = &[
     ("amqp", "enable the feature \"rabbitmq\" of the crate \"messaging\""),
     #[cfg(not(feature = "rabbitmq"))]
     ("amqps", "enable the feature \"rabbitmq\" of the crate \"messaging\""),
+    #[cfg(feature = "rabbitmq")]
+    ("rabbit", "the scheme of RabbitMQ is amqp://, or amqps:// with TLS"),
+    #[cfg(feature = "rabbitmq")]
+    ("rabbitmq", "the scheme of RabbitMQ is amqp://, or amqps:// with TLS"),
+    #[cfg(not(feature = "rabbitmq"))]
+    (
+        "rabbit",
+        "the scheme of RabbitMQ is amqp://, or amqps:// with TLS; enable the feature \"rabbitmq\" of the crate \"messaging\"",
+    ),
+    #[cfg(not(feature = "rabbitmq"))]
+    (
+        "rabbitmq",
+        "the scheme of RabbitMQ is amqp://, or amqps:// with TLS; enable the feature \"rabbitmq\" of the crate \"messaging\"",
+    ),
     #[cfg(not(feature = "kafka"))]
     ("kafka", "enable the feature \"kafka\" of the crate \"messaging\""),
     #[cfg(not(feature = "kafka"))]
@@ -66,5 +80,20 @@ pub fn drivers() -> Registry {
 /// [`ErrorKind::Config`](messaging_core::ErrorKind::Config) if the address is not valid or no driver serves its scheme;
 /// otherwise what the driver says, such as [`ErrorKind::Unreachable`](messaging_core::ErrorKind::Unreachable).
 pub async fn connect(url: &str) -> Result<Arc<dyn Broker>> {
-    drivers().connect(ConnectOptions::new(BrokerUrl::parse(url)?)).await
+    drivers().connect(ConnectOptions::new(address(url)?)).await
+}
+
+/// The address of a broker. Where it has no scheme, the error lists those of this build; it never repeats the address, which
+/// may hold a password.
+pub(crate) fn address(text: &str) -> Result<BrokerUrl> {
+    if text.contains("://") {
+        return BrokerUrl::parse(text);
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!(
+            "the broker's url is not valid: it has no scheme, which chooses the adapter: write SCHEME:// before the host (this build has {})",
+            drivers().schemes()
+        ),
+    ))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, BrokerUrl, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions,
+    BrokerName, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions,
     QueueName, TopologyMode,
 };
 
@@ -58,7 +58,7 @@ fn read_broker(
     if !table.has("url") {
         table.fault("has no \"url\": write for example url = \"memory://shop\"");
     }
-    let url = table.address("url", BrokerUrl::parse);
+    let url = table.address("url", crate::drivers::address);
     let modes = [("create", TopologyMode::Create), ("verify", TopologyMode::Verify), ("assume", TopologyMode::Assume)];
     let topology = table.word("topology", &modes).unwrap_or_default();
     let settings = table.settings("options");
