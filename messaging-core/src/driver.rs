@@ -190,7 +190,10 @@ impl Registry {
                 None => String::new(),
             },
         };
-        Err(Error::new(ErrorKind::Config, format!("no driver serves {scheme}:// (this build has {}){next}", self.schemes())))
+        Err(Error::new(
+            ErrorKind::Config,
+            format!("no driver serves {scheme}:// (this build has {}){next}", self.schemes()),
+        ))
     }
 
     /// The schemes that can be opened, in words: `amqp://, amqps://`, or `none`.
@@ -270,7 +273,10 @@ mod tests {
             "no driver serves kafak:// (this build has memory://); did you mean kafka://? enable the feature \"kafka\" of the crate \"messaging\""
         );
         assert_eq!(registry.driver("mqtt").unwrap_err().text(), "no driver serves mqtt:// (this build has memory://)");
-        assert_eq!(Registry::new().driver("mqtt").unwrap_err().text(), "no driver serves mqtt:// (this build has none)");
+        assert_eq!(
+            Registry::new().driver("mqtt").unwrap_err().text(),
+            "no driver serves mqtt:// (this build has none)"
+        );
     }
 
     #[tokio::test]

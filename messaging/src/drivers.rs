@@ -5,7 +5,7 @@ use std::sync::Arc;
 use messaging_core::{Broker, BrokerUrl, ConnectOptions, Driver, Error, ErrorKind, Registry, Result};
 
 /// The drivers that the cargo features bring.
-const PRESENT: &[Driver] = &[
+const BUILT_DRIVERS: &[Driver] = &[
     #[cfg(feature = "memory")]
     adapter_memory::DRIVER,
     #[cfg(feature = "kafka")]
@@ -15,7 +15,7 @@ const PRESENT: &[Driver] = &[
 ];
 
 /// Schemes that no driver of this build serves, and the next step for each.
-const ABSENT: &[(&str, &str)] = &[
+const ABSENT_SCHEMES: &[(&str, &str)] = &[
     #[cfg(not(feature = "memory"))]
     ("memory", "enable the feature \"memory\" of the crate \"messaging\""),
     #[cfg(not(feature = "rabbitmq"))]
@@ -52,11 +52,11 @@ const ABSENT: &[(&str, &str)] = &[
 #[must_use]
 #[expect(clippy::expect_used, reason = "the drivers are constants, and a test registers them")]
 pub fn drivers() -> Registry {
-    let present = PRESENT
+    let present = BUILT_DRIVERS
         .iter()
         .try_fold(Registry::new(), |registry, driver| registry.with(*driver))
         .expect("no two adapters share a name or a scheme");
-    ABSENT.iter().fold(present, |registry, (scheme, how)| registry.with_absent(scheme, how))
+    ABSENT_SCHEMES.iter().fold(present, |registry, (scheme, how)| registry.with_absent(scheme, how))
 }
 
 /// Opens a broker by its address, with the drivers of this build and no further configuration.

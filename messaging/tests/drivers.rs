@@ -25,7 +25,8 @@ async fn refusal(url: &str) -> String {
 async fn an_unknown_scheme_is_answered_with_this_builds_and_the_nearest() {
     let built = drivers().schemes();
     assert_eq!(refusal("mqtt://x").await, format!("no driver serves mqtt:// (this build has {built})"));
-    let enable = if cfg!(feature = "memory") { "" } else { " enable the feature \"memory\" of the crate \"messaging\"" };
+    let enable =
+        if cfg!(feature = "memory") { "" } else { " enable the feature \"memory\" of the crate \"messaging\"" };
     assert_eq!(
         refusal("memroy://x").await,
         format!("no driver serves memroy:// (this build has {built}); did you mean memory://?{enable}")

@@ -37,7 +37,10 @@ fn load_as(name: &str, text: &str, environment: &[(&str, &str)]) -> Result<Confi
 
 fn text_in(error: &Error, directory: &TempDir) -> String {
     let this_build = format!("(this build has {})", messaging::drivers().schemes());
-    error.to_string().replace(&format!("{}/", directory.path().display()), "").replace(&this_build, "(this build has …)")
+    error
+        .to_string()
+        .replace(&format!("{}/", directory.path().display()), "")
+        .replace(&this_build, "(this build has …)")
 }
 
 /// Reads a broker and more, which must work.
