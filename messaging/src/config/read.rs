@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use messaging_core::spi::IN_FLIGHT_MAX;
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions, QueueName,
-    TopologyMode,
+    BrokerName, ConnectOptions, Error, ErrorKind, Namespace, NoSubscriber, PublishOptions, QueueName, TopologyMode,
 };
 
 use super::binding::{Bindings, Bound};
