@@ -92,7 +92,7 @@ fn features(options: &DestinationOptions, ephemeral: bool) -> Capabilities {
         .with_emulated(Feature::RequestReply, "direct reply-to")
         .without(Feature::Release, "every way of giving a delivery back counts as an attempt (RabbitMQ 4.0)")
         .without(Feature::Lease, "a delivery is held for as long as its channel lives")
-        .without(Feature::Replay, "a queue keeps nothing that was acknowledged; use Kafka or a Redis stream")
+        .without(Feature::Replay, "a queue keeps nothing that was acknowledged; use start = \"new\", or a broker that keeps a log, such as Kafka")
         .without(Feature::Positions, "a queue has no positions; use Kafka")
         .without(Feature::Transactions, NO_TRANSACTIONS);
     all = match options.queue_type {

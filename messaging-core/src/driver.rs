@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::name::{BrokerName, Destination, Namespace};
 use crate::names::Names;
 use crate::settings::Settings;
-use crate::suggest::hint;
+use crate::suggest::nearest;
 use crate::topology::TopologyMode;
 use crate::url::BrokerUrl;
 
@@ -179,24 +179,35 @@ impl Registry {
     /// The driver that serves a scheme.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that lists the schemes that are known and says how to get the one asked for.
+    /// [`ErrorKind::Config`] that lists the schemes that can be opened and says how to get the one asked for.
     pub fn driver(&self, scheme: &str) -> Result<&Driver> {
         if let Some(driver) = self.drivers.iter().find(|driver| driver.schemes.contains(&scheme)) {
             return Ok(driver);
         }
-        let known = || self.drivers.iter().flat_map(|driver| driver.schemes.iter().copied());
-        let next = match self.absent.iter().find(|(absent, _)| *absent == scheme) {
-            Some((_, how)) => format!("; {how}"),
-            None => hint(scheme, known().chain(self.absent.iter().map(|(absent, _)| *absent))),
+        let absent = |wanted: &str| self.absent.iter().find(|(absent, _)| *absent == wanted).map(|(_, how)| *how);
+        let known = self.drivers.iter().flat_map(|driver| driver.schemes.iter().copied());
+        let next = match absent(scheme) {
+            Some(how) => format!("; {how}"),
+            None => match nearest(scheme, known.chain(self.absent.iter().map(|(absent, _)| *absent))) {
+                Some(near) => {
+                    let how = absent(near).map(|how| format!(" {how}")).unwrap_or_default();
+                    format!("; did you mean {near}://?{how}")
+                }
+                None => String::new(),
+            },
         };
-        let listed: Vec<String> = known().map(|scheme| format!("{scheme}://")).collect();
         Err(Error::new(
             ErrorKind::Config,
-            format!(
-                "no driver serves {scheme}:// (this build has {}){next}",
-                if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
-            ),
+            format!("no driver serves {scheme}:// (this build has {}){next}", self.schemes()),
         ))
+    }
+
+    /// The schemes that can be opened, in words: `amqp://, amqps://`, or `none`.
+    #[must_use]
+    pub fn schemes(&self) -> String {
+        let schemes: Vec<String> =
+            self.drivers.iter().flat_map(|driver| driver.schemes).map(|scheme| format!("{scheme}://")).collect();
+        if schemes.is_empty() { "none".to_owned() } else { schemes.join(", ") }
     }
 
     /// Opens a broker: finds the driver, connects and puts the checks of the core around it.
@@ -205,11 +216,26 @@ impl Registry {
     /// As for [`driver`](Self::driver), or what the driver says.
     pub async fn connect(&self, options: ConnectOptions) -> Result<Arc<dyn Broker>> {
         let driver = self.driver(options.url.scheme())?;
+        misplaced(&options)?;
         let (name, url) = (options.name.clone(), options.url.to_string());
         let broker = (driver.connect)(options).await.map_err(|error| {
             error.with_context("broker", format_args!("{:?}", name.as_str())).with_context("url", url)
         })?;
         Ok(Checked::around(broker))
+    }
+}
+
+/// Refuses keys of the configuration that stand in the address, where no driver reads them.
+fn misplaced(options: &ConnectOptions) -> Result<()> {
+    let places = [
+        ("topology", format!("topology = \"…\" in [brokers.{}]", options.name.as_str())),
+        ("namespace", "namespace = \"…\" at the top of the configuration".to_owned()),
+    ];
+    match places.into_iter().find(|(key, _)| options.url.has_parameter(key)) {
+        Some((key, place)) => {
+            Err(Error::new(ErrorKind::Config, format!("{key:?} is no parameter of an address: set {place}")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -244,7 +270,19 @@ mod tests {
             error.text(),
             "no driver serves kafka:// (this build has memory://); enable the feature \"kafka\" of the crate \"messaging\""
         );
-        assert!(registry.driver("memroy").unwrap_err().text().ends_with("did you mean \"memory\"?"));
+        assert_eq!(
+            registry.driver("memroy").unwrap_err().text(),
+            "no driver serves memroy:// (this build has memory://); did you mean memory://?"
+        );
+        assert_eq!(
+            registry.driver("kafak").unwrap_err().text(),
+            "no driver serves kafak:// (this build has memory://); did you mean kafka://? enable the feature \"kafka\" of the crate \"messaging\""
+        );
+        assert_eq!(registry.driver("mqtt").unwrap_err().text(), "no driver serves mqtt:// (this build has memory://)");
+        assert_eq!(
+            Registry::new().driver("mqtt").unwrap_err().text(),
+            "no driver serves mqtt:// (this build has none)"
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What stands in `#[listener(…)]`, as syntax: names with or without a value. What they mean is decided in `valid`.
+//! Syntax of `#[listener(…)]`: names with or without a value. Their meaning is decided in `valid`.
 //!
 //! Values are read as any expression and lists as any tokens, so that one wrong value does not hide what is wrong after it.
 
@@ -18,7 +18,7 @@ pub(crate) struct Arg {
     pub(crate) value: Value,
 }
 
-/// What follows the name of an argument.
+/// Value of an argument, as it follows the name.
 pub(crate) enum Value {
     /// Nothing: `ephemeral`.
     Absent,

@@ -15,7 +15,7 @@ use crate::fallback::fallback;
 use crate::function::Function;
 use crate::valid::{AckMode, DeadLetterPolicy, Membership, Retry, Source, Valid, validate};
 
-/// What `#[listener(arguments)]` on an item becomes.
+/// Expansion of `#[listener(arguments)]` on an item.
 pub(crate) fn listener(arguments: TokenStream, item: TokenStream) -> TokenStream {
     match read(arguments, item.clone()) {
         Ok((valid, function)) => expand(&valid, &function),

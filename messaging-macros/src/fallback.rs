@@ -1,4 +1,4 @@
-//! What stands in for a listener that is not valid, so that the compiler shows what is wrong and nothing that only follows
+//! Stand-in for a listener that is not valid, so that the compiler shows the fault and nothing that only follows
 //! from it.
 
 use proc_macro2::TokenStream;

@@ -76,7 +76,7 @@ use proc_macro::TokenStream;
 ///
 /// # Errors
 ///
-/// Whatever is wrong with an argument, a combination of them or the function's signature is a compile error that says
+/// A fault in an argument, in a combination of them or in the function's signature is a compile error that says
 /// what is allowed. `batch(…)` and `reply` are not available yet and say so.
 #[proc_macro_attribute]
 pub fn listener(arguments: TokenStream, item: TokenStream) -> TokenStream {

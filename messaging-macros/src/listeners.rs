@@ -45,11 +45,12 @@ impl Parse for Paths {
 }
 
 fn path(input: ParseStream<'_>) -> Result<Path> {
-    const EXPECTED: &str = "`listeners!` takes paths of functions that have `#[listener]`, such as `orders::handle`";
+    const EXPECTED_PATHS: &str =
+        "`listeners!` takes paths of functions that have `#[listener]`, such as `orders::handle`";
     let begin = input.span();
-    let path: Path = input.parse().map_err(|_| Error::new(begin, EXPECTED))?;
+    let path: Path = input.parse().map_err(|_| Error::new(begin, EXPECTED_PATHS))?;
     if path.segments.iter().any(|segment| !matches!(segment.arguments, PathArguments::None)) {
-        return Err(Error::new_spanned(path, EXPECTED));
+        return Err(Error::new_spanned(path, EXPECTED_PATHS));
     }
     if !input.is_empty() && !input.peek(Token![,]) {
         return Err(input.error("expected `,` or the end: a listener is listed by its path, without calling it"));

@@ -1,4 +1,4 @@
-//! What the macros make of tokens. Where errors point is shown by the cases in `tests/compile_fail`.
+//! Expansion of tokens by the macros. The places that errors point to is shown by the cases in `tests/compile_fail`.
 
 use proc_macro2::TokenStream;
 use quote::quote;

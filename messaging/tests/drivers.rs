@@ -14,13 +14,67 @@ async fn a_broker_without_an_adapter_is_said_to_have_none() {
     }
 }
 
+/// The whole text of the error for an address that cannot be opened.
+async fn refusal(url: &str) -> String {
+    let error = connect(url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    error.text().to_owned()
+}
+
 #[tokio::test]
-async fn an_unknown_scheme_names_those_near_and_known() {
-    let error = connect("memroy://x").await.unwrap_err();
-    assert!(error.text().contains("memroy://") && error.text().contains("did you mean \"memory\"?"), "{error}");
-    let error = connect("mqtt://x").await.unwrap_err();
-    assert!(error.text().contains("known here") || error.text().contains("did you mean"), "{error}");
-    assert!(connect("nothing").await.unwrap_err().text().contains("no scheme"));
+async fn an_unknown_scheme_is_answered_with_this_builds_and_the_nearest() {
+    let built = drivers().schemes();
+    assert_eq!(refusal("mqtt://x").await, format!("no driver serves mqtt:// (this build has {built})"));
+    let enable =
+        if cfg!(feature = "memory") { "" } else { " enable the feature \"memory\" of the crate \"messaging\"" };
+    assert_eq!(
+        refusal("memroy://x").await,
+        format!("no driver serves memroy:// (this build has {built}); did you mean memory://?{enable}")
+    );
+}
+
+#[tokio::test]
+async fn the_name_of_rabbitmq_is_answered_with_its_scheme() {
+    let built = drivers().schemes();
+    let enable =
+        if cfg!(feature = "rabbitmq") { "" } else { "; enable the feature \"rabbitmq\" of the crate \"messaging\"" };
+    for scheme in ["rabbit", "rabbitmq"] {
+        assert_eq!(
+            refusal(&format!("{scheme}://me:s3cret@h")).await,
+            format!(
+                "no driver serves {scheme}:// (this build has {built}); the scheme of RabbitMQ is amqp://, or amqps:// with TLS{enable}"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_address_without_a_scheme_is_answered_with_this_builds() {
+    let built = drivers().schemes();
+    for url in ["localhost:5672", "s3cret", ""] {
+        assert_eq!(
+            refusal(url).await,
+            format!(
+                "the broker's url is not valid: it has no scheme, which chooses the adapter: write SCHEME:// before the host (this build has {built})"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_the_configuration_in_an_address_is_answered_with_its_place() {
+    for scheme in drivers().drivers().iter().flat_map(|driver| driver.schemes) {
+        for key in ["topology", "namespace"] {
+            let place = match key {
+                "namespace" => "namespace = \"…\" at the top of the configuration",
+                _ => "topology = \"…\" in [brokers.main]",
+            };
+            assert_eq!(
+                refusal(&format!("{scheme}://127.0.0.1:1?{key}=s3cret")).await,
+                format!("{key:?} is no parameter of an address: set {place}")
+            );
+        }
+    }
 }
 
 #[cfg(feature = "memory")]

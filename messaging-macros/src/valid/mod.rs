@@ -1,6 +1,6 @@
 //! From syntax to meaning: every argument read, every combination checked, all faults told at once.
 //!
-//! What is refused here would be refused at start too; the difference is that the compiler points at the word.
+//! Everything refused here would be refused at start too; the difference is that the compiler points at the word.
 
 mod identity;
 mod requires;
@@ -23,7 +23,7 @@ use crate::ast::{Arg, Args, Value};
 use crate::function::Function;
 
 /// Every argument, in the order in which documents list them.
-const KNOWN: [&str; 17] = [
+const ARGUMENT_NAMES: [&str; 17] = [
     "queue",
     "topic",
     "subscription",
@@ -61,14 +61,14 @@ pub(crate) struct Valid {
     pub(crate) requires: Vec<Feature>,
 }
 
-/// What happens to a delivery that cannot be handled.
+/// Policy for a delivery that cannot be handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeadLetterPolicy {
     Keep,
     Discard,
 }
 
-/// Who settles a delivery.
+/// Side that settles a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AckMode {
     OnSuccess,
@@ -126,7 +126,7 @@ const RETRY_MODES: [(&str, RetryMode); 2] = [("requeue", RetryMode::Requeue), ("
 const DEAD_LETTER_POLICIES: [(&str, DeadLetterPolicy); 2] =
     [("keep", DeadLetterPolicy::Keep), ("discard", DeadLetterPolicy::Discard)];
 const ACK_MODES: [(&str, AckMode); 2] = [("on_success", AckMode::OnSuccess), ("manual", AckMode::Manual)];
-const ORDERS: [(&str, Order); 2] = [("key", Order::ByKey), ("none", Order::None)];
+const ORDER_WORDS: [(&str, Order); 2] = [("key", Order::ByKey), ("none", Order::None)];
 
 fn root(arg: &Arg, faults: &mut Faults) -> Option<Path> {
     match &arg.value {
@@ -150,7 +150,7 @@ fn ack(given: &mut Given, function: &Function, faults: &mut Faults) -> Option<At
 
 fn order(given: &mut Given, faults: &mut Faults) -> (Option<At<Order>>, Option<At<RetryMode>>) {
     let (order_by, retry_mode) = (given.take("order_by"), given.take("retry_mode"));
-    let order = order_by.as_ref().and_then(|arg| word(arg, &ORDERS, faults));
+    let order = order_by.as_ref().and_then(|arg| word(arg, &ORDER_WORDS, faults));
     let mode = retry_mode.as_ref().and_then(|arg| word(arg, &RETRY_MODES, faults));
     if order.is_some() == order_by.is_some() {
         order_is_kept(order, mode, faults);
@@ -207,7 +207,7 @@ impl Given {
         let mut given: Vec<Arg> = Vec::new();
         for arg in args.0 {
             let name = arg.name.to_string();
-            if !KNOWN.contains(&name.as_str()) {
+            if !ARGUMENT_NAMES.contains(&name.as_str()) {
                 faults.add(arg.name.span(), unknown(&name));
             } else if given.iter().any(|earlier| earlier.name == name) {
                 faults.add(arg.name.span(), twice(&name));
@@ -233,7 +233,7 @@ fn unknown(name: &str) -> String {
                       not mount the listener"
                 .to_owned()
         }
-        _ => format!("unknown argument `{name}`{}", hint(name, KNOWN)),
+        _ => format!("unknown argument `{name}`{}", hint(name, ARGUMENT_NAMES)),
     }
 }
 
@@ -241,7 +241,7 @@ fn twice(name: &str) -> String {
     format!("`{name}` is given twice: keep one")
 }
 
-/// What is wrong, collected so that one compilation tells all of it.
+/// Faults, collected so that one compilation reports all of them.
 #[derive(Default)]
 struct Faults(Option<Error>);
 
@@ -261,7 +261,7 @@ impl Faults {
         self.0.is_some()
     }
 
-    /// What was collected. Only called where a part is missing, which is never without a fault that says why.
+    /// The collected faults as one error. Only called where a part is missing, which is never without a fault that says why.
     fn take(&mut self) -> Error {
         self.0.take().unwrap_or_else(|| Error::new(Span::call_site(), "the listener is not valid"))
     }

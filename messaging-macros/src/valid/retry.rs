@@ -9,7 +9,7 @@ use super::values::{At, count, duration, factor, flag};
 use super::{Faults, twice};
 use crate::ast::{Arg, Args, Value};
 
-const KNOWN: [&str; 5] = ["attempts", "initial", "max", "multiplier", "jitter"];
+const RETRY_ARGUMENTS: [&str; 5] = ["attempts", "initial", "max", "multiplier", "jitter"];
 
 const NO_RETRY: &str = "the first delivery counts too; write `attempts = 1` for no retries";
 
@@ -17,7 +17,7 @@ const NO_RETRY: &str = "the first delivery counts too; write `attempts = 1` for 
 const DEFAULT_INITIAL: Duration = Duration::from_millis(200);
 const DEFAULT_MAX: Duration = Duration::from_secs(30);
 
-/// What differs from the default policy.
+/// Fields that differ from the default policy.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     pub(crate) attempts: Option<u64>,
@@ -63,7 +63,8 @@ fn read_list(args: Args, faults: &mut Faults) -> Retry {
             "max" => max = duration(&arg, "30s", faults),
             "multiplier" => retry.multiplier = factor(&arg, "2.0", faults).map(|at| at.value),
             "jitter" => retry.jitter = flag(&arg, faults).map(|at| at.value),
-            _ => faults.add(arg.name.span(), format!("unknown argument `{name}` of `retry`{}", hint(&name, KNOWN))),
+            _ => faults
+                .add(arg.name.span(), format!("unknown argument `{name}` of `retry`{}", hint(&name, RETRY_ARGUMENTS))),
         }
         seen.push(name);
     }

@@ -1,4 +1,4 @@
-//! What the function must be, as far as its signature shows it: an `async fn` of extractors.
+//! Rules for the function that its signature shows: an `async fn` of extractors.
 //!
 //! Types are known by their last word alone, since a macro sees no further. Where that word decides nothing (an alias, an
 //! extractor of the application's own) the check at start does.
@@ -17,7 +17,7 @@ const ARGUMENTS_MAX: usize = 8;
 const NOT_SETTLING: [&str; 9] =
     ["Json", "Payload", "Bytes", "Message", "Headers", "Header", "Attempt", "State", "Publishers"];
 
-/// What has to hold whatever the arguments of the attribute.
+/// Checks the rules that hold with any arguments of the attribute.
 pub(super) fn check(function: &Function, faults: &mut Faults) {
     is_one_listener(function, faults);
     is_plain_async(&function.signature, faults);
@@ -48,13 +48,13 @@ fn is_plain_async(signature: &Signature, faults: &mut Faults) {
 }
 
 fn is_not_generic(function: &Function, faults: &mut Faults) {
-    const MESSAGE: &str = "a listener cannot be generic, since nobody would say for which types it is mounted: write one \
+    const GENERIC_LISTENER: &str = "a listener cannot be generic, since nobody would say for which types it is mounted: write one \
                            for each, and share the code in a function";
     if !function.signature.generics.params.is_empty() {
-        faults.add(function.signature.generics.params.span(), MESSAGE);
+        faults.add(function.signature.generics.params.span(), GENERIC_LISTENER);
     }
     for span in function.argument_types().filter_map(mentions_impl) {
-        faults.add(span, MESSAGE);
+        faults.add(span, GENERIC_LISTENER);
     }
 }
 

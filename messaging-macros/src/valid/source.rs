@@ -23,9 +23,9 @@ pub(crate) enum Membership {
     Ephemeral,
 }
 
-const STARTS: [(&str, Start); 2] = [("new", Start::New), ("earliest", Start::Earliest)];
+const START_WORDS: [(&str, Start); 2] = [("new", Start::New), ("earliest", Start::Earliest)];
 
-/// What only a topic has.
+/// Arguments that only a topic has.
 struct OfTopic {
     subscription: Option<Arg>,
     ephemeral: Option<Arg>,
@@ -92,7 +92,7 @@ impl OfTopic {
                  attached; leave `start` out, or write `subscription = \"…\"` instead of `ephemeral`",
             );
         }
-        let start = start.and_then(|arg| word(&arg, &STARTS, faults));
+        let start = start.and_then(|arg| word(&arg, &START_WORDS, faults));
         let membership = membership(subscription.as_ref(), ephemeral.as_ref(), faults)?;
         Some(Source::Topic {
             name: name?.value,

@@ -12,7 +12,7 @@ use super::Faults;
 use crate::ast::{Arg, Value};
 
 /// The most of anything that is counted: fits a `usize` of every target.
-const MOST: u64 = u32::MAX as u64;
+const COUNT_MAX: u64 = u32::MAX as u64;
 
 /// A value and where it stands.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +55,8 @@ pub(crate) fn count(arg: &Arg, example: &str, zero: &str, faults: &mut Faults) -
     };
     match number.base10_parse::<u64>() {
         Ok(0) => faults.add(span, format!("`{name}` must be at least 1: {zero}")),
-        Ok(value) if value <= MOST => return Some(At { value, span }),
-        _ => faults.add(span, format!("`{name}` must be at most {MOST}")),
+        Ok(value) if value <= COUNT_MAX => return Some(At { value, span }),
+        _ => faults.add(span, format!("`{name}` must be at most {COUNT_MAX}")),
     }
     None
 }

@@ -166,7 +166,7 @@ impl App {
         Start { config, opens, states, layers, codecs, publishers, declared, topics }.start(planned).await
     }
 
-    /// What every broker is opened with and every enabled listener comes to, or all that is wrong.
+    /// Options of every broker and plans of all enabled listeners, or all faults at once.
     fn plan(&mut self) -> Result<(Vec<OpenBroker>, Planned)> {
         let mut faults = Faults::default();
         let opens = self.plan_brokers(&mut faults)?;
@@ -185,7 +185,9 @@ impl App {
                 planned.push((plan, listener));
             }
         }
-        for id in self.config.listener_ids().filter(|id| !ids.contains(*id)) {
+        // A program without listeners, such as a publisher, may share the configuration of one that has them.
+        let unknown = self.config.listener_ids().filter(|id| !ids.is_empty() && !ids.contains(*id));
+        for id in unknown {
             let hint = hint(id, ids.iter().map(String::as_str));
             faults.add(
                 ErrorKind::Config,

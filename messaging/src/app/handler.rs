@@ -12,7 +12,7 @@ use tower::Service;
 use super::failure::{BoxError, Failure};
 use crate::extract::{DeliveryContext, FromDelivery, Incoming, Needs, Rejection};
 
-/// What handles deliveries: an async function, or closure, of up to eight extractors that returns `()` or
+/// A handler of deliveries: an async function, or closure, of up to eight extractors that returns `()` or
 /// `Result<(), E>`, where `E` is any error.
 ///
 /// Every worker of a listener has a clone.
@@ -25,30 +25,30 @@ pub trait Handler<Arguments>: Clone + Send + 'static {
     /// The future of one call.
     type Future: Future<Output = Self::Output> + Send + 'static;
 
-    /// What a call comes to.
+    /// Future of a call.
     type Output: IntoHandled;
 
     /// Makes the arguments and calls the function.
     ///
     /// # Errors
-    /// What an extractor rejected.
+    /// Failure of an extractor.
     fn call(&self, delivery: &mut DeliveryContext<'_>) -> Result<Self::Future, Rejection>;
 
     /// Collects what the arguments need.
     fn needs(needs: &mut Needs);
 }
 
-/// What a handler may return.
+/// Result of a handler.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "not `()` or `Result<(), E>`",
     note = "return `()`, or `Result<(), E>` where `E` is an error: `HandlerError`, any `std::error::Error`, `anyhow::Error` or `String`"
 )]
 pub trait IntoHandled {
-    /// Whether the delivery was handled, and why not.
+    /// Converts the result into success or the failure that decides about the delivery.
     ///
     /// # Errors
-    /// What the handler returned.
+    /// Result that the handler returned.
     fn into_handled(self) -> Result<(), Failure>;
 }
 

@@ -46,13 +46,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// What was settled, in whatever way.
+    /// Number of settled deliveries, all ways of settling together.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.acked + self.retried + self.released + self.dead_lettered + self.discarded + self.expired + self.stale
     }
 
-    /// Whether every received delivery is accounted for once. It is false only if one was counted twice.
+    /// True if every received delivery is accounted for once; false only if one was counted twice.
     #[must_use]
     pub fn balanced(&self) -> bool {
         self.received == self.settled() + self.in_flight
@@ -133,7 +133,7 @@ impl Ledger {
         })
     }
 
-    /// Whether every received delivery of every listener is accounted for once.
+    /// True if every received delivery of every listener is accounted for once.
     #[must_use]
     pub fn balanced(&self) -> bool {
         self.listeners.iter().all(|(_, tally)| tally.balanced())
@@ -144,7 +144,7 @@ impl Ledger {
 struct Column {
     name: &'static str,
     count: fn(&Tally) -> u64,
-    /// Whether it is shown though nothing is in it.
+    /// True if it is shown even where all counts are 0.
     always: bool,
 }
 
@@ -152,7 +152,7 @@ const fn column(name: &'static str, count: fn(&Tally) -> u64, always: bool) -> C
     Column { name, count, always }
 }
 
-const COLUMNS: [Column; 12] = [
+const LEDGER_COLUMNS: [Column; 12] = [
     column("received", |tally| tally.received, true),
     column("acked", |tally| tally.acked, true),
     column("retried", |tally| tally.retried, true),
@@ -170,7 +170,7 @@ const COLUMNS: [Column; 12] = [
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.total();
-        let columns: Vec<_> = COLUMNS.iter().filter(|one| one.always || (one.count)(&total) > 0).collect();
+        let columns: Vec<_> = LEDGER_COLUMNS.iter().filter(|one| one.always || (one.count)(&total) > 0).collect();
         let widest = self.listeners().map(|(id, _)| id.chars().count()).chain([8]).max().unwrap_or(8);
         write!(f, "{:widest$}", "listener")?;
         for column in &columns {
@@ -206,7 +206,7 @@ pub(crate) struct Counters {
     pub(crate) dead_letter_failures: AtomicU64,
 }
 
-/// Counts something that happened. `Release`, so that whoever reads this count also reads the receipt before it.
+/// Counts something that happened. `Release`, so that a reader of this count also reads the receipt before it.
 #[inline]
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Release);

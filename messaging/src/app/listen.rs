@@ -1,4 +1,4 @@
-//! What a listener listens to and how, before a configuration has its say.
+//! Source and options of a listener as the code has them, before the configuration is applied.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use messaging_core::{Need, Order, Requirements, RetryMode, Start};
 
 use super::{AckMode, DeadLetterPolicy, Retry};
 
-/// What to listen to, and how. The binding's name is mapped to a destination by the configuration, whose
+/// Source and options of a listener. The binding's name is mapped to a destination by the configuration, whose
 /// `[listeners.<id>]` overrides everything said here.
 ///
 /// Nothing is checked before [`App::start`](crate::App::start), which tells all that is wrong at once.
@@ -29,7 +29,7 @@ use super::{AckMode, DeadLetterPolicy, Retry};
 pub struct Listen {
     pub(crate) binding: String,
     pub(crate) source: ListenSource,
-    /// What the calls say that cannot all hold; told at the start.
+    /// Contradiction between calls, reported at the start.
     pub(crate) contradiction: Option<&'static str>,
     pub(crate) id: Option<String>,
     pub(crate) concurrency: Option<usize>,
@@ -49,7 +49,7 @@ const QUEUE_WITH_SUBSCRIPTION: &str = "a queue has no subscriptions: say Listen:
 const NAMED_AND_EPHEMERAL: &str =
     "a subscription that has a name is durable: say either .subscription(\"…\") or .ephemeral()";
 
-/// What kind of source the code asks for.
+/// Kind of source that the code asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ListenSource {
     /// A queue, or whatever else shares out messages: the configuration may bind it to a durable subscription.

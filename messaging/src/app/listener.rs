@@ -109,7 +109,7 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// What a listener can do with its service without anyone knowing the type.
+/// Operations on a listener's service that hide its type.
 trait Mount: Send {
     fn tasks(self: Box<Self>, workers: Vec<Worker>) -> Vec<WorkerTask>;
     fn boxed(self: Box<Self>) -> BoxListenerService;

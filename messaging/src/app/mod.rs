@@ -16,6 +16,7 @@ mod plan;
 mod publishing;
 mod retry;
 mod running;
+mod running_listener;
 mod settling;
 mod shutdown;
 mod signals;

@@ -1,4 +1,4 @@
-//! What a listener comes to once the configuration has had its say, with everything that is wrong about it.
+//! Plan of a listener: the code's options with the configuration applied, and all faults of both.
 
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use crate::config::{Config, ListenerConfig, RetryConfig, UsedAs};
 use crate::extract::States;
 
 /// The default prefetch where the concurrency does not ask for more.
-const PREFETCH: usize = 64;
+const DEFAULT_PREFETCH: usize = 64;
+
+/// Deliveries that are allowed for each attempt where the broker also counts messages that were only fetched and given back.
+const DELIVERIES_PER_ATTEMPT: u32 = 4;
 
 /// A listener as it will run.
 #[derive(Debug)]
@@ -23,9 +26,11 @@ pub(crate) struct Plan {
     pub(crate) destination: Destination,
     pub(crate) open: Open,
     pub(crate) concurrency: usize,
-    /// Whether someone chose the prefetch; the default bows to a broker's limit.
+    /// True if code or configuration set the prefetch; the default is lowered to a broker's limit.
     prefetch_chosen: bool,
     pub(crate) retry: Retry,
+    /// Number of deliveries of one message past which it goes to the dead letter without a call of the handler.
+    pub(crate) deliveries_max: u32,
     pub(crate) dead_letter: DeadLetterPolicy,
     pub(crate) ack: AckMode,
     pub(crate) timeout: Option<Duration>,
@@ -89,9 +94,10 @@ impl Plan {
         }
     }
 
-    /// Adjusts what was not chosen to what the broker can do, and tells every need that is not met.
+    /// Lowers a default prefetch to the broker's limit, and reports every need that is not met.
     pub(crate) fn check(&mut self, capabilities: &Capabilities, faults: &mut Faults) {
         let limit = capabilities.limits.prefetch;
+        self.deliveries_max = deliveries_max(self.retry.attempts, capabilities);
         let chosen = self.prefetch_chosen;
         let concurrency = self.concurrency;
         let consume = self.consume();
@@ -132,6 +138,14 @@ impl Plan {
             Open::Topic(_, options) => &mut options.consume,
         }
     }
+}
+
+/// Deliveries of one message past which a crash in each of them is the only explanation.
+///
+/// Where a message is given back without being counted, each delivery is a call of the handler. Elsewhere the orderly restarts
+/// of consumers that had only fetched it are counted too, and up to four times as many are allowed for.
+fn deliveries_max(attempts: u32, capabilities: &Capabilities) -> u32 {
+    if capabilities.supports(Feature::Release) { attempts } else { attempts.saturating_mul(DELIVERIES_PER_ATTEMPT) }
 }
 
 /// One listener being worked out.
@@ -175,6 +189,7 @@ impl Resolve<'_> {
             open,
             concurrency,
             prefetch_chosen: prefetch_chosen.is_some(),
+            deliveries_max: retry.attempts,
             retry,
             dead_letter,
             ack,
@@ -241,7 +256,7 @@ impl Resolve<'_> {
             requires = requires.with(*feature);
         }
         ConsumeOptions::default()
-            .with_prefetch(prefetch.unwrap_or_else(|| PREFETCH.max(concurrency.saturating_mul(2))))
+            .with_prefetch(prefetch.unwrap_or_else(|| DEFAULT_PREFETCH.max(concurrency.saturating_mul(2))))
             .with_order(order)
             .with_retry_mode(retry_mode)
             .with_requires(requires)
@@ -358,7 +373,7 @@ impl Resolve<'_> {
     }
 }
 
-/// What the configuration says of retries wins, field by field.
+/// Applies the configuration's retry fields; each that is set replaces the code's.
 fn merge(retry: &mut Retry, overrides: &RetryConfig) {
     let RetryConfig { attempts, initial, max, multiplier, jitter } = overrides;
     retry.attempts = attempts.unwrap_or(retry.attempts);

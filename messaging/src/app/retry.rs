@@ -1,10 +1,10 @@
-//! What a listener does when its handler fails.
+//! Policies of a listener for failures: retries, dead letters, and the side that settles.
 
 use std::time::Duration;
 
 use messaging_core::{Attempts, Need, Requirements};
 
-/// How often a failing message is tried, and how long it waits between.
+/// Number of attempts for a failing message, and the waits between them.
 ///
 /// The wait before attempt `n + 1` is `initial × multiplier^(n − 1)`, at most `max`; with jitter it is chosen at random
 /// between half of that and all of it, so that messages which failed together do not come back together.
@@ -102,7 +102,7 @@ impl Retry {
         if shortest == longest { longest } else { rand::random_range(shortest..=longest) }
     }
 
-    /// What is wrong with it, if anything.
+    /// Fault of the policy, if it has one.
     pub(crate) fn fault(&self) -> Option<String> {
         if self.attempts == 0 {
             return Some("retry.attempts is 0: a message is tried at least once; use 1 for no retries".to_owned());
@@ -119,7 +119,7 @@ impl Retry {
         None
     }
 
-    /// What the broker must be able to do for it.
+    /// Requirements on the broker.
     pub(crate) fn needs(&self) -> Requirements {
         let mut needs = Requirements::none();
         if self.attempts > 1 {
@@ -133,7 +133,7 @@ impl Retry {
     }
 }
 
-/// What becomes of a message that a listener cannot handle: the last attempt failed, or it cannot be read.
+/// Policy for a message that a listener cannot handle: the last attempt failed, or it cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterPolicy {
@@ -144,7 +144,7 @@ pub enum DeadLetterPolicy {
     Discard,
 }
 
-/// Who settles a delivery.
+/// Side that settles a delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckMode {

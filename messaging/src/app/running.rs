@@ -7,19 +7,16 @@ use std::time::Duration;
 
 use messaging_core::suggest::hint;
 use messaging_core::{
-    Broker, BrokerName, Control, Destination, Error, ErrorKind, Flow, Publisher, Result, Source, SubscriptionName,
+    Broker, BrokerName, Destination, Error, ErrorKind, Flow, Publisher, Result, Source, SubscriptionName,
 };
-use tokio::task::JoinHandle;
 
 use super::ShutdownReport;
 use super::health::AppHealth;
-use super::intake::Shared;
-use super::ledger::{Ledger, ListenerCounters};
+use super::ledger::Ledger;
 use super::publishing::Publishers;
-use super::settling::Policy;
+use super::running_listener::RunningListener;
 use super::shutdown;
 use super::stop::{Stage, Stop};
-use super::worker::Remains;
 
 /// An application that has started: its listeners run in tasks of their own.
 ///
@@ -33,16 +30,6 @@ pub struct RunningApp {
     publishers: Publishers,
     stop: Arc<Stop>,
     shutdown_timeout: Duration,
-}
-
-/// One listener while it runs.
-pub(crate) struct RunningListener {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) counters: ListenerCounters,
-    pub(crate) control: Arc<dyn Control>,
-    /// The consumer, if several workers share it.
-    pub(crate) shared: Option<Arc<Shared>>,
-    pub(crate) tasks: Vec<JoinHandle<Remains>>,
 }
 
 impl RunningApp {
@@ -63,7 +50,7 @@ impl RunningApp {
         Ledger::new(self.listeners.iter().map(tally).collect())
     }
 
-    /// How well brokers and listeners are.
+    /// Health of all brokers and listeners.
     #[must_use]
     pub fn health(&self) -> AppHealth {
         AppHealth {
@@ -149,11 +136,11 @@ impl RunningApp {
     /// Stops taking deliveries, lets the started ones finish for as long as the configuration says (30 s by default), and
     /// closes the brokers.
     ///
-    /// What has not finished by then is given back to be delivered again; nothing is dead-lettered by it. Closing takes at most
+    /// Deliveries that have not finished by then are given back to be delivered again; none is dead-lettered by it. Closing takes at most
     /// one second more.
     ///
     /// # Errors
-    /// None today: what could not be closed in order is told in the report, with everything else.
+    /// None today: the report lists what could not be closed in order.
     pub async fn shutdown(self) -> Result<ShutdownReport> {
         let timeout = self.shutdown_timeout;
         self.shutdown_within(timeout).await
@@ -169,7 +156,7 @@ impl RunningApp {
         Ok(shutdown::shutdown(listeners, &brokers, &self.publishers, &self.stop, timeout).await)
     }
 
-    /// What ends a shutdown at once that is under way.
+    /// A handle that ends a running shutdown at once.
     #[must_use]
     pub fn hurry(&self) -> Hurry {
         Hurry(self.stop.clone())

@@ -23,6 +23,8 @@ const UNANSWERED_MAX: usize = 256;
 pub(crate) struct Policy {
     pub(crate) id: Arc<str>,
     pub(crate) retry: Retry,
+    /// Number of deliveries of one message past which it goes to the dead letter without a call of the handler.
+    pub(crate) deliveries_max: u32,
     pub(crate) dead_letter: DeadLetterPolicy,
     pub(crate) timeout: Option<Duration>,
     /// The longest delay of a retry that the broker takes.

@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ledger::{Ledger, Tally, count};
 use super::publishing::Publishers;
-use super::running::RunningListener;
+use super::running_listener::RunningListener;
 use super::stop::{Stage, Stop};
 use super::worker::Remains;
 
 /// How long a handler that is told to end may take to reach its next await, and brokers to close, past the deadline.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What a shutdown did with the deliveries of a listener.
+/// Numbers of one listener's deliveries by the way in which a shutdown ended them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Drain {
     /// Started ones that were settled, in whatever way, before the deadline.
@@ -46,7 +46,7 @@ impl Drain {
     }
 }
 
-/// What a shutdown did.
+/// Result of a shutdown.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -60,12 +60,12 @@ pub struct ShutdownReport {
     pub ledger: Ledger,
     /// How long it took.
     pub took: Duration,
-    /// What could not be ended in order.
+    /// Errors of listeners, publishers and brokers on the way.
     pub errors: Vec<Error>,
 }
 
 impl ShutdownReport {
-    /// Whether everything that had been started was finished, and everything confirmed.
+    /// True if every started delivery was finished and every settlement confirmed.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.total.abandoned == 0 && self.unconfirmed == 0 && self.errors.is_empty()
@@ -80,6 +80,13 @@ impl fmt::Display for ShutdownReport {
             "shut down in {:.1?}: {settled} finished, {released} given back unstarted, {abandoned} abandoned and given back",
             self.took
         )?;
+        if self.unconfirmed > 0 {
+            writeln!(
+                f,
+                "  {} settlements were not confirmed by their brokers: these messages may come again",
+                self.unconfirmed
+            )?;
+        }
         for error in &self.errors {
             writeln!(f, "  {error}")?;
         }
@@ -125,7 +132,7 @@ pub(crate) async fn shutdown(
     }
 }
 
-/// What is left of a listener.
+/// Result of draining one listener.
 struct Drained {
     id: String,
     report: DrainReport,
@@ -234,4 +241,33 @@ async fn drain(consumer: &mut Consumer, stop: &Stop, by: Instant) -> DrainReport
         }
     }
     consumer.drain(Duration::ZERO).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_prints_what_may_come_again() {
+        let mut report = ShutdownReport {
+            total: Drain { settled: 5, released: 2, abandoned: 1 },
+            listeners: Vec::new(),
+            unconfirmed: 3,
+            ledger: Ledger::default(),
+            took: Duration::from_millis(1_500),
+            errors: vec![Error::new(ErrorKind::Timeout, "no answer")],
+        };
+        let ledger = Ledger::default();
+        assert_eq!(
+            report.to_string(),
+            format!(
+                "shut down in 1.5s: 5 finished, 2 given back unstarted, 1 abandoned and given back\n  \
+                 3 settlements were not confirmed by their brokers: these messages may come again\n  \
+                 timeout: no answer\n{ledger}"
+            )
+        );
+        assert!(!report.is_complete());
+        report.unconfirmed = 0;
+        assert!(!report.to_string().contains("not confirmed"), "{report}");
+    }
 }

@@ -16,7 +16,8 @@ use super::ledger::ListenerCounters;
 use super::listener::AppLayer;
 use super::plan::{Faults, Open, Plan};
 use super::publishing::{BindingPublisher, Publishers};
-use super::running::{RunningApp, RunningListener};
+use super::running::RunningApp;
+use super::running_listener::RunningListener;
 use super::settling::{Policy, Settling};
 use super::stop::{Stop, StopEar};
 use super::worker::Worker;
@@ -181,6 +182,7 @@ fn run(
     let policy = Arc::new(Policy {
         id: context.id.clone(),
         retry: plan.retry,
+        deliveries_max: plan.deliveries_max,
         dead_letter: plan.dead_letter,
         timeout: plan.timeout,
         longest_retry: consumer.capabilities().longest_retry(),

@@ -13,13 +13,13 @@ use tokio::sync::Notify;
 pub(crate) enum Stage {
     /// There is none.
     Running,
-    /// What has been started may finish.
+    /// Started deliveries may finish.
     Draining,
-    /// What has not finished is abandoned.
+    /// Unfinished deliveries are abandoned.
     Abandoning,
 }
 
-/// Shared by all workers of an application and whoever shuts it down.
+/// Shared by all workers of an application and the task that shuts it down.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     stage: AtomicU8,

@@ -19,7 +19,7 @@ use super::caught::{Panic, caught, discard, discard_pinned, poll_caught};
 use super::failure::{BoxError, Course, Failure, FailureKind};
 use super::intake::Intake;
 use super::ledger::count;
-use super::settling::Settling;
+use super::settling::{Policy, Settling};
 use super::stop::{Stage, StopEar};
 use crate::extract::{Incoming, ListenerContext, ManualSlot};
 
@@ -109,9 +109,9 @@ impl Worker {
                 since_pause = 0;
                 tokio::task::yield_now().await;
             }
-            let attempts = self.settling.policy().retry.attempts;
-            if delivery.attempt() > attempts {
-                self.settling.fail(delivery, exhausted(attempts));
+            if delivery.attempt() > self.settling.policy().deliveries_max {
+                let failure = exhausted(delivery.attempt(), self.settling.policy());
+                self.settling.fail(delivery, failure);
                 continue;
             }
             match self.ack {
@@ -316,10 +316,18 @@ fn timed_out(timeout: Duration) -> Failure {
 }
 
 #[cold]
-fn exhausted(attempts: u32) -> Failure {
-    let text = format!(
-        "all {attempts} attempts ended without a settlement, as when a process is killed, its connection lost or the dead letter away; the handler was not called again"
-    );
+fn exhausted(attempt: u32, policy: &Policy) -> Failure {
+    let attempts = policy.retry.attempts;
+    let text = if policy.deliveries_max > attempts {
+        let before = attempt - 1;
+        format!(
+            "{before} deliveries ended without a settlement, 4 for each of the {attempts} attempts, as when the message kills its process each time; the handler was not called again"
+        )
+    } else {
+        format!(
+            "all {attempts} attempts ended without a settlement, as when a process is killed, its connection lost or the dead letter away; the handler was not called again"
+        )
+    };
     Failure::new(FailureKind::Exhausted, Course::Retry, text.into())
 }
 

@@ -17,7 +17,7 @@ use super::{JSON, fault, json};
 pub struct Codecs {
     /// Looked through from the end, so that a codec of one's own wins over those built in.
     codecs: Vec<Arc<dyn AnyCodec>>,
-    /// Whether JSON is read by a codec of one's own.
+    /// True if a codec of the application replaces the built-in one for JSON.
     json_replaced: bool,
 }
 
@@ -102,14 +102,14 @@ impl Codecs {
     #[cold]
     fn unknown(&self, content_type: &str) -> Error {
         let given = essence(content_type);
-        let missing = FEATURES.iter().find(|(known, _)| known.eq_ignore_ascii_case(given));
+        let missing = CODEC_FEATURES.iter().find(|(known, _)| known.eq_ignore_ascii_case(given));
         let next = match missing {
             Some((_, feature)) => format!("; enable the feature {feature:?} of the crate \"messaging\""),
             None => hint(given, self.content_types()),
         };
         Error::new(
             ErrorKind::Codec,
-            format!("no codec reads the content type {:?}{next}", fault::shorten(content_type)),
+            format!("no codec reads the content type {:?}{next}", fault::shorten(content_type, fault::TEXT_MAX)),
         )
     }
 }
@@ -119,8 +119,8 @@ fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
-/// What is read once a feature is enabled.
-const FEATURES: [(&str, &str); 4] = [
+/// Content types that a cargo feature adds.
+const CODEC_FEATURES: [(&str, &str); 4] = [
     ("application/msgpack", "msgpack"),
     ("application/vnd.msgpack", "msgpack"),
     ("application/x-msgpack", "msgpack"),

@@ -8,15 +8,18 @@ use std::fmt;
 use messaging_core::{Error, ErrorKind, Message};
 use serde_path_to_error::{Path, Segment};
 
-/// The longest path shown, in characters: segments may be keys of a map, which whoever wrote the payload chose.
+/// Bound of a path in an error, in characters: segments may be keys of a map, which the author of the payload chose.
 const PATH_MAX: usize = 120;
+
+/// Bound of other foreign text in an error, in characters.
+pub(super) const TEXT_MAX: usize = 80;
 
 /// Writes where in the value decoding stopped; `None` at its top.
 pub(super) fn path(path: &Path) -> Option<String> {
     if path.iter().all(|segment| matches!(segment, Segment::Unknown)) {
         return None;
     }
-    Some(path.to_string().chars().take(PATH_MAX).collect())
+    Some(shorten(&path.to_string(), PATH_MAX))
 }
 
 /// A payload that cannot be decoded.
@@ -35,7 +38,7 @@ pub(super) fn undecodable(
     )
     .with_context("message", message.id());
     if let Some(content_type) = message.content_type() {
-        error = error.with_context("content type", format_args!("{:?}", shorten(content_type)));
+        error = error.with_context("content type", format_args!("{:?}", shorten(content_type, TEXT_MAX)));
     }
     error
 }
@@ -49,15 +52,19 @@ pub(super) fn unencodable(format: &str, why: impl fmt::Display) -> Error {
     )
 }
 
-pub(super) fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
+/// Text for an error, with "…" in place of all beyond `max` characters.
+pub(super) fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Takes the values out of serde's own texts.
 fn without_values(text: &str) -> String {
     for form in ["invalid type: ", "invalid value: "] {
         if let Some(rest) = text.strip_prefix(form) {
-            let Some((given, expected)) = rest.rsplit_once(", expected ") else { return GENERAL.to_owned() };
+            let Some((given, expected)) = rest.rsplit_once(", expected ") else { return GENERAL_FAULT.to_owned() };
             // `string "…"`, `integer `7``: the kind stands before the value.
             let kind = given.split(['"', '`']).next().unwrap_or_default().trim_end();
             return format!("{form}{}, expected {expected}", known_kind(kind));
@@ -73,7 +80,7 @@ fn without_values(text: &str) -> String {
         }
     }
     let own = ["missing field `", "duplicate field `", "invalid length "];
-    // What parsers say about the form of the text; none of these quotes it.
+    // Texts of parsers about the form of the payload; none of these quotes it.
     let syntax = [
         "EOF while parsing",
         "expected ",
@@ -90,10 +97,14 @@ fn without_values(text: &str) -> String {
         "bytes are left",
         "the codec did not use the seed",
     ];
-    if own.iter().chain(&syntax).any(|form| text.starts_with(form)) { shorten(text) } else { GENERAL.to_owned() }
+    if own.iter().chain(&syntax).any(|form| text.starts_with(form)) {
+        shorten(text, TEXT_MAX)
+    } else {
+        GENERAL_FAULT.to_owned()
+    }
 }
 
-const GENERAL: &str = "it is not well formed, or a value was refused by its type";
+const GENERAL_FAULT: &str = "it is not well formed, or a value was refused by its type";
 
 /// The list of what was expected, from a text such as ``unknown variant `x`, expected one of `a`, `b` ``.
 fn expected_words(text: &str) -> &str {
@@ -131,6 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cut_is_visible() {
+        assert_eq!(shorten("käse", 4), "käse");
+        assert_eq!(shorten("käsebrot", 4), "käse…");
+    }
+
+    #[test]
     fn the_values_in_serdes_texts_are_taken_out() {
         for (text, shown) in [
             ("invalid type: string \"s3cret\", expected u32", "invalid type: string, expected u32"),
@@ -138,14 +155,14 @@ mod tests {
             ("invalid type: integer `77`, expected a string", "invalid type: integer, expected a string"),
             ("invalid type: null, expected a map", "invalid type: null, expected a map"),
             ("invalid value: s3cret, expected x", "invalid value: a value, expected x"),
-            ("invalid type: s3cret", GENERAL),
+            ("invalid type: s3cret", GENERAL_FAULT),
             ("unknown variant `s3cret`, expected one of `a`, `b`", "unknown variant, expected one of `a`, `b`"),
             ("unknown variant `s3`, expected `x`, expected `a` or `b`", "unknown variant, expected `a` or `b`"),
             ("unknown field `s3cret`, there are no fields", "unknown field, there are no fields"),
             ("unknown field `s3cret`", "unknown field"),
             ("missing field `id`", "missing field `id`"),
             ("invalid length 3, expected a tuple of size 2", "invalid length 3, expected a tuple of size 2"),
-            ("my own words about s3cret", GENERAL),
+            ("my own words about s3cret", GENERAL_FAULT),
             ("expected value", "expected value"),
         ] {
             assert_eq!(without_values(text), shown, "{text}");

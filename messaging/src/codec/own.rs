@@ -8,7 +8,7 @@ use serde::ser::Serialize;
 
 use super::fault;
 
-/// What a codec's own library says went wrong. Its text may quote the payload: it is shown only after values were taken out.
+/// Error of a codec's own library. Its text may quote the payload: it is shown only after values were taken out.
 pub type CodecError = Box<dyn StdError + Send + Sync>;
 
 /// A format for payloads.
@@ -53,13 +53,13 @@ pub trait Codec: Send + Sync + 'static {
     /// Reads a whole payload: `seed.deserialize(…)` with the format's deserializer, then a check that nothing is left.
     ///
     /// # Errors
-    /// What the format's library says.
+    /// Error of the format's library.
     fn decode<'de, S: DeserializeSeed<'de>>(&self, payload: &'de [u8], seed: S) -> Result<S::Value, CodecError>;
 
     /// Writes a value.
     ///
     /// # Errors
-    /// What the format's library says.
+    /// Error of the format's library.
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, CodecError>;
 }
 

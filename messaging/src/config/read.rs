@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use messaging_core::spi::IN_FLIGHT_MAX;
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, BrokerUrl, ConnectOptions, Namespace, NoSubscriber, PublishOptions, QueueName, Result, Settings,
-    TopologyMode,
+    BrokerName, ConnectOptions, Namespace, NoSubscriber, PublishOptions, QueueName, Result, Settings, TopologyMode,
 };
 
 use super::binding::{Bindings, Bound};
@@ -58,7 +57,7 @@ fn read_broker(name: Option<BrokerName>, mut table: Settings, namespace: Option<
     if !table.has("url") {
         table.fault("has no \"url\": write for example url = \"memory://shop\"");
     }
-    let url = table.take_address("url", BrokerUrl::parse);
+    let url = table.take_address("url", crate::drivers::address);
     let modes = [("create", TopologyMode::Create), ("verify", TopologyMode::Verify), ("assume", TopologyMode::Assume)];
     let topology = table.take_word("topology", &modes).unwrap_or_default();
     let settings = table.take_options("options");

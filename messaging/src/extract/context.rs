@@ -1,4 +1,4 @@
-//! What extractors see of a delivery, and what they may need.
+//! View of a delivery for extractors, and their needs.
 
 use std::any::TypeId;
 use std::fmt;
@@ -57,7 +57,7 @@ impl Incoming {
         &self.context.id
     }
 
-    /// What extractors see.
+    /// View for extractors.
     pub(crate) fn context(&mut self) -> DeliveryContext<'_> {
         DeliveryContext { incoming: self }
     }
@@ -73,7 +73,7 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// What all deliveries of a listener have in common.
+/// Context shared by all deliveries of a listener.
 pub(crate) struct ListenerContext {
     pub(crate) id: Arc<str>,
     pub(crate) states: Arc<States>,
@@ -81,7 +81,7 @@ pub(crate) struct ListenerContext {
     pub(crate) codecs: Arc<Codecs>,
 }
 
-/// What an extractor sees of a delivery.
+/// View of a delivery for extractors.
 #[derive(Debug)]
 pub struct DeliveryContext<'a> {
     incoming: &'a mut Incoming,
@@ -112,8 +112,8 @@ impl DeliveryContext<'_> {
         &self.incoming.context.id
     }
 
-    /// What [`App::state`](crate::App::state) was given of this type. An extractor that says so in its
-    /// [`needs`](FromDelivery::needs) finds it always.
+    /// State of this type that [`App::state`](crate::App::state) was given. It is always there for an extractor that
+    /// declares it in its [`needs`](FromDelivery::needs).
     #[must_use]
     pub fn state<S: Send + Sync + 'static>(&self) -> Option<&S> {
         self.incoming.context.states.get()
@@ -131,7 +131,7 @@ impl DeliveryContext<'_> {
         &self.incoming.context.codecs
     }
 
-    /// What settles this delivery by hand; there is one where `ack = manual`, and it can be taken once.
+    /// Handle that settles this delivery by hand; there is one where `ack = manual`, and it can be taken once.
     pub(crate) fn settle(&mut self) -> Option<Settle> {
         self.incoming.slot.take().map(Settle::new)
     }
@@ -164,7 +164,7 @@ pub trait FromDelivery: Sized {
     /// Makes the argument.
     ///
     /// # Errors
-    /// What becomes of the message instead of being handled: see [`Rejection`].
+    /// A [`Rejection`], which decides about the message in place of the handler.
     fn from_delivery(delivery: &mut DeliveryContext<'_>) -> Result<Self, Rejection>;
 
     /// Says what has to be there for this to work; checked when the application starts. Nothing by default.
@@ -196,7 +196,7 @@ impl Rejection {
     }
 }
 
-/// What the arguments of a handler need.
+/// Needs of a handler's arguments.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     states: Vec<(TypeId, &'static str)>,

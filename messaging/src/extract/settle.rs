@@ -45,7 +45,9 @@ impl Settle {
     }
 
     /// Makes the message available again, no earlier than `after`; counts as an attempt. The listener's attempts bound this
-    /// too: past the last one the message goes to the dead letter before the handler sees it.
+    /// too: past the last one the message goes to the dead letter before the handler sees it. On a broker without
+    /// [`Feature::Release`](messaging_core::Feature::Release), which also counts messages that were only fetched and given
+    /// back, that is past four times as many deliveries.
     ///
     /// # Errors
     /// See [`Delivery::retry_after`].
@@ -128,7 +130,7 @@ impl FromDelivery for Settle {
     }
 }
 
-/// What the broker answers to a settlement. Dropping it changes nothing about the settlement.
+/// Answer of the broker to a settlement. Dropping it changes nothing about the settlement.
 #[must_use = "a settlement may fail; drop it with `drop` if that does not matter"]
 pub struct Answer {
     outcome: Option<Outcome>,
@@ -199,7 +201,7 @@ struct Manual {
     worker_gone: bool,
 }
 
-/// Whether someone has the `Settle` of a delivery.
+/// Holder of a delivery's `Settle`.
 #[derive(Debug, PartialEq, Eq)]
 enum Holder {
     /// Nobody has asked for it yet.

@@ -1,4 +1,4 @@
-//! What an application shares with its handlers, by type.
+//! Values that an application shares with its handlers, by type.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use super::{DeliveryContext, FromDelivery, Needs, Rejection};
 
-/// What [`App::state`](crate::App::state) was given of type `S`; a clone for each call.
+/// State of type `S` that [`App::state`](crate::App::state) was given; a clone for each call.
 ///
 /// A type that no state was given of is refused when the application starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

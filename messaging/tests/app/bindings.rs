@@ -198,3 +198,12 @@ async fn an_ephemeral_subscription_counts_what_it_missed() {
     seen.reach(2).await;
     super::support::until("the listener is well", || running.health().state() == messaging::HealthState::Up).await;
 }
+
+#[tokio::test]
+async fn one_configuration_serves_a_program_that_mounts_no_listener() {
+    let mut app = App::with_config(memory_and("[listeners.orders]\nconcurrency = 4\n"));
+    let orders = app.publisher("orders");
+    let running = app.start().await.unwrap();
+    orders.publish("x").await.unwrap();
+    assert!(running.shutdown().await.unwrap().is_complete());
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![cfg(feature = "memory")]
 
+mod attempts;
 mod bindings;
 mod failures;
 mod layers;
