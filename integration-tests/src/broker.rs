@@ -1,6 +1,8 @@
 //! One trait for a broker, however it was obtained.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 

@@ -1,19 +1,14 @@
 //! Three nodes as one broker: RabbitMQ, Kafka, and Redis (or Valkey) with a replica for each.
 
-use std::{
-    process::Command,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::{
-    Broker, Door, Error, Kind, Result, Way,
-    doors::Doors,
-    management,
-    native::{self, Epmd, Kafka, KafkaPeer, NativeBroker, RabbitMq, Redis},
-    report::{self, Start},
-    run::{self, Claim},
-};
+use crate::doors::Doors;
+use crate::native::{self, Epmd, Kafka, KafkaPeer, NativeBroker, RabbitMq, Redis};
+use crate::report::{self, Start};
+use crate::run::{self, Claim};
+use crate::{Broker, Door, Error, Kind, Result, Way, management};
 
 const NODES: usize = 3;
 const FORMED: Duration = Duration::from_secs(90);

@@ -3,23 +3,23 @@
 //! Only for servers that CI runs this way too: RabbitMQ, Redis and Valkey. The others' official images are named nowhere
 //! here, because a path that nobody runs is a path that does not work.
 
-use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use testcontainers::{
-    ContainerAsync, GenericImage, ImageExt, TestcontainersError,
-    bollard::{Docker, query_parameters::KillContainerOptions},
-    core::IntoContainerPort,
-    runners::AsyncRunner,
-};
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::KillContainerOptions;
+use testcontainers::core::IntoContainerPort;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt, TestcontainersError};
 
-use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
-    doors::{Doors, local},
-    native::install::find,
-    raw::round_trip,
-    run::{self, Claim, MARK, Run},
-};
+use crate::doors::{Doors, local};
+use crate::native::install::find;
+use crate::raw::round_trip;
+use crate::run::{self, Claim, MARK, Run};
+use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// The label by which the run's end finds its containers; its value is the run's id.
 const LABEL: &str = "messaging-broker-run";

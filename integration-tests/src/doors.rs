@@ -1,12 +1,12 @@
 //! The addresses of one broker, and the URLs made of them.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use crate::{Account, Accounts, Door, Error, Kind, Proxy, Result, Route, proxy::Lanes, run::Claim};
+use crate::proxy::Lanes;
+use crate::run::Claim;
+use crate::{Account, Accounts, Door, Error, Kind, Proxy, Result, Route};
 
 /// How many tests can have a way of their own through Kafka's proxies at once.
 const LANES: usize = 8;

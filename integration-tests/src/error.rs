@@ -1,6 +1,8 @@
 //! What can go wrong, in one type: a program asks [`Error::kind`], a person reads the text.
 
-use std::{error::Error as StdError, fmt, io, path::Path};
+use std::error::Error as StdError;
+use std::path::Path;
+use std::{fmt, io};
 
 /// The result of everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,6 +1,7 @@
 //! Which servers there are, and what the environment calls them.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
+use std::str::FromStr;
 
 use crate::{Error, Result};
 

@@ -1,13 +1,12 @@
 //! `up` starts brokers for a person at a shell, `doctor` says which could be started.
 
-use std::{process::ExitCode, time::Instant};
+use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use integration_tests::{Broker, Error, Kind, Result, available, brokers_are_required, engine, own, recorded_address};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 /// Real brokers on this machine, for people.
 #[derive(Debug, Parser)]

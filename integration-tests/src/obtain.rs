@@ -1,21 +1,16 @@
 //! Getting a broker, by the first way that works.
 
-use std::{
-    collections::HashMap,
-    env,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Instant,
-};
+use std::collections::HashMap;
+use std::env;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
-use crate::{
-    Broker, Error, ErrorKind, Kind, Result, Way,
-    environment::{self, Elsewhere},
-    native,
-    raw::Location,
-    report::{self, Start},
-};
+use crate::environment::{self, Elsewhere};
+use crate::raw::Location;
+use crate::report::{self, Start};
+use crate::{Broker, Error, ErrorKind, Kind, Result, Way, native};
 
 /// A broker for all cases of this process that leave it as it is: started at the first call, ended with the process.
 ///

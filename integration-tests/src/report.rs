@@ -2,10 +2,8 @@
 //!
 //! A run that took another way than its reader thinks proves something else, so test programs end with [`report`].
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::{Kind, Way};
 

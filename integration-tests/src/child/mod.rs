@@ -7,28 +7,23 @@
 
 mod history;
 
-use std::{
-    env,
-    ops::Range,
-    path::{Path, PathBuf},
-    process::{Command, ExitStatus},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::env;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::RngExt;
 use rustix::process::Signal;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use history::{Entry, Event, Follower, History, Outcome, Tally, read};
 
-use crate::{
-    Error, Result,
-    run::{self, Folder, Process},
-};
+use crate::run::{self, Folder, Process};
+use crate::{Error, Result};
 
 const ROLE: &str = "MESSAGING_CHILD_ROLE";
 const SCENARIO: &str = "MESSAGING_CHILD_SCENARIO";

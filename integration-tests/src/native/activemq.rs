@@ -1,9 +1,13 @@
 //! ActiveMQ Artemis: an instance written by hand, as small as the server allows. Its ports speak AMQP 1.0 alone.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::{Recipe, Site, install, java};
-use crate::{Door, Error, Kind, Result, doors::accounts, tls::certificates};
+use crate::doors::accounts;
+use crate::tls::certificates;
+use crate::{Door, Error, Kind, Result};
 
 const LOGIN: &str = "activemq {
    org.apache.activemq.artemis.spi.core.security.jaas.PropertiesLoginModule required

@@ -1,6 +1,7 @@
 //! What the native way needs on this machine, where it is, and what is missing.
 
-use std::{env, path::PathBuf};
+use std::env;
+use std::path::PathBuf;
 
 use crate::{Error, Kind, Result};
 

@@ -3,10 +3,14 @@
 //! Clients go where a broker's *advertised* address sends them, so each door is a listener of its own: the one behind the
 //! proxy advertises the proxy.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::{Recipe, Site, install, java};
-use crate::{Accounts, Door, Error, Kind, Result, doors::accounts, run::Claim, tls::certificates};
+use crate::doors::accounts;
+use crate::run::Claim;
+use crate::tls::certificates;
+use crate::{Accounts, Door, Error, Kind, Result};
 
 /// Any id of the right form: a cluster's data lives as long as the cluster.
 const CLUSTER: &str = "bWVzc2FnaW5nLXRlc3RzIQ";

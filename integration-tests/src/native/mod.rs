@@ -9,17 +9,13 @@ mod rabbitmq;
 mod redis;
 mod root;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{
-        PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Signal;
@@ -32,12 +28,10 @@ pub(crate) use kafka::{Kafka, Peer as KafkaPeer};
 pub(crate) use rabbitmq::{Epmd, RabbitMq};
 pub(crate) use redis::{Redis, cli as redis_cli};
 
-use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
-    doors::Doors,
-    raw::round_trip,
-    run::{self, Folder, Process, kill_marked},
-};
+use crate::doors::Doors;
+use crate::raw::round_trip;
+use crate::run::{self, Folder, Process, kill_marked};
+use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// Marks the processes of one server, beside the mark of the run.
 const INSTANCE: &str = "MESSAGING_BROKER_INSTANCE";

@@ -1,20 +1,16 @@
 //! RabbitMQ: a node with everything it writes in its own folder, and an `epmd` that is ours.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use super::{Recipe, Site, install, root};
-use crate::{
-    Door, Error, Result,
-    doors::accounts,
-    run::{Claim, Folder, Process},
-    tls::certificates,
-};
+use crate::doors::accounts;
+use crate::run::{Claim, Folder, Process};
+use crate::tls::certificates;
+use crate::{Door, Error, Result};
 
 /// Shared by the nodes of a cluster; good for nothing outside of this run.
 const COOKIE: &str = "messaging-tests";

@@ -3,7 +3,8 @@
 //! The root's mounts are made in a mount namespace of the program's own: they are gone when it is, however it ends. The
 //! program keeps the pid of the process that was started, so it is paused and killed from outside like any other.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use crate::run;
 

@@ -13,31 +13,23 @@ mod recording;
 mod route;
 mod tls_front;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub(crate) use route::Lanes;
 pub use route::Route;
 pub use tls_front::TlsFront;
 
-use crate::{
-    Result,
-    run::{self, Claim},
-};
+use crate::Result;
+use crate::run::{self, Claim};
 use recording::Recording;
 
 /// Before the next connection is accepted, after one could not be.

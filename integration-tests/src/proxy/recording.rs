@@ -1,9 +1,7 @@
 //! A copy of what servers answer, to see that something has happened whose answer never reaches the client.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const KEPT: usize = 1024 * 1024;
 

@@ -1,10 +1,8 @@
 //! A broker's URL, taken apart.
 
-use std::{
-    fmt, fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::{Error, Result};
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{
-    AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, TlsCertificates, aio::MultiplexedConnection,
-    cluster::ClusterClientBuilder, cluster_async::ClusterConnection, cmd, streams::StreamReadReply,
-};
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::streams::StreamReadReply;
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, TlsCertificates, cmd};
 
 use super::{Location, RawClient};
 use crate::{Error, Result};

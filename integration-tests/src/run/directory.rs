@@ -1,10 +1,7 @@
 //! Where a run keeps its files, and who owns them.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process,
-};
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
 
 use crate::{Error, Result};
 

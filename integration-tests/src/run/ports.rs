@@ -4,12 +4,10 @@
 //! dead server's port up there can be given that very port and talk to itself. A port is claimed with a file, because
 //! a server that is down for a while must find its port free again.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
-};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 
 use rand::RngExt;
 

@@ -1,12 +1,10 @@
 //! A server's process: started with marks, its output in a file, ended by pid.
 
-use std::{
-    ffi::OsStr,
-    fs::{self, File, OpenOptions},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 

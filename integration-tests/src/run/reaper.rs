@@ -1,9 +1,7 @@
 //! The process that outlives us to clean up.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
-};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use super::directory;
 use crate::{Error, Result};

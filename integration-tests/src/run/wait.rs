@@ -1,10 +1,8 @@
 //! Waiting for a condition, never for a time.
 
-use std::{
-    fmt::Display,
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::fmt::Display;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use crate::{Error, ErrorKind, Result};
 

@@ -1,28 +1,24 @@
 //! What the harness does at Kafka, by `rdkafka`, and by two requests of its protocol that `rdkafka` has no call for.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-    message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
-    producer::{FutureProducer, FutureRecord},
-    util::Timeout,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
-use super::{
-    Foreign,
-    means::{Means, Place},
-};
-use crate::{Error, Result, Way, native, proxy::Proxy, raw::Location, raw::kafka_groups, run};
+use super::Foreign;
+use super::means::{Means, Place};
+use crate::proxy::Proxy;
+use crate::raw::{Location, kafka_groups};
+use crate::{Error, Result, Way, native, run};
 
 /// How large a record of a topic may be.
 const LARGEST: &str = "max.message.bytes";

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::Foreign;
-use crate::{Error, Kind, Result, proxy::Proxy, suite::servers::Server};
+use crate::proxy::Proxy;
+use crate::suite::servers::Server;
+use crate::{Error, Kind, Result};
 
 /// The raw client of one stage, connected straight to the server when it is first needed.
 ///

@@ -36,11 +36,9 @@ mod servers;
 mod stage;
 mod wrong;
 
-use std::{
-    process::ExitCode,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_conformance::{About, Flavour, Harness, Power, RawMessage, Reality, Running, Stage, Suite};

@@ -1,23 +1,23 @@
 //! What the harness does at RabbitMQ, by `lapin` and the management interface.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection,
-    options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
-        QueueDeleteOptions,
-    },
-    types::{AMQPValue, FieldTable},
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::Mutex;
 
-use super::{
-    Foreign,
-    means::{Means, Place},
-};
-use crate::{Error, Result, management, proxy::Proxy, raw::rabbitmq::open, run};
+use super::Foreign;
+use super::means::{Means, Place};
+use crate::proxy::Proxy;
+use crate::raw::rabbitmq::open;
+use crate::{Error, Result, management, run};
 
 const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,9 +1,7 @@
 //! The server during one case: a namespace of its own, a line of its own where that is needed, and the powers.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_conformance::{Line, Power, RawMessage, Stage, WrongAddress};
@@ -12,18 +10,13 @@ use messaging_core::{
 };
 use tokio::task::JoinHandle;
 
-use super::{
-    Foreign, Setup,
-    means::{self, Means, Place},
-    servers::{Server, Servers, Turn},
-    trouble,
-    wrong::WrongPlaces,
-};
-use crate::{
-    Route,
-    proxy::{Direction, Fault},
-    run::{self, MARK, Run},
-};
+use super::means::{self, Means, Place};
+use super::servers::{Server, Servers, Turn};
+use super::wrong::WrongPlaces;
+use super::{Foreign, Setup, trouble};
+use crate::Route;
+use crate::proxy::{Direction, Fault};
+use crate::run::{self, MARK, Run};
 
 const URL: &str = "MESSAGING_CONFORMANCE_URL";
 const NAMESPACE: &str = "MESSAGING_CONFORMANCE_NAMESPACE";

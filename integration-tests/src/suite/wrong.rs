@@ -4,20 +4,16 @@ use std::net::SocketAddr;
 
 use messaging_conformance::WrongAddress;
 use messaging_core::{BrokerUrl, ConnectOptions, ErrorKind, Settings};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::Setup;
-use crate::{
-    Broker, Door, Error, Kind, Result,
-    doors::with_address,
-    proxy::TlsFront,
-    run::{self, Claim},
-    tls::certificates,
-};
+use crate::doors::with_address;
+use crate::proxy::TlsFront;
+use crate::run::{self, Claim};
+use crate::tls::certificates;
+use crate::{Broker, Door, Error, Kind, Result};
 
 /// Whatever speaks another protocol, or another dialect of it: a client cannot always tell that from nobody being there.
 const TWISTED: &[ErrorKind] = &[ErrorKind::Protocol, ErrorKind::Unreachable];
