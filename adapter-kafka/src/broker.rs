@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Error, ErrorKind, Health, HealthState, Namespace, PublishOptions, Publisher,
-    QueueConsumer, QueueName, ReplyAddress, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName,
-    TopologyMode, Transaction, Usage, join,
+    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, DestinationSettings,
+    DrainReport, Error, ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher,
+    QueueConsumer, QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber,
+    TopicName, Topology, TopologyMode, join,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -22,21 +21,16 @@ use crate::config::{ConnectionOptions, DestinationOptions};
 use crate::connection::Connection;
 use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
-use crate::requester::KafkaRequester;
+use crate::requester::KafkaReplies;
 use crate::topology::{Topics, derived};
-
-/// A broker that stands still is lost again each time that a client has tried it, every six seconds; the others answer for it
-/// when they are asked.
-const LOST_LATELY: Duration = Duration::from_secs(8);
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
 pub(crate) struct KafkaBroker(Arc<Inner>);
 
 struct Inner {
-    name: BrokerName,
+    identity: Identity,
     namespace: Option<Namespace>,
-    topology: TopologyMode,
     destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
     connection: Arc<Connection>,
     consumers: Mutex<Vec<Weak<Intake>>>,
@@ -50,7 +44,8 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 
 impl KafkaBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
-        let ConnectOptions { name, url, namespace, topology, destinations, settings } = options;
+        let identity = options.identity(DRIVER.name);
+        let ConnectOptions { name: _, url, namespace, topology: _, destinations, settings } = options;
         let connection = ConnectionOptions::read(&url, settings)?;
         let with_options = |(destination, settings): (Destination, DestinationSettings)| {
             let options = connection.destinations.clone().with_destination(&settings)?;
@@ -61,15 +56,15 @@ impl KafkaBroker {
         let largest = own.max(connection.destinations.largest());
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { name, namespace, topology, destinations, connection, consumers, publishers })))
+        Ok(Self(Arc::new(Inner { identity, namespace, destinations, connection, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.0.connection
     }
 
-    pub(crate) fn topology(&self) -> TopologyMode {
-        self.0.topology
+    pub(crate) fn topology_mode(&self) -> TopologyMode {
+        self.0.identity.topology_mode()
     }
 
     pub(crate) fn namespace(&self) -> Option<&Namespace> {
@@ -113,7 +108,7 @@ impl KafkaBroker {
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {
-        Scope::new(self.0.name.clone(), DRIVER.name, place)
+        self.0.identity.scope(place)
     }
 
     /// Remembers a consumer, to be closed with the broker.
@@ -168,7 +163,7 @@ impl KafkaBroker {
         publishers.push(Arc::downgrade(&publisher));
         drop(publishers);
         if self.connection().is_closed() {
-            publisher.in_flight.close();
+            publisher.core().in_flight().close();
         }
         Ok(publisher)
     }
@@ -212,8 +207,7 @@ fn closed() -> End {
 impl QueueConsumer for KafkaBroker {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
         self.connection().check_open()?;
-        let destination = Destination::Queue(queue.clone());
-        let capabilities = Arc::new(Broker::capabilities(self, &destination, Usage::Consume(&options)));
+        let capabilities = Arc::new(Broker::capabilities(self, Place::Consume(queue, &options)));
         self.consume_queue(queue, options, capabilities).await
     }
 }
@@ -222,83 +216,77 @@ impl QueueConsumer for KafkaBroker {
 impl Subscriber for KafkaBroker {
     async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
         self.connection().check_open()?;
-        let destination = Destination::Topic(topic.clone());
-        let capabilities = Arc::new(Broker::capabilities(self, &destination, Usage::Subscribe(&options)));
+        let capabilities = Arc::new(Broker::capabilities(self, Place::Subscribe(topic, &options)));
         self.subscribe_topic(topic, options, capabilities).await
     }
 }
 
 #[async_trait]
 impl Broker for KafkaBroker {
-    fn name(&self) -> &BrokerName {
-        &self.0.name
+    fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
-    fn driver(&self) -> &'static str {
-        DRIVER.name
-    }
-
-    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities {
-        capabilities::of(&self.connection().options, self.options(destination), usage)
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        let connection = &self.connection().options;
+        let destination = of.destination();
+        let options = destination.as_ref().map_or(&connection.destinations, |destination| self.options(destination));
+        capabilities::of(connection, options, of)
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         Ok(self.open_publisher(destination, &options).await?)
     }
 
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.connection().check_open()?;
-        Ok(KafkaRequester::open(self).await?)
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Err(Error::new(ErrorKind::Unsupported, capabilities::NO_TRANSACTIONS))
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        self
-    }
-
     fn health(&self) -> Health {
-        let mut health = self.connection().health();
-        for consumer in self.consumers() {
-            if let Some(end) = consumer.ended().filter(|end| end.kind != ErrorKind::Closed) {
-                let text = format!("a consumer of topic {:?} has ended: {}", consumer.settings.topics.main, end.text);
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            } else if let Some(ago) = consumer.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_LATELY) {
-                let topic = &consumer.settings.topics.main;
-                let text = format!("a consumer of topic {topic:?} lost a broker that it reads from, {ago:?} ago");
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            }
-        }
-        health
+        let consumers = self.consumers();
+        consumers.iter().fold(self.connection().health(), |health, consumer| health.and(consumer.health()))
     }
 
     async fn close(&self, by: Instant) -> DrainReport {
-        if !self.connection().close() {
+        if !self.connection().begin_close() {
             return DrainReport::default();
         }
-        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
-        publishers.iter().for_each(|publisher| publisher.in_flight.close());
+        // Consumers first: their handlers may still publish, retry and dead-letter.
         let consumers = self.consumers();
         let drains = consumers.iter().map(|consumer| async move {
-            // In this order: closed is what a receive that waits has to say.
+            // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
             consumer.end(closed());
             consumer.drain(by).await
         });
+        let reports = join_all(drains).await;
+        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
+        publishers.iter().for_each(|publisher| publisher.core().in_flight().close());
+        self.connection().close();
         let senders = self.connection().take_senders();
-        let flushes = senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()));
-        let (reports, _) = futures_util::future::join(join_all(drains), join_all(flushes)).await;
+        let _ = join_all(senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()))).await;
         for sender in &senders {
             sender.abandon();
         }
         self.connection().drop_copies();
         reports.into_iter().fold(DrainReport::default(), DrainReport::and)
     }
+
+    fn topology(&self) -> &dyn Topology {
+        self
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        self
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        self.connection().check_open()?;
+        Ok(Arc::new(KafkaReplies::open(self, inbox).await?))
+    }
 }
 
 impl fmt::Debug for KafkaBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaBroker").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("KafkaBroker").field("name", self.0.identity.name()).finish_non_exhaustive()
     }
 }

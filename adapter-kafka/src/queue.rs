@@ -22,7 +22,7 @@ impl KafkaBroker {
         let main = self.physical(&destination);
         let mut topics = Topics::of_queue(&main);
         let counts = self.ensure(&destination, &topics).await?;
-        if self.topology() == TopologyMode::Assume && counts.first() == Some(&0) {
+        if self.topology_mode() == TopologyMode::Assume && counts.first() == Some(&0) {
             return Err(super::broker::missing(&destination, &main));
         }
         topics.retry_partitions = counts.get(1).copied().unwrap_or(0);
@@ -43,7 +43,8 @@ impl KafkaBroker {
 
     /// Has the topics of a destination there.
     pub(crate) async fn ensure(&self, destination: &Destination, topics: &Topics) -> Result<Vec<i32>> {
-        ensure(self.connection(), self.topology(), &destination.to_string(), topics, self.options(destination)).await
+        ensure(self.connection(), self.topology_mode(), &destination.to_string(), topics, self.options(destination))
+            .await
     }
 
     pub(crate) async fn open_consumer(

@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Namespace,
-    PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions,
-    Subscriber, TopicName, TopologyMode, Transaction, Usage, join,
+    Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
+    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inbox,
+    Inspect, Namespace, Place, PublishOptions, Publisher, PublisherCore, QueueConsumer, QueueName, Repair, Replies,
+    Result, Source, SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, Transaction, join,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::capabilities;
 use crate::config::DestinationOptions;
 use crate::consumer::{Attachment, MemoryDeliveries};
 use crate::publisher::{Assumed, MemoryPublisher, Sends, Target};
-use crate::request::MemoryRequester;
+use crate::request::MemoryReplies;
 use crate::server::{Link, Server};
 use crate::topic::Topic;
 use crate::transaction::MemoryTransaction;
@@ -31,9 +31,8 @@ use crate::transaction::MemoryTransaction;
 pub(crate) struct MemoryBroker(Arc<Inner>);
 
 struct Inner {
-    name: BrokerName,
+    identity: Identity,
     namespace: Option<Namespace>,
-    topology: TopologyMode,
     defaults: DestinationOptions,
     destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
     server: Arc<Server>,
@@ -53,18 +52,13 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 
 impl MemoryBroker {
     pub(crate) fn with_defaults(server: Arc<Server>) -> Self {
-        Self::build(
-            server,
-            BrokerName::main(),
-            None,
-            TopologyMode::Create,
-            DestinationOptions::default(),
-            BTreeMap::new(),
-        )
+        let identity = Identity::new(BrokerName::main(), DRIVER.name, TopologyMode::Create);
+        Self::build(server, identity, None, DestinationOptions::default(), BTreeMap::new())
     }
 
     pub(crate) fn open(server: Arc<Server>, options: ConnectOptions) -> Result<Self> {
-        let ConnectOptions { name, url, namespace, topology, destinations, settings } = options;
+        let identity = options.identity(DRIVER.name);
+        let ConnectOptions { name: _, url, namespace, topology: _, destinations, settings } = options;
         if url.user().is_some() || !url.path().is_empty() || url.hosts().len() > 1 {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -79,23 +73,21 @@ impl MemoryBroker {
             Ok((destination, (settings.native, options)))
         };
         let destinations = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
-        Ok(Self::build(server, name, namespace, topology, defaults, destinations))
+        Ok(Self::build(server, identity, namespace, defaults, destinations))
     }
 
     fn build(
         server: Arc<Server>,
-        name: BrokerName,
+        identity: Identity,
         namespace: Option<Namespace>,
-        topology: TopologyMode,
         defaults: DestinationOptions,
         destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
     ) -> Self {
         let closed = Arc::default();
         let (consumers, senders, inboxes) = Default::default();
         Self(Arc::new(Inner {
-            name,
+            identity,
             namespace,
-            topology,
             defaults,
             destinations,
             server,
@@ -108,10 +100,6 @@ impl MemoryBroker {
 
     pub(crate) fn server(&self) -> &Arc<Server> {
         &self.0.server
-    }
-
-    pub(crate) fn topology(&self) -> TopologyMode {
-        self.0.topology
     }
 
     /// The name of a destination at the server.
@@ -146,7 +134,7 @@ impl MemoryBroker {
         let destination = Destination::Queue(name.clone());
         let (physical, options) = (self.physical(&destination), self.options(&destination));
         let make = || Backlog::queue(Source::Queue(name.clone()), options.clone(), self.server().clock);
-        let queue = match self.0.topology {
+        let queue = match self.0.identity.topology_mode() {
             TopologyMode::Create => self.server().queue_or_insert(&physical, make),
             TopologyMode::Verify => self.server().queue(&physical).ok_or_else(|| missing(&destination, &physical))?,
             TopologyMode::Assume => return Ok(self.server().queue(&physical)),
@@ -162,7 +150,7 @@ impl MemoryBroker {
     pub(crate) fn topic(&self, name: &TopicName) -> Result<Option<Arc<Topic>>> {
         let destination = Destination::Topic(name.clone());
         let (physical, options) = (self.physical(&destination), self.options(&destination));
-        let topic = match self.0.topology {
+        let topic = match self.0.identity.topology_mode() {
             TopologyMode::Create => self.server().topic_or_insert(&physical, options.clone(), name),
             TopologyMode::Verify => self.server().topic(&physical).ok_or_else(|| missing(&destination, &physical))?,
             TopologyMode::Assume => return Ok(self.server().topic(&physical)),
@@ -210,10 +198,6 @@ impl MemoryBroker {
         self.0.consumers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn scope(&self, place: impl fmt::Display) -> Scope {
-        Scope::new(self.0.name.clone(), DRIVER.name, place)
-    }
-
     fn consumer(
         &self,
         place: impl fmt::Display,
@@ -232,7 +216,7 @@ impl MemoryBroker {
         if self.check_open().is_err() {
             deliveries.close();
         }
-        Consumer::new(Box::new(deliveries), capabilities, self.scope(place))
+        Consumer::new(Box::new(deliveries), capabilities, self.0.identity.scope(place))
     }
 }
 
@@ -289,47 +273,34 @@ impl Subscriber for MemoryBroker {
 
 #[async_trait]
 impl Broker for MemoryBroker {
-    fn name(&self) -> &BrokerName {
-        &self.0.name
+    fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
-    fn driver(&self) -> &'static str {
-        DRIVER.name
-    }
-
-    fn capabilities(&self, destination: &Destination, _usage: Usage<'_>) -> Capabilities {
-        capabilities::of(self.options(destination), matches!(destination, Destination::Topic(_)))
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        let destination = of.destination();
+        let options = destination.as_ref().map_or(&self.0.defaults, |destination| self.options(destination));
+        capabilities::of(options, matches!(destination, Some(Destination::Topic(_))))
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         self.check_link()?;
         let target = self.target(destination)?;
         let closed = Arc::clone(&self.0.closed);
-        let publisher =
-            MemoryPublisher::new(self.scope(destination), Arc::clone(self.server()), closed, target, options);
+        let core = PublisherCore::new(self.0.identity.scope(destination), &options);
+        let publisher = MemoryPublisher::new(core, Arc::clone(self.server()), closed, target, options);
         let mut senders = self.0.senders.lock();
         senders.retain(|known| known.strong_count() > 0);
         senders.push(Arc::downgrade(publisher.sends()));
         Ok(Arc::new(publisher))
     }
 
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.check_link()?;
-        Ok(Arc::new(MemoryRequester::new(self.clone())))
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        self.check_link()?;
-        Ok(Box::new(MemoryTransaction::new(self.clone())))
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        self
-    }
-
     fn health(&self) -> Health {
         if self.check_open().is_err() {
-            return Health::not_up(HealthState::Down, format!("broker {:?} was closed", self.0.name.as_str()));
+            return Health::not_up(
+                HealthState::Down,
+                format!("broker {:?} was closed", self.0.identity.name().as_str()),
+            );
         }
         match self.server().link() {
             Link::Up => Health::up(),
@@ -360,12 +331,34 @@ impl Broker for MemoryBroker {
         }
         report
     }
+
+    fn topology(&self) -> &dyn Topology {
+        self
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        self
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        self.check_link()?;
+        Ok(Arc::new(MemoryReplies::new(self.clone(), &inbox)))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        self.check_link()?;
+        Ok(Box::new(MemoryTransaction::new(self.clone())))
+    }
 }
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBroker")
-            .field("name", &self.0.name)
+            .field("name", self.0.identity.name())
             .field("server", &self.0.server)
             .finish_non_exhaustive()
     }

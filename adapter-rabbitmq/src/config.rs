@@ -251,6 +251,11 @@ impl Config {
     }
 
     /// What holds for one destination.
+    /// Options of what the configuration does not name.
+    pub(crate) fn defaults(&self) -> &DestinationOptions {
+        &self.defaults
+    }
+
     pub(crate) fn destination(&self, destination: &Destination) -> &DestinationOptions {
         self.destinations.get(destination).unwrap_or(&self.defaults)
     }
