@@ -1,14 +1,14 @@
 //! A cancel that the broker never answers: no consumer is left behind of which the adapter does not know.
 
-mod support;
-
 use std::future::poll_fn;
 use std::io::Result as IoResult;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{connect, fresh, options_with, raw, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -17,7 +17,6 @@ use messaging_core::{
     QueueName,
 };
 use serde_json::json;
-use support::{Checked, connect, fresh, options_with, raw, run, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,14 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// After so long a call counts as unanswered.
 const REQUEST_TIMEOUT: &str = "3s";
 
-fn main() -> ExitCode {
-    run(&[
-        ("a_consumer_that_pauses_is_gone_all_the_same", || Box::pin(paused())),
-        ("a_consumer_that_resumes_meanwhile_is_there_once", || Box::pin(resumed())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![a_consumer_that_pauses_is_gone_all_the_same, a_consumer_that_resumes_meanwhile_is_there_once,]
 }
 
-async fn paused() -> Checked {
+async fn a_consumer_that_pauses_is_gone_all_the_same() -> Verdict {
     let mut case = Case::begin().await?;
     case.wait_for_consumers(1).await?;
 
@@ -48,7 +44,7 @@ async fn paused() -> Checked {
     case.wait_for_consumers(1).await
 }
 
-async fn resumed() -> Checked {
+async fn a_consumer_that_resumes_meanwhile_is_there_once() -> Verdict {
     let mut case = Case::begin().await?;
     case.front.swallow(true);
     case.consumer.control().set_flow(Flow::Paused);
@@ -73,7 +69,7 @@ struct Case {
 }
 
 impl Case {
-    async fn begin() -> Checked<Self> {
+    async fn begin() -> Verdict<Self> {
         let server = server().await?;
         let url = BrokerUrl::parse(&server.url())?;
         let upstream = url.hosts().first().ok_or("a host")?.to_string();
@@ -87,7 +83,7 @@ impl Case {
     }
 
     /// Waits until the broker has so many consumers of the queue.
-    async fn wait_for_consumers(&mut self, count: u32) -> Checked {
+    async fn wait_for_consumers(&mut self, count: u32) -> Verdict {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let settled = async {
             loop {
@@ -103,7 +99,7 @@ impl Case {
         Ok(())
     }
 
-    async fn gets(&mut self, payload: &'static str) -> Checked {
+    async fn gets(&mut self, payload: &'static str) -> Verdict {
         let to = Destination::Queue(self.queue.clone());
         self.broker.publisher(&to, PublishOptions::default()).await?.publish(Message::new(payload)).await?;
         let delivery = timeout(PATIENCE, self.consumer.next()).await??.ok_or("a delivery")?;
@@ -139,7 +135,7 @@ impl Front {
         self.swallows.send_replace(does);
     }
 
-    async fn until_swallowed(&mut self) -> Checked {
+    async fn until_swallowed(&mut self) -> Verdict {
         timeout(PATIENCE, self.swallowed.wait_for(|count| *count > 0)).await??;
         Ok(())
     }
