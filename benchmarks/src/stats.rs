@@ -28,7 +28,7 @@ impl Estimate {
         Self { median: median(values), low: medians[DRAWS / 40], high: medians[DRAWS - 1 - DRAWS / 40] }
     }
 
-    /// Whether the median meets a goal and the lower end of the interval is within 0.03 below.
+    /// True if the median meets a goal and the lower end of the interval is within 0.03 below.
     pub(crate) fn meets(&self, goal: f64) -> bool {
         self.median >= goal && self.low >= goal - 0.03
     }

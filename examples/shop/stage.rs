@@ -1,4 +1,4 @@
-//! What the scenes share: starting an application, publishing, waiting, and adding up its ledger in the end.
+//! Parts shared by the scenes: starting an application, publishing, waiting, and adding up its ledger in the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::input::Line;
 use crate::picture::{self, Progress};
 
 /// At most so many messages in one call.
-const BATCH: usize = 500;
+const PUBLISH_BATCH: usize = 500;
 
 /// How long nothing may happen before a scene gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ impl Stage {
         progress: &Progress,
     ) -> Result<u64> {
         let mut confirmed = 0;
-        for batch in messages.chunks(BATCH) {
+        for batch in messages.chunks(PUBLISH_BATCH) {
             if self.is_interrupted() {
                 break;
             }
@@ -149,7 +149,7 @@ impl Stage {
         self.tally
     }
 
-    /// Whether every ledger so far adds up and nothing is left in flight.
+    /// True if every ledger so far adds up and nothing is left in flight.
     pub(crate) fn is_balanced(&self) -> bool {
         self.balanced && self.tally.in_flight == 0
     }

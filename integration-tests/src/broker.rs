@@ -101,7 +101,7 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// The proxy that [`Door::Proxied`] goes through.
     fn proxy(&self) -> &Proxy;
 
-    /// Who can log in at [`Door::Login`] and [`Door::TlsLogin`], if this broker knows logins.
+    /// Accounts that can log in at [`Door::Login`] and [`Door::TlsLogin`], if this broker knows logins.
     fn accounts(&self) -> Option<&Accounts>;
 
     /// Where the server writes its output, if it is ours.

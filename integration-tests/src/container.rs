@@ -22,7 +22,7 @@ use crate::run::{self, Claim, MARK, Run};
 use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// The label by which the run's end finds its containers; its value is the run's id.
-const LABEL: &str = "messaging-broker-run";
+const RUN_LABEL: &str = "messaging-broker-run";
 const PING: Duration = Duration::from_secs(2);
 /// With the time to fetch an image over a slow line.
 const START: Duration = Duration::from_secs(180);
@@ -30,7 +30,7 @@ const READY: Duration = Duration::from_secs(90);
 const LAST_LINES: usize = 25;
 const PATIENCE_SECONDS: i32 = 20;
 
-/// Whether a container engine answers, and where it is looked for.
+/// Connects to the container engine, or reports where it was looked for.
 ///
 /// # Errors
 /// [`Missing`](crate::ErrorKind::Missing) if none does, or nobody could remove its containers after this process is killed.
@@ -68,7 +68,7 @@ pub(crate) async fn launch(kind: Kind) -> Result<Contained> {
         .with_exposed_port(port.tcp())
         // A port of ours: one that the engine chooses would be another after each restart.
         .with_mapped_port(claim.port(), port.tcp())
-        .with_label(LABEL, run.id())
+        .with_label(RUN_LABEL, run.id())
         // Its processes are seen from here, and are this run's like any other.
         .with_env_var(MARK, run.id())
         .with_startup_timeout(START);
@@ -224,7 +224,7 @@ impl Drop for Contained {
         let Some(container) = self.container.take() else { return };
         // On a thread of its own, because a runtime cannot be waited for on one of a runtime's threads.
         let removing = std::thread::spawn(move || run::runtime().block_on(container.rm()));
-        // What could not be removed now is removed by label when the run ends.
+        // A container that cannot be removed now is removed by its label when the run ends.
         let _ = removing.join();
     }
 }

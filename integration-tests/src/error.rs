@@ -1,4 +1,4 @@
-//! What can go wrong, in one type: a program asks [`Error::kind`], a person reads the text.
+//! Failures in one type: a program asks [`Error::kind`], a person reads the text.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -62,12 +62,12 @@ impl Error {
         move |error| Self::caused(text, error)
     }
 
-    /// What kind of failure it is.
+    /// Kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether a case that failed so may end as ignored: a broker is missing, and need not be there.
+    /// True if a case that failed so may end as ignored: a broker is missing, and need not be there.
     pub fn may_be_ignored(&self) -> bool {
         self.kind == ErrorKind::Missing && !crate::brokers_are_required()
     }

@@ -31,7 +31,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Up { brokers } if brokers.is_empty() => up(Kind::MAIN.to_vec()).await,
+        Command::Up { brokers } if brokers.is_empty() => up(Kind::MAIN_KINDS.to_vec()).await,
         Command::Up { brokers } => up(brokers).await,
         Command::Doctor => doctor().await,
     };
@@ -99,7 +99,7 @@ fn asked_to_end() -> Result<impl Future<Output = ()>> {
 
 async fn doctor() -> Result<()> {
     let mut missing = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL_KINDS {
         if let Some(address) = recorded_address(kind) {
             print(&format!("{kind:10} address    {address}"));
         }

@@ -95,7 +95,7 @@ pub async fn own_by(kind: Kind, way: Way) -> Result<Box<dyn Broker>> {
     Ok(broker)
 }
 
-/// Whether this machine can start a broker natively, without starting one.
+/// Checks that this machine can start a broker natively, without starting one.
 ///
 /// # Errors
 /// [`ErrorKind::Missing`], with the reason and how to help it.
@@ -109,7 +109,7 @@ pub fn recorded_address(kind: Kind) -> Option<String> {
     Some(Location::parse(&url, None).map_or_else(|error| error.to_string(), |at| at.hosts()))
 }
 
-/// What a person is told about the container engine.
+/// Describes the container engine for people.
 pub async fn engine() -> String {
     #[cfg(feature = "containers")]
     return crate::container::engine().await.map_or_else(|error| error.to_string(), |_| "present".to_owned());
@@ -117,7 +117,7 @@ pub async fn engine() -> String {
     "left out of this build".to_owned()
 }
 
-/// Whether a missing broker is a failure: `MESSAGING_REQUIRE_BROKERS=1`, as CI sets it.
+/// True if a missing broker is a failure: `MESSAGING_REQUIRE_BROKERS=1`, as CI sets it.
 pub fn brokers_are_required() -> bool {
     env::var_os("MESSAGING_REQUIRE_BROKERS").is_some_and(|value| value == "1")
 }

@@ -1,4 +1,4 @@
-//! What is compared: publishing, consuming and listening, with 1 and 4 partitions and several sizes.
+//! Cases of the comparison: publishing, consuming and listening, with 1 and 4 partitions and several sizes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use super::raw::{self, Reader};
 use super::{CONFIRMED, CONSUMED, LISTENED, PARTITIONS, PREFETCH, Sides, WINDOW};
-use crate::brokers::load::{Load, USUAL};
+use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, Taking};
 use crate::compare::{Case, Turn};
 use crate::flavour::Flavour;
 
 /// How many ours takes at a time where it takes many.
-pub(super) const MANY: usize = 512;
+pub(super) const MANY_MESSAGES: usize = 512;
 
 /// Payloads in bytes; other cases have the usual one.
-pub(super) const SIZES: [usize; 4] = [100, USUAL, 1_024, 16 * 1_024];
+pub(super) const SIZES: [usize; 4] = [100, USUAL_PAYLOAD_BYTES, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -23,16 +23,16 @@ pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
         let on = |load| Setup { sides: Arc::clone(sides), partitions, load };
         for size in SIZES {
             cases.push(publish(&on(Load::of(size)), WINDOW));
-            cases.push(consume(&on(Load::of(size)), Taking::Many(MANY)));
+            cases.push(consume(&on(Load::of(size)), Taking::Many(MANY_MESSAGES)));
         }
-        cases.push(publish(&on(Load::of(USUAL)), 1));
-        cases.push(consume(&on(Load::of(USUAL)), Taking::One));
+        cases.push(publish(&on(Load::of(USUAL_PAYLOAD_BYTES)), 1));
+        cases.push(consume(&on(Load::of(USUAL_PAYLOAD_BYTES)), Taking::One));
         cases.push(listen(&on(Load::order())));
     }
     cases
 }
 
-/// What all sides of a case have in common.
+/// Settings that all sides of a case share.
 #[derive(Clone)]
 struct Setup {
     sides: Arc<Sides>,
@@ -75,7 +75,7 @@ impl Setup {
     }
 
     fn is_usual(&self) -> bool {
-        self.load.payload.len() == USUAL
+        self.load.payload.len() == USUAL_PAYLOAD_BYTES
     }
 }
 

@@ -9,11 +9,11 @@ use crate::report::Amount;
 use crate::stats::median;
 
 /// How often each tool runs.
-const RUNS: usize = 3;
+const RUN_COUNT: usize = 3;
 
 /// How many messages a run has, and how many bytes at most.
 const MESSAGES: usize = 2_000_000;
-const BYTES: usize = 512 * 1024 * 1024;
+const TOPIC_BYTES: usize = 512 * 1024 * 1024;
 
 /// Messages a second of `kafka-producer-perf-test` and `kafka-consumer-perf-test`. They send no headers and no ids.
 pub(super) fn measure(sides: &Arc<Sides>, is_quick: bool) -> Vec<Amount> {
@@ -24,7 +24,7 @@ pub(super) fn measure(sides: &Arc<Sides>, is_quick: bool) -> Vec<Amount> {
     let mut amounts = Vec::new();
     for partitions in PARTITIONS {
         for size in SIZES {
-            let (runs, messages) = if is_quick { (1, 5_000) } else { (RUNS, MESSAGES.min(BYTES / size)) };
+            let (runs, messages) = if is_quick { (1, 5_000) } else { (RUN_COUNT, MESSAGES.min(TOPIC_BYTES / size)) };
             eprintln!("outer p{partitions}, {messages} x {size} B");
             let (mut published, mut consumed) = (Vec::new(), Vec::new());
             for _ in 0..runs {

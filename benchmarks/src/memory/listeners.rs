@@ -63,7 +63,7 @@ pub(crate) fn json(flavour: Flavour, messages: u64) -> Duration {
     })
 }
 
-/// What building the messages costs of it.
+/// Share of it that building the messages costs.
 pub(crate) fn build_only(messages: u64) -> Duration {
     let begun = Instant::now();
     for number in 0..messages {

@@ -1,30 +1,30 @@
-//! What is compared: publishing, consuming and listening, on both kinds of queue and with several sizes.
+//! Cases of the comparison: publishing, consuming and listening, on both kinds of queue and with several sizes.
 
 use std::sync::Arc;
 
 use super::{CONFIRMED, CONSUMED, LISTENED, PREFETCH, Sides, Type, WINDOW};
-use crate::brokers::load::{Load, USUAL};
+use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, From, Taking};
 use crate::compare::{Case, Turn};
 use crate::flavour::Flavour;
 
 /// How many ours takes at a time where it takes many.
-pub(super) const MANY: usize = 64;
+pub(super) const MANY_MESSAGES: usize = 64;
 
 const SIZES: [usize; 3] = [100, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
-    for queue in Type::ALL {
-        cases.push(publish(sides, queue, USUAL, WINDOW));
-        cases.push(publish(sides, queue, USUAL, 1));
-        cases.push(consume(sides, queue, USUAL, Taking::Many(MANY)));
-        cases.push(consume(sides, queue, USUAL, Taking::One));
+    for queue in Type::ALL_TYPES {
+        cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, WINDOW));
+        cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, 1));
+        cases.push(consume(sides, queue, USUAL_PAYLOAD_BYTES, Taking::Many(MANY_MESSAGES)));
+        cases.push(consume(sides, queue, USUAL_PAYLOAD_BYTES, Taking::One));
         cases.push(listen(sides, queue));
     }
     for size in SIZES {
         cases.push(publish(sides, Type::Quorum, size, WINDOW));
-        cases.push(consume(sides, Type::Quorum, size, Taking::Many(MANY)));
+        cases.push(consume(sides, Type::Quorum, size, Taking::Many(MANY_MESSAGES)));
     }
     cases
 }
@@ -63,7 +63,7 @@ fn publish(sides: &Arc<Sides>, queue: Type, size: usize, window: usize) -> Case 
         }
     };
     let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONFIRMED), Box::new(raw))];
-    if window > 1 && size == USUAL {
+    if window > 1 && size == USUAL_PAYLOAD_BYTES {
         references.push(("floor", None, Box::new(floor)));
     }
     let begin = if window == 1 { 100 } else { 2_000 };
@@ -105,7 +105,7 @@ fn consume(sides: &Arc<Sides>, queue: Type, size: usize, taking: Taking) -> Case
         }
     };
     let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONSUMED), Box::new(raw))];
-    if matches!(taking, Taking::Many(_)) && size == USUAL {
+    if matches!(taking, Taking::Many(_)) && size == USUAL_PAYLOAD_BYTES {
         references.push(("floor", None, Box::new(floor)));
     }
     Case { name: "consume", setting, flavour: Flavour::TwoThreads, begin: 4_000, ours, references }

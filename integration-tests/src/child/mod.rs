@@ -184,7 +184,7 @@ impl Child {
     }
 }
 
-/// What a child is to play.
+/// Role of a child process.
 #[derive(Debug)]
 pub struct Role {
     name: String,

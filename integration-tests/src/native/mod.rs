@@ -38,7 +38,7 @@ const INSTANCE: &str = "MESSAGING_BROKER_INSTANCE";
 const READY: Duration = Duration::from_secs(90);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is particular to one server.
+/// Properties particular to one server.
 pub(crate) trait Recipe: fmt::Debug + Send + Sync {
     /// Writes what the server finds when it first starts: configuration, accounts, formatted storage.
     fn prepare(&self, site: &Site) -> Result<()>;

@@ -35,7 +35,7 @@ use recording::Recording;
 /// Before the next connection is accepted, after one could not be.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// What happens to bytes on their way.
+/// Fault applied to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
     /// They arrive.
@@ -152,7 +152,7 @@ impl Proxy {
         self.recording.begin();
     }
 
-    /// What was answered since [`Self::record_answers`], each connection for itself, at most 1 MiB of each: also what a fault
+    /// Answers since [`Self::record_answers`], each connection for itself, at most 1 MiB of each: also what a fault
     /// keeps from the client.
     pub fn answers(&self) -> Vec<Vec<u8>> {
         self.recording.kept()
@@ -257,7 +257,7 @@ async fn accept(
     recording: Arc<Recording>,
 ) {
     loop {
-        // What fails here is the connection (reset before it was accepted), not the listener; or this process has no file left.
+        // A failure here concerns the connection (reset before it was accepted), not the listener; or this process has no file left.
         let Ok((client, _)) = listener.accept().await else {
             tokio::time::sleep(AGAIN).await;
             continue;

@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Direction, Fault, State};
 
-const PIECE: usize = 16 * 1024;
+const PIECE_BYTES: usize = 16 * 1024;
 /// Pieces between reader and writer: 4 MiB at most.
-const QUEUE: usize = 256;
+const QUEUED_PIECES: usize = 256;
 /// A throttled connection writes this often, so that small rates are steady and not in jumps.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -59,13 +59,13 @@ async fn one_way(
     state: watch::Receiver<State>,
     see: impl Fn(&[u8]),
 ) -> std::io::Result<()> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
     tokio::try_join!(read(from, sender, see), write(receiver, to, direction, state)).map(drop)
 }
 
 async fn read(mut from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>, see: impl Fn(&[u8])) -> std::io::Result<()> {
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; PIECE_BYTES];
         let length = from.read(&mut piece).await?;
         if length == 0 {
             return Ok(());

@@ -97,7 +97,7 @@ async fn ask(host: &str, request: i16, body: &[u8]) -> Result<Vec<u8>> {
     Ok(answer.split_off(4))
 }
 
-/// What is left to read of an answer.
+/// Unread rest of an answer.
 struct Answer<'a>(&'a [u8]);
 
 impl Answer<'_> {

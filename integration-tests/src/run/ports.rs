@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 const FIRST: u16 = 11_000;
 const LAST: u16 = 32_000;
-const TRIES: usize = 200;
+const PORT_TRIES: usize = 200;
 
 /// A port of this run, free again when dropped.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Claim {
     pub(crate) fn new() -> Result<Self> {
         let run = Run::current()?;
         let folder = base().join("ports");
-        for _ in 0..TRIES {
+        for _ in 0..PORT_TRIES {
             let port = rand::rng().random_range(FIRST..LAST);
             let file = folder.join(port.to_string());
             // Another run's end removes the folder when it is empty, so it is made each time.
@@ -42,7 +42,7 @@ impl Claim {
                 return Ok(claim);
             }
         }
-        Err(Error::failed(format!("no free port between {FIRST} and {LAST} on 127.0.0.1 after {TRIES} tries")))
+        Err(Error::failed(format!("no free port between {FIRST} and {LAST} on 127.0.0.1 after {PORT_TRIES} tries")))
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -40,7 +40,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it was stopped by a signal.
+    /// True if it was stopped by a signal.
     pub(crate) fn is_stopped(&self) -> bool {
         fields(self.child.id()).is_some_and(|fields| fields.starts_with('T'))
     }
@@ -125,7 +125,7 @@ pub(super) fn started(pid: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Whether a process of this pid runs.
+/// True if a process of this pid runs.
 pub(crate) fn is_alive(pid: u32) -> bool {
     started(pid).is_some()
 }

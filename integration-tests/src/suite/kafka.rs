@@ -1,4 +1,4 @@
-//! What the harness does at Kafka, by `rdkafka`, and by two requests of its protocol that `rdkafka` has no call for.
+//! Means of the harness at Kafka, by `rdkafka`, and by two requests of its protocol that `rdkafka` has no call for.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::raw::{Location, kafka_groups};
 use crate::{Error, Result, Way, native, run};
 
 /// How large a record of a topic may be.
-const LARGEST: &str = "max.message.bytes";
+const LARGEST_MESSAGE: &str = "max.message.bytes";
 const ASKING: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A member that was killed stays in its group until its session ends, and its group cannot be removed before.
@@ -88,7 +88,7 @@ impl KafkaMeans {
         .await
     }
 
-    /// What is set of a topic itself.
+    /// Settings of a topic itself.
     async fn overrides(&self, topic: &str) -> Result<HashMap<String, String>> {
         let described = self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await;
         let mut set = HashMap::new();
@@ -137,9 +137,9 @@ impl Means for KafkaMeans {
     async fn set_refusing(&self, queue: &str, refusing: bool) -> Result<()> {
         // Every record is larger than this; the other settings have to be said again, or they are lost.
         let mut set = self.overrides(queue).await?;
-        set.remove(LARGEST);
+        set.remove(LARGEST_MESSAGE);
         if refusing {
-            set.insert(LARGEST.to_owned(), "1".to_owned());
+            set.insert(LARGEST_MESSAGE.to_owned(), "1".to_owned());
         }
         let config = AlterConfig {
             specifier: ResourceSpecifier::Topic(queue),
@@ -151,7 +151,7 @@ impl Means for KafkaMeans {
         }
         // The controller has it; the broker that takes the records may hear of it a moment later.
         run::until("a topic's new setting", PATIENCE, || async {
-            let is_refusing = self.overrides(queue).await?.get(LARGEST).is_some_and(|bytes| bytes == "1");
+            let is_refusing = self.overrides(queue).await?.get(LARGEST_MESSAGE).is_some_and(|bytes| bytes == "1");
             if is_refusing == refusing { Ok(()) } else { Err(Error::failed("it has the old one")) }
         })
         .await

@@ -64,7 +64,7 @@ pub struct RealBroker {
     powers: OnceLock<Vec<Power>>,
 }
 
-/// What the adapter's test says.
+/// Settings given by the adapter's test.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) kind: Kind,

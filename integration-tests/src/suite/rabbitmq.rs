@@ -1,4 +1,4 @@
-//! What the harness does at RabbitMQ, by `lapin` and the management interface.
+//! Means of the harness at RabbitMQ, by `lapin` and the management interface.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::{Error, Result, management, run};
 const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The size of a confirm's frame and the number of its method, `basic.ack`: what of it is the same in each.
-const CONFIRM: [u8; 8] = [0, 0, 0, 13, 0, 60, 0, 80];
+const CONFIRM_FRAME: [u8; 8] = [0, 0, 0, 13, 0, 60, 0, 80];
 
 pub(super) struct RabbitMeans {
     url: String,
@@ -163,7 +163,8 @@ impl Means for RabbitMeans {
     }
 
     async fn has_stored(&self, _prefix: &str, _before: u64, count: u32, proxy: &Proxy) -> Result<bool> {
-        let confirms = |answers: Vec<u8>| answers.windows(CONFIRM.len()).filter(|bytes| *bytes == CONFIRM).count();
+        let confirms =
+            |answers: Vec<u8>| answers.windows(CONFIRM_FRAME.len()).filter(|bytes| *bytes == CONFIRM_FRAME).count();
         let seen: usize = proxy.answers().into_iter().map(confirms).sum();
         Ok(seen >= usize::try_from(count).unwrap_or(usize::MAX))
     }
@@ -191,7 +192,7 @@ impl Means for RabbitMeans {
 
     async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
-            // Whatever it says: it is not needed any more, and the server may be gone.
+            // The result is of no use: the connection is not needed any more, and the server may be gone.
             let _ = tokio::time::timeout(PATIENCE, connection.close(200, "done".into())).await;
         }
     }

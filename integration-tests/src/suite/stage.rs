@@ -10,8 +10,8 @@ use messaging_core::{
 };
 use tokio::task::JoinHandle;
 
-use super::means::{self, Means, Place};
-use super::servers::{Server, Servers, Turn};
+use super::means::{Means, Place};
+use super::servers::{self, Server, Servers, Turn};
 use super::wrong::WrongPlaces;
 use super::{Foreign, Setup, trouble};
 use crate::Route;
@@ -21,9 +21,9 @@ use crate::run::{self, MARK, Run};
 const URL: &str = "MESSAGING_CONFORMANCE_URL";
 const NAMESPACE: &str = "MESSAGING_CONFORMANCE_NAMESPACE";
 
-/// What a slow line does: a round trip takes a fifth of a second longer, and requests trickle.
+/// Delay of a slow line: a round trip takes a fifth of a second longer, and requests trickle.
 const LATE: Duration = Duration::from_millis(200);
-const TRICKLE: u64 = 64 * 1024;
+const TRICKLE_RATE: u64 = 64 * 1024;
 /// How long a publish whose answer is to be lost may take to be stored.
 const STORED: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,7 @@ pub(super) struct RealStage {
     ground: Option<Ground>,
 }
 
-/// What the powers work on.
+/// Servers and proxies that the powers act on.
 struct Ground {
     server: Server,
     means: Arc<dyn Means>,
@@ -49,7 +49,7 @@ struct Ground {
     _turn: Option<Turn>,
 }
 
-/// What leads to a stage's broker, from another process too.
+/// Address of a stage's broker, usable from another process too.
 #[derive(Debug)]
 pub(super) struct Lead {
     url: String,
@@ -57,7 +57,7 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    /// What the parent of this process left in the environment.
+    /// Reads it from the environment that the parent of this process set.
     pub(super) fn given() -> Option<Self> {
         Some(Self { url: std::env::var(URL).ok()?, namespace: std::env::var(NAMESPACE).ok()? })
     }
@@ -80,7 +80,7 @@ impl RealStage {
         };
         let url = route.as_ref().map_or_else(|| server.url(), |route| route.url().to_owned());
         let namespace = format!("c-{:08x}", rand::random::<u32>());
-        let means = Arc::from(means::of(setup.kind, &server)?);
+        let means = Arc::from(servers::means_of(setup.kind, &server)?);
         let ground = Ground { server, means, route, wrong, losing: Mutex::default(), _turn: turn };
         Self::at(setup, Lead { url, namespace }, Some(ground)).map_err(|error| crate::Error::failed(error.to_string()))
     }
@@ -116,7 +116,7 @@ impl RealStage {
         }
     }
 
-    /// What everything of this case begins with at the broker.
+    /// Prefix of every name of this case at the broker.
     fn prefix(&self) -> String {
         self.name("")
     }
@@ -180,7 +180,7 @@ impl Stage for RealStage {
             }
             Line::BlackHole => proxy.black_hole(),
             Line::Slow => {
-                proxy.set(Direction::Requests, Fault::Throttle(TRICKLE));
+                proxy.set(Direction::Requests, Fault::Throttle(TRICKLE_RATE));
                 proxy.set(Direction::Answers, Fault::Delay(LATE));
             }
         }
@@ -251,7 +251,7 @@ impl Stage for RealStage {
     fn environment(&self) -> Vec<(String, String)> {
         let mut variables =
             vec![(URL.to_owned(), self.lead.url.clone()), (NAMESPACE.to_owned(), self.lead.namespace.clone())];
-        // Whoever outlives this process is killed for it.
+        // A child that outlives this process is killed by its mark.
         if let Ok(run) = Run::current() {
             variables.push((MARK.to_owned(), run.id().to_owned()));
         }

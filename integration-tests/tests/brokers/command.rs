@@ -73,7 +73,7 @@ async fn doctor_says_what_is_missing_and_how_to_get_it() -> Verdict {
 
     assert!(said.status.success());
     let text = String::from_utf8(said.stdout).unwrap();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL_KINDS {
         let line = text.lines().find(|line| line.starts_with(kind.name()) && line.contains("native")).expect("a line");
         assert!(line.contains("missing") && line.contains("install.sh"), "{line}");
     }

@@ -51,7 +51,7 @@ macro_rules! row {
     };
 }
 
-const ALL: &[Kind] = &Kind::ALL;
+const ALL: &[Kind] = &Kind::ALL_KINDS;
 /// Those that know users.
 const LOGINS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valkey, Kind::ActiveMq];
 /// Those with an encrypted door.

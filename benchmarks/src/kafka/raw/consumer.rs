@@ -19,7 +19,7 @@ use crate::order::Order;
 use crate::stopwatch::Stopwatch;
 
 /// So many messages are handed over together, at most.
-pub(crate) const BATCH: usize = 512;
+pub(crate) const POLL_BATCH: usize = 512;
 
 /// How long a poll waits for the first message.
 const POLL: Duration = Duration::from_millis(100);
@@ -193,7 +193,7 @@ impl Polling {
             if unsettled >= PREFETCH {
                 continue;
             }
-            let batch = self.poll(BATCH.min(PREFETCH - unsettled), room, &mut windows);
+            let batch = self.poll(POLL_BATCH.min(PREFETCH - unsettled), room, &mut windows);
             // The next is likely to be about as large.
             room = room.max(batch.memory.len());
             unsettled += batch.messages.len();

@@ -10,7 +10,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use crate::brokers::load::{self, HEADERS, Load};
+use crate::brokers::load::{self, Load, MESSAGE_HEADERS};
 use crate::brokers::ours;
 use crate::stopwatch::Stopwatch;
 
@@ -79,9 +79,9 @@ impl Sender {
     /// The same headers that ours sends.
     fn send(&self, topic: &str, payload: &Bytes, number: u64) {
         let id = id(number);
-        let mut headers = OwnedHeaders::new_with_capacity(1 + HEADERS.len());
+        let mut headers = OwnedHeaders::new_with_capacity(1 + MESSAGE_HEADERS.len());
         headers = headers.insert(Header { key: "ce_id", value: Some(id.as_slice()) });
-        for (key, value) in HEADERS {
+        for (key, value) in MESSAGE_HEADERS {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         let record = BaseRecord::<(), [u8], usize>::with_opaque_to(topic, number as usize);
@@ -106,7 +106,7 @@ struct Reports(Arc<Counts>);
 #[derive(Default)]
 struct Counts {
     waiting: AtomicUsize,
-    /// Who waits is woken once so many are left.
+    /// Number of open sends at which a waiting publisher is woken.
     wanted: AtomicUsize,
     fewer: Notify,
 }

@@ -21,7 +21,7 @@ impl Topics {
 
     /// Makes a topic, and waits until every partition has a leader.
     pub(crate) async fn create(&self, name: &str, partitions: i32) {
-        // What is deleted goes from the disk at once.
+        // Deleted topics leave the disk at once.
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
             .set("file.delete.delay.ms", "1000")
             .set("retention.ms", "-1");
