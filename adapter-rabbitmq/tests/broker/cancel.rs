@@ -31,35 +31,35 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_consumer_that_pauses_is_gone_all_the_same() -> Verdict {
-    let mut case = Case::begin().await?;
-    case.wait_for_consumers(1).await?;
+    let mut setup = Setup::begin().await?;
+    setup.wait_for_consumers(1).await?;
 
-    case.front.swallow(true);
-    case.consumer.control().set_flow(Flow::Paused);
-    case.wait_for_consumers(0).await?;
+    setup.front.swallow(true);
+    setup.consumer.control().set_flow(Flow::Paused);
+    setup.wait_for_consumers(0).await?;
 
-    case.front.swallow(false);
-    case.consumer.control().set_flow(Flow::Running);
-    case.gets("after the pause").await?;
-    case.wait_for_consumers(1).await
+    setup.front.swallow(false);
+    setup.consumer.control().set_flow(Flow::Running);
+    setup.gets("after the pause").await?;
+    setup.wait_for_consumers(1).await
 }
 
 async fn a_consumer_that_resumes_meanwhile_is_there_once() -> Verdict {
-    let mut case = Case::begin().await?;
-    case.front.swallow(true);
-    case.consumer.control().set_flow(Flow::Paused);
-    case.front.until_swallowed().await?;
+    let mut setup = Setup::begin().await?;
+    setup.front.swallow(true);
+    setup.consumer.control().set_flow(Flow::Paused);
+    setup.front.until_swallowed().await?;
 
-    case.front.swallow(false);
-    case.consumer.control().set_flow(Flow::Running);
+    setup.front.swallow(false);
+    setup.consumer.control().set_flow(Flow::Running);
 
-    while timeout(PATIENCE, poll_fn(|cx| case.consumer.poll_event(cx))).await? != Event::Reconnected {}
-    case.wait_for_consumers(1).await?;
-    case.gets("to the only consumer").await
+    while timeout(PATIENCE, poll_fn(|cx| setup.consumer.poll_event(cx))).await? != Event::Reconnected {}
+    setup.wait_for_consumers(1).await?;
+    setup.gets("to the only consumer").await
 }
 
 /// A consumer whose requests go through a [`Front`], and a look at the broker past it.
-struct Case {
+struct Setup {
     front: Front,
     broker: Arc<dyn Broker>,
     consumer: Consumer,
@@ -68,7 +68,7 @@ struct Case {
     _connection: lapin::Connection,
 }
 
-impl Case {
+impl Setup {
     async fn begin() -> Verdict<Self> {
         let server = server().await?;
         let url = BrokerUrl::parse(&server.url())?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{self, Reader};
-use super::{CONFIRMED, CONSUMED, LISTENED, PARTITIONS, PREFETCH, Sides, WINDOW};
+use super::{CONFIRMED_GOAL, CONSUMED_GOAL, LISTENED_GOAL, PARTITIONS, PREFETCH, Sides, WINDOW};
 use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, Taking};
 use crate::compare::{Case, Turn};
@@ -97,7 +97,7 @@ fn publish(setup: &Setup, window: usize) -> Case {
             }
         }),
     };
-    let mut references = vec![("equal", Some(CONFIRMED), equal())];
+    let mut references = vec![("equal", Some(CONFIRMED_GOAL), equal())];
     if window > 1 && setup.is_usual() {
         let floor = setup.publishing(|setup, topic, messages| async move {
             setup.sides.sender.publish_floor(&topic, &setup.load, messages).await
@@ -128,7 +128,7 @@ fn consume(setup: &Setup, taking: Taking) -> Case {
             }
         }),
     };
-    let mut references = vec![("equal", Some(CONSUMED), equal())];
+    let mut references = vec![("equal", Some(CONSUMED_GOAL), equal())];
     if matches!(taking, Taking::Many(_)) && setup.is_usual() {
         let floor = setup.reading(|setup, topic, messages| async move {
             let group = setup.sides.fresh("raw");
@@ -156,7 +156,7 @@ fn listen(setup: &Setup) -> Case {
             ours::listen(broker, &setup.sides.from(topic), messages, PREFETCH).await
         }),
     };
-    let references = vec![("equal", Some(LISTENED), equal())];
+    let references = vec![("equal", Some(LISTENED_GOAL), equal())];
     let setting = setup.setting("JSON");
     Case { name: "listener", setting, flavour: Flavour::TwoThreads, begin: 50_000, ours, references }
 }

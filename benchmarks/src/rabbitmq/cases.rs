@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CONFIRMED, CONSUMED, LISTENED, PREFETCH, Sides, Type, WINDOW};
+use super::{CONFIRMED_GOAL, CONSUMED_GOAL, LISTENED_GOAL, PREFETCH, Sides, Type, WINDOW};
 use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, From, Taking};
 use crate::compare::{Case, Turn};
@@ -62,7 +62,7 @@ fn publish(sides: &Arc<Sides>, queue: Type, size: usize, window: usize) -> Case 
             })
         }
     };
-    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONFIRMED), Box::new(raw))];
+    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONFIRMED_GOAL), Box::new(raw))];
     if window > 1 && size == USUAL_PAYLOAD_BYTES {
         references.push(("floor", None, Box::new(floor)));
     }
@@ -104,7 +104,7 @@ fn consume(sides: &Arc<Sides>, queue: Type, size: usize, taking: Taking) -> Case
             })
         }
     };
-    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONSUMED), Box::new(raw))];
+    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONSUMED_GOAL), Box::new(raw))];
     if matches!(taking, Taking::Many(_)) && size == USUAL_PAYLOAD_BYTES {
         references.push(("floor", None, Box::new(floor)));
     }
@@ -134,6 +134,6 @@ fn listen(sides: &Arc<Sides>, queue: Type) -> Case {
                 .run(async move { ours::listen(broker.await, &From::Queue(queue.queue()), messages, PREFETCH).await })
         })
     };
-    let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED), Box::new(raw))];
+    let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED_GOAL), Box::new(raw))];
     Case { name: "listener", setting, flavour: Flavour::TwoThreads, begin: 4_000, ours, references }
 }

@@ -1,6 +1,6 @@
 //! The command for people, used as a person does.
 
-use std::process::{ExitCode, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use integration_tests::cases;

@@ -1,6 +1,5 @@
 //! Publishers and consumers as processes of their own, killed and stopped at chosen and random points.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use integration_tests::cases;

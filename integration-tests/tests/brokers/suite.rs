@@ -1,6 +1,5 @@
 //! The powers of the harness for real brokers, each seen by a raw client that goes where the adapter under test would.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
