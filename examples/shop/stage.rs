@@ -17,10 +17,10 @@ use crate::picture::{self, Progress};
 const PUBLISH_BATCH: usize = 500;
 
 /// How long nothing may happen before a scene gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a scene looks whether it is done.
-const GLANCE: Duration = Duration::from_millis(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Set once, when the user asks to stop.
 pub(crate) type Interrupt = watch::Receiver<bool>;
@@ -118,15 +118,15 @@ impl Stage {
     /// # Errors
     /// [`ErrorKind::Timeout`] if it stays the same for a minute.
     pub(crate) async fn until(&self, what: &str, goal: u64, count: impl Fn() -> u64) -> Result<()> {
-        let mut glance = tokio::time::interval(GLANCE);
+        let mut glance = tokio::time::interval(PROGRESS_INTERVAL);
         let (mut last, mut since) = (count(), Instant::now());
         while last < goal && !self.is_interrupted() {
             glance.tick().await;
             let now = count();
             if now != last {
                 (last, since) = (now, Instant::now());
-            } else if since.elapsed() > PATIENCE {
-                let text = format!("{what}: {now} of {goal}, and for {PATIENCE:?} nothing happened");
+            } else if since.elapsed() > STALL_LIMIT {
+                let text = format!("{what}: {now} of {goal}, and for {STALL_LIMIT:?} nothing happened");
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
         }

@@ -11,7 +11,7 @@ use crate::run::{self, Claim};
 use crate::{Broker, Door, Error, Kind, Result, Way, management};
 
 const NODE_COUNT: usize = 3;
-const FORMED: Duration = Duration::from_secs(90);
+const FORMING_LIMIT: Duration = Duration::from_secs(90);
 
 /// A cluster of native nodes, gone with its data when dropped.
 ///
@@ -144,7 +144,7 @@ async fn rabbitmq() -> Result<Cluster> {
     start_all(&nodes).await?;
     // A node that did not find the others in time would stay alone, and say nothing.
     let management = nodes[0].address(Door::Management)?;
-    run::until("three rabbitmq nodes in one cluster", FORMED, || async {
+    run::until("three rabbitmq nodes in one cluster", FORMING_LIMIT, || async {
         match management::running_nodes(management).await? {
             NODE_COUNT => Ok(()),
             other => Err(Error::failed(format!("{other} are"))),
@@ -176,7 +176,7 @@ async fn redis(kind: Kind) -> Result<Cluster> {
     for node in &nodes {
         node.spawn()?;
     }
-    run::until(format!("a cluster formed by {kind}-cli"), FORMED, || async {
+    run::until(format!("a cluster formed by {kind}-cli"), FORMING_LIMIT, || async {
         for node in &nodes {
             node.must_live()?;
         }
@@ -188,7 +188,7 @@ async fn redis(kind: Kind) -> Result<Cluster> {
     }
     #[cfg(feature = "redis")]
     for replica in &nodes[NODE_COUNT..] {
-        run::until("a replica in step with its master", FORMED, || async {
+        run::until("a replica in step with its master", FORMING_LIMIT, || async {
             let behind = || Error::failed("it is behind");
             if crate::raw::redis::is_in_step(&replica.url()).await? { Ok(()) } else { Err(behind()) }
         })

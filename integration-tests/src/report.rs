@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::{Kind, Way};
 
 /// Limit that `install.sh` promises on a machine that has everything: [`Kind::MAIN_KINDS`] is ready within this, one after the other.
-const PROMISED: Duration = Duration::from_secs(60);
+const PROMISED_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start {
@@ -50,7 +50,7 @@ fn lines(starts: &[Start]) -> String {
         text += &format!("broker {name:18} {way:12} ready after {}\n", spread(&times));
     }
     if let Some(together) = together(starts) {
-        let (sum, promised) = (together.as_secs_f32(), PROMISED.as_secs());
+        let (sum, promised) = (together.as_secs_f32(), PROMISED_LIMIT.as_secs());
         text += &format!("brokers of all adapters, one after the other: {sum:.1} s (promised: {promised} s)\n");
     }
     text

@@ -12,7 +12,7 @@ use super::load::Load;
 use super::ours::{self, From};
 use crate::report::Amount;
 
-const PREFETCH: usize = 1_000;
+const RESIDENT_PREFETCH: usize = 1_000;
 
 /// How much the resident memory may differ, in MB.
 const RESIDENT_GOAL_MIB: f64 = 40.0;
@@ -42,7 +42,7 @@ where
             tokio::time::sleep(Duration::from_millis(2)).await;
             drop(payload);
         };
-        let listen = Listen::queue(from_name(&from)).prefetch(PREFETCH);
+        let listen = Listen::queue(from_name(&from)).prefetch(RESIDENT_PREFETCH);
         let running = App::new().broker("main", broker.await).listen(listen, handler).start().await.unwrap();
         // A full prefetch is there.
         tokio::time::sleep(Duration::from_secs(1).min(drain)).await;

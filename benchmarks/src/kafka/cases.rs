@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{self, Reader};
-use super::{CONFIRMED_GOAL, CONSUMED_GOAL, LISTENED_GOAL, PARTITIONS, PREFETCH, Sides, WINDOW};
+use super::{CONFIRMED_GOAL, CONSUMED_GOAL, IN_FLIGHT_LIMIT, LISTENED_GOAL, PARTITIONS, Sides, UNSETTLED_LIMIT};
 use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, Taking};
 use crate::compare::{Case, Turn};
@@ -15,14 +15,14 @@ use crate::flavour::Flavour;
 pub(super) const MANY_MESSAGES: usize = 512;
 
 /// Payloads in bytes; other cases have the usual one.
-pub(super) const SIZES: [usize; 4] = [100, USUAL_PAYLOAD_BYTES, 1_024, 16 * 1_024];
+pub(super) const PAYLOAD_SIZES: [usize; 4] = [100, USUAL_PAYLOAD_BYTES, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
     for partitions in PARTITIONS {
         let on = |load| Setup { sides: Arc::clone(sides), partitions, load };
-        for size in SIZES {
-            cases.push(publish(&on(Load::of(size)), WINDOW));
+        for size in PAYLOAD_SIZES {
+            cases.push(publish(&on(Load::of(size)), IN_FLIGHT_LIMIT));
             cases.push(consume(&on(Load::of(size)), Taking::Many(MANY_MESSAGES)));
         }
         cases.push(publish(&on(Load::of(USUAL_PAYLOAD_BYTES)), 1));
@@ -123,7 +123,7 @@ fn consume(setup: &Setup, taking: Taking) -> Case {
         Some(broker) => setup.reading(move |setup, topic, messages| {
             let broker = Arc::clone(&broker);
             async move {
-                let consumer = setup.sides.from(topic).consumer(&*broker, PREFETCH).await;
+                let consumer = setup.sides.from(topic).consumer(&*broker, UNSETTLED_LIMIT).await;
                 ours::consume(consumer, messages, taking).await
             }
         }),
@@ -153,7 +153,7 @@ fn listen(setup: &Setup) -> Case {
         None => equal(),
         Some(_) => setup.reading(|setup, topic, messages| async move {
             let broker = setup.sides.connect().await;
-            ours::listen(broker, &setup.sides.from(topic), messages, PREFETCH).await
+            ours::listen(broker, &setup.sides.from(topic), messages, UNSETTLED_LIMIT).await
         }),
     };
     let references = vec![("equal", Some(LISTENED_GOAL), equal())];

@@ -15,7 +15,7 @@ use crate::flavour::Flavour;
 use crate::report::{Amount, Environment, Report};
 
 /// How many messages may wait, in ours and in the channels.
-pub(crate) const CAPACITY: usize = 1_024;
+pub(crate) const WAITING_LIMIT: usize = 1_024;
 
 /// How many go together where batches are measured.
 pub(crate) const PUBLISH_BATCH: usize = 64;

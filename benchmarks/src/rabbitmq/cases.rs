@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CONFIRMED_GOAL, CONSUMED_GOAL, LISTENED_GOAL, PREFETCH, Sides, Type, WINDOW};
+use super::{CONFIRMED_GOAL, CONSUMED_GOAL, IN_FLIGHT_LIMIT, LISTENED_GOAL, Sides, Type, UNSETTLED_LIMIT};
 use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, From, Taking};
 use crate::compare::{Case, Turn};
@@ -11,19 +11,19 @@ use crate::flavour::Flavour;
 /// How many ours takes at a time where it takes many.
 pub(super) const MANY_MESSAGES: usize = 64;
 
-const SIZES: [usize; 3] = [100, 1_024, 16 * 1_024];
+const PAYLOAD_SIZES: [usize; 3] = [100, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
     for queue in Type::ALL_TYPES {
-        cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, WINDOW));
+        cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, IN_FLIGHT_LIMIT));
         cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, 1));
         cases.push(consume(sides, queue, USUAL_PAYLOAD_BYTES, Taking::Many(MANY_MESSAGES)));
         cases.push(consume(sides, queue, USUAL_PAYLOAD_BYTES, Taking::One));
         cases.push(listen(sides, queue));
     }
-    for size in SIZES {
-        cases.push(publish(sides, Type::Quorum, size, WINDOW));
+    for size in PAYLOAD_SIZES {
+        cases.push(publish(sides, Type::Quorum, size, IN_FLIGHT_LIMIT));
         cases.push(consume(sides, Type::Quorum, size, Taking::Many(MANY_MESSAGES)));
     }
     cases
@@ -98,7 +98,7 @@ fn consume(sides: &Arc<Sides>, queue: Type, size: usize, taking: Taking) -> Case
                 let (broker, queue) = (Arc::clone(&broker), queue.queue());
                 sides.fill(&queue, &load, messages);
                 sides.site.run(async move {
-                    let consumer = From::Queue(queue).consumer(&*broker, PREFETCH).await;
+                    let consumer = From::Queue(queue).consumer(&*broker, UNSETTLED_LIMIT).await;
                     ours::consume(consumer, messages, taking).await
                 })
             })
@@ -129,9 +129,9 @@ fn listen(sides: &Arc<Sides>, queue: Type) -> Case {
         Box::new(move |messages| {
             sides.fill(&queue.queue(), &load, messages);
             let broker = sides.connect();
-            sides
-                .site
-                .run(async move { ours::listen(broker.await, &From::Queue(queue.queue()), messages, PREFETCH).await })
+            sides.site.run(async move {
+                ours::listen(broker.await, &From::Queue(queue.queue()), messages, UNSETTLED_LIMIT).await
+            })
         })
     };
     let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED_GOAL), Box::new(raw))];

@@ -21,9 +21,9 @@ use crate::report::{Environment, Report};
 use crate::{BrokerOptions, Options};
 
 /// How many deliveries may be unsettled.
-pub(crate) const PREFETCH: usize = 1_000;
+pub(crate) const UNSETTLED_LIMIT: usize = 1_000;
 
-const WINDOW: usize = 1_000;
+const IN_FLIGHT_LIMIT: usize = 1_000;
 
 const CONFIRMED_GOAL: f64 = 0.97;
 const CONSUMED_GOAL: f64 = 0.97;
@@ -31,7 +31,7 @@ const LISTENED_GOAL: f64 = 0.95;
 const LATENCY_GOAL: f64 = 1.1;
 
 /// How long to drain slowly while memory is watched.
-const DRAIN: Duration = Duration::from_secs(30);
+const SLOW_DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// Which kind of queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,8 @@ pub(crate) fn measure(options: &BrokerOptions) -> Report {
     let mut amounts = Vec::new();
     // First, while the process holds nothing.
     if options.wants("resident") && !sides.null {
-        let (messages, drain) = if options.quick { (10_000, Duration::from_secs(1)) } else { (1_000_000, DRAIN) };
+        let (messages, drain) =
+            if options.quick { (10_000, Duration::from_secs(1)) } else { (1_000_000, SLOW_DRAIN_TIME) };
         let queue = Type::Quorum.queue();
         amounts = resident::measure(&sides.site, || sides.connect(), &queue, messages, drain);
         sides.empty(&queue);
@@ -110,7 +111,7 @@ impl Sides {
             let broker = ours.await;
             for queue in Type::ALL_TYPES {
                 // Makes the queue.
-                drop(From::Queue(queue.queue()).consumer(&*broker, PREFETCH).await);
+                drop(From::Queue(queue.queue()).consumer(&*broker, UNSETTLED_LIMIT).await);
             }
             broker
         });
@@ -189,7 +190,7 @@ fn settings(options: &Options) -> Vec<String> {
         "256 B payload and 2 headers unless said; each message built anew on both sides, with an id and a time; the same bytes on the wire".to_owned(),
         "2 runtime threads beside those of the clients; publishing and consuming each on a connection of its own; queues durable, messages persistent and mandatory".to_owned(),
         format!("publish: confirmed, by one publisher, with so many in flight; equal writes {} at a time and awaits the confirms in order", raw::JOINED_PUBLISHES),
-        format!("consume: prefetch {PREFETCH}, all are waiting; ours takes up to {} at a time (many) or one (one); equal acknowledges {} by one frame; publishing does not count", cases::MANY_MESSAGES, raw::ACK_INTERVAL),
+        format!("consume: prefetch {UNSETTLED_LIMIT}, all are waiting; ours takes up to {} at a time (many) or one (one); equal acknowledges {} by one frame; publishing does not count", cases::MANY_MESSAGES, raw::ACK_INTERVAL),
         "listener: the same with JSON decoded, 1 worker; equal decodes with serde_json".to_owned(),
         format!("floor: publishing without confirms, consuming without acknowledgements; latency: 200 messages/s, turns of {} s, the first {WARM_UP} messages of a turn do not count", options.seconds * 2.0),
         "ratio: how many messages ours moves while the reference moves one; of latency, ours for the reference's p99".to_owned(),

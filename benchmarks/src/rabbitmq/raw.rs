@@ -19,7 +19,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, PublisherConfirm};
 
-use super::PREFETCH;
+use super::UNSETTLED_LIMIT;
 use crate::brokers::load::{self, Load, MESSAGE_HEADERS};
 use crate::brokers::ours;
 use crate::order::Order;
@@ -190,7 +190,7 @@ impl Raw {
 
     async fn consumer(&self, queue: &str, no_ack: bool) -> (Channel, Consumer) {
         let channel = self.consuming.create_channel().await.unwrap();
-        channel.basic_qos(PREFETCH as u16, BasicQosOptions::default()).await.unwrap();
+        channel.basic_qos(UNSETTLED_LIMIT as u16, BasicQosOptions::default()).await.unwrap();
         let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
         (channel, consumer)

@@ -34,9 +34,9 @@ use crate::run::{self, Folder, Process, kill_marked};
 use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// Marks the processes of one server, beside the mark of the run.
-const INSTANCE: &str = "MESSAGING_BROKER_INSTANCE";
-const READY: Duration = Duration::from_secs(90);
-const PATIENCE: Duration = Duration::from_secs(20);
+const INSTANCE_VARIABLE: &str = "MESSAGING_BROKER_INSTANCE";
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Properties particular to one server.
 pub(crate) trait Recipe: fmt::Debug + Send + Sync {
@@ -53,7 +53,7 @@ pub(crate) trait Recipe: fmt::Debug + Send + Sync {
 
     /// How long it may take to end when asked; zero for one that is not worth asking.
     fn patience(&self) -> Duration {
-        PATIENCE
+        STOP_LIMIT
     }
 }
 
@@ -156,7 +156,7 @@ impl NativeBroker {
             return Ok(());
         }
         let mut command = self.recipe.command(&self.site)?;
-        command.env(INSTANCE, self.instance());
+        command.env(INSTANCE_VARIABLE, self.instance());
         *process = Some(Process::start(&self.name, command, &self.log())?);
         Ok(())
     }
@@ -166,7 +166,7 @@ impl NativeBroker {
         // A server may open its listeners one after another.
         let own: Vec<_> = self.site.doors.own().collect();
         let url = self.trip.clone().unwrap_or_else(|| self.url());
-        let answered = run::until(format!("{} answering", self.name), READY, || async {
+        let answered = run::until(format!("{} answering", self.name), READY_LIMIT, || async {
             for at in &own {
                 let connected = TcpStream::connect(at).await;
                 connected.map_err(|error| Error::caused(format!("nobody listens at {at}"), error))?;
@@ -271,7 +271,7 @@ impl Broker for NativeBroker {
     async fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         // A signal is delivered soon, not at once.
-        run::until(format!("{} standing still", self.name), PATIENCE, || async {
+        run::until(format!("{} standing still", self.name), STOP_LIMIT, || async {
             match self.lock().as_ref().map(Process::is_stopped) {
                 Some(true) => Ok(()),
                 _ => Err(Error::failed("it still moves")),
@@ -314,7 +314,7 @@ impl Broker for NativeBroker {
 impl Drop for NativeBroker {
     fn drop(&mut self) {
         drop(self.lock().take());
-        kill_marked(INSTANCE, &self.instance());
+        kill_marked(INSTANCE_VARIABLE, &self.instance());
     }
 }
 

@@ -33,7 +33,7 @@ use crate::run::{self, Claim};
 use recording::Recording;
 
 /// Before the next connection is accepted, after one could not be.
-const AGAIN: Duration = Duration::from_millis(10);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Fault applied to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -259,7 +259,7 @@ async fn accept(
     loop {
         // A failure here concerns the connection (reset before it was accepted), not the listener; or this process has no file left.
         let Ok((client, _)) = listener.accept().await else {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
         let connection = Connection::open(state.subscribe(), Arc::clone(&counts), Arc::clone(&recording));

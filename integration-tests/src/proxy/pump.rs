@@ -19,7 +19,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// Pieces between reader and writer: 4 MiB at most.
 const QUEUED_PIECES: usize = 256;
 /// A throttled connection writes this often, so that small rates are steady and not in jumps.
-const TICK: Duration = Duration::from_millis(20);
+const THROTTLE_INTERVAL: Duration = Duration::from_millis(20);
 
 type Piece = (Instant, Vec<u8>);
 
@@ -132,7 +132,7 @@ async fn admit(
 /// How many bytes to write next at this rate, after which pause.
 fn portion(rate: u64, length: usize) -> (usize, Duration) {
     let rate = rate.max(1);
-    let a_tick = u128::from(rate) * TICK.as_nanos() / 1_000_000_000;
+    let a_tick = u128::from(rate) * THROTTLE_INTERVAL.as_nanos() / 1_000_000_000;
     let share = usize::try_from(a_tick.max(1)).map_or(length, |share| share.min(length));
     let nanos = u128::try_from(share).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / u128::from(rate);
     (share, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))

@@ -13,7 +13,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionBuilde
 use super::{Location, RawClient};
 use crate::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -73,7 +73,7 @@ impl RawClient for Client {
             if let Some(message) = got.map_err(cannot("get a message"))? {
                 return Ok(String::from_utf8_lossy(&message.delivery.data).into_owned());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -12,9 +12,9 @@ use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, TlsCertifica
 use super::{Location, RawClient};
 use crate::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// For ever, to a client that wants a number.
-const LONG: Duration = Duration::from_secs(3600);
+const NO_TIMEOUT: Duration = Duration::from_secs(3600);
 const CONSUMER_GROUP: &str = "raw";
 
 /// Several hosts in the URL mean a cluster.
@@ -32,7 +32,7 @@ impl Client {
         let nodes = at.each_url();
         if nodes.len() > 1 {
             // As below: who waits sets the limits.
-            let patient = ClusterClientBuilder::new(nodes).connection_timeout(LONG).response_timeout(LONG);
+            let patient = ClusterClientBuilder::new(nodes).connection_timeout(NO_TIMEOUT).response_timeout(NO_TIMEOUT);
             let client = patient.build().map_err(cannot("begin"))?;
             let connection = client.get_async_connection().await.map_err(cannot("connect to the cluster"))?;
             return Ok(Self { connection: Connection::Many(connection) });
@@ -100,7 +100,7 @@ impl RawClient for Client {
                 let _: u64 = self.ask("acknowledge", cmd("XACK").arg(name).arg(CONSUMER_GROUP).arg(&entry.id)).await?;
                 return entry.get("text").ok_or_else(|| Error::failed("redis gave back an entry without its text"));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -29,7 +29,7 @@ pub use wait::until;
 pub(crate) use directory::Folder;
 pub(crate) use ports::Claim;
 pub(crate) use process::{Process, kill_marked};
-pub(crate) use reaper::MARK;
+pub(crate) use reaper::MARK_VARIABLE;
 
 use crate::{Error, Result};
 

@@ -14,8 +14,8 @@ use rand::RngExt;
 use super::{Run, base};
 use crate::{Error, Result};
 
-const FIRST: u16 = 11_000;
-const LAST: u16 = 32_000;
+const FIRST_PORT: u16 = 11_000;
+const LAST_PORT: u16 = 32_000;
 const PORT_TRIES: usize = 200;
 
 /// A port of this run, free again when dropped.
@@ -31,7 +31,7 @@ impl Claim {
         let run = Run::current()?;
         let folder = base().join("ports");
         for _ in 0..PORT_TRIES {
-            let port = rand::rng().random_range(FIRST..LAST);
+            let port = rand::rng().random_range(FIRST_PORT..LAST_PORT);
             let file = folder.join(port.to_string());
             // Another run's end removes the folder when it is empty, so it is made each time.
             fs::create_dir_all(&folder).map_err(Error::at(&folder))?;
@@ -42,7 +42,9 @@ impl Claim {
                 return Ok(claim);
             }
         }
-        Err(Error::failed(format!("no free port between {FIRST} and {LAST} on 127.0.0.1 after {PORT_TRIES} tries")))
+        Err(Error::failed(format!(
+            "no free port between {FIRST_PORT} and {LAST_PORT} on 127.0.0.1 after {PORT_TRIES} tries"
+        )))
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, ErrorKind, Result};
 
-const STEP: Duration = Duration::from_millis(25);
+const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Asks again and again, with 25 ms between, until `condition` answers `Ok`.
 ///
@@ -27,7 +27,7 @@ where
             Ok(Err(error)) => last = error.to_string(),
             Err(_) => last = format!("no answer ({last} before)"),
         }
-        tokio::time::sleep(STEP).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
     Err(Error::new(ErrorKind::TimedOut, format!("{what} did not happen within {limit:?}: {last}")))
 }

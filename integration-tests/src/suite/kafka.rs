@@ -22,8 +22,8 @@ use crate::{Error, Result, Way, native, run};
 
 /// How large a record of a topic may be.
 const LARGEST_MESSAGE: &str = "max.message.bytes";
-const ASKING: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const EFFECT_LIMIT: Duration = Duration::from_secs(20);
 /// A member that was killed stays in its group until its session ends, and its group cannot be removed before.
 const LAST_MEMBER: Duration = Duration::from_secs(50);
 
@@ -55,7 +55,7 @@ impl KafkaMeans {
     async fn topics(&self, prefix: &str) -> Result<Vec<(String, i32)>> {
         let prefix = prefix.to_owned();
         self.ask("ask for topics", move |admin| {
-            let metadata = admin.inner().fetch_metadata(None, ASKING)?;
+            let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT)?;
             let ours = metadata.topics().iter().filter(|topic| topic.name().starts_with(&prefix));
             Ok(ours.map(|topic| (topic.name().to_owned(), count(topic.partitions().len()))).collect())
         })
@@ -65,7 +65,7 @@ impl KafkaMeans {
     async fn groups(&self, prefix: &str) -> Result<Vec<String>> {
         let prefix = prefix.to_owned();
         self.ask("ask for groups", move |admin| {
-            let list = admin.inner().fetch_group_list(None, ASKING)?;
+            let list = admin.inner().fetch_group_list(None, REQUEST_TIMEOUT)?;
             let ours = list.groups().iter().map(|group| group.name().to_owned());
             Ok(ours.filter(|name| name.starts_with(&prefix)).collect())
         })
@@ -79,7 +79,7 @@ impl KafkaMeans {
             let mut written = 0;
             for (topic, partitions) in topics {
                 for partition in 0..partitions {
-                    let (_, end) = admin.inner().fetch_watermarks(&topic, partition, ASKING)?;
+                    let (_, end) = admin.inner().fetch_watermarks(&topic, partition, REQUEST_TIMEOUT)?;
                     written += u64::try_from(end).unwrap_or(0);
                 }
             }
@@ -105,7 +105,7 @@ impl KafkaMeans {
         if topics.is_empty() {
             return Ok(());
         }
-        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(ASKING)));
+        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(REQUEST_TIMEOUT)));
         let deleted = self.admin.delete_topics(topics, &options).await.map_err(cannot("delete topics"))?;
         match deleted.into_iter().find_map(Result::err) {
             Some((_, code)) => Err(Error::caused("kafka did not delete a topic", KafkaError::AdminOp(code))),
@@ -150,7 +150,7 @@ impl Means for KafkaMeans {
             return Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code)));
         }
         // The controller has it; the broker that takes the records may hear of it a moment later.
-        run::until("a topic's new setting", PATIENCE, || async {
+        run::until("a topic's new setting", EFFECT_LIMIT, || async {
             let is_refusing = self.overrides(queue).await?.get(LARGEST_MESSAGE).is_some_and(|bytes| bytes == "1");
             if is_refusing == refusing { Ok(()) } else { Err(Error::failed("it has the old one")) }
         })
@@ -232,7 +232,9 @@ impl Means for KafkaMeans {
 fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Foreign> {
     let mut places = TopicPartitionList::new();
     for partition in 0..partitions {
-        let ends = consumer.fetch_watermarks(topic, partition, ASKING).map_err(cannot("ask for the end of a topic"))?;
+        let ends = consumer
+            .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+            .map_err(cannot("ask for the end of a topic"))?;
         if ends.1 > ends.0 {
             let last = Offset::Offset(ends.1 - 1);
             places.add_partition_offset(topic, partition, last).map_err(cannot("choose a partition"))?;
@@ -242,7 +244,7 @@ fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Fo
     consumer.assign(&places).map_err(cannot("take a partition"))?;
     // A list that lives would keep the consumer from ending.
     drop(places);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + EFFECT_LIMIT;
     let mut found: BTreeMap<i32, OwnedMessage> = BTreeMap::new();
     while found.len() < wanted && Instant::now() < end {
         match consumer.poll(Duration::from_millis(100)) {
@@ -253,7 +255,7 @@ fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Fo
     }
     let youngest = found.values().max_by_key(|message| message.timestamp().to_millis());
     youngest.map(seen).ok_or_else(|| {
-        Error::new(crate::ErrorKind::TimedOut, format!("no message came from {topic} within {PATIENCE:?}"))
+        Error::new(crate::ErrorKind::TimedOut, format!("no message came from {topic} within {EFFECT_LIMIT:?}"))
     })
 }
 

@@ -54,7 +54,7 @@ use stage::RealStage;
 /// Cases that run side by side: they mostly wait for the server.
 const AT_ONCE: usize = 8;
 /// A case's time, without waiting for a server of its own.
-const LIMIT: Duration = Duration::from_secs(300);
+const CASE_LIMIT: Duration = Duration::from_secs(300);
 
 /// The harness of an adapter over a server of this crate.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl RealBroker {
             authority: None,
             unpack: Foreign::plain,
             unreadable: None,
-            runs: vec![Running { flavour: Flavour::MultiThread, seed: None, limit: LIMIT }],
+            runs: vec![Running { flavour: Flavour::MultiThread, seed: None, limit: CASE_LIMIT }],
             without: Vec::new(),
         };
         Self { setup: Arc::new(setup), servers: Servers::new(kind), powers: OnceLock::new() }

@@ -19,8 +19,8 @@ use crate::proxy::Proxy;
 use crate::raw::rabbitmq::open;
 use crate::{Error, Result, management, run};
 
-const LOOK: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const EFFECT_LIMIT: Duration = Duration::from_secs(20);
 /// The size of a confirm's frame and the number of its method, `basic.ack`: what of it is the same in each.
 const CONFIRM_FRAME: [u8; 8] = [0, 0, 0, 13, 0, 60, 0, 80];
 
@@ -142,12 +142,12 @@ impl Means for RabbitMeans {
 
     async fn take(&self, queue: &str) -> Result<Foreign> {
         let channel = self.channel().await?;
-        let taken = run::until(format!("a message in {queue}"), PATIENCE, || async {
+        let taken = run::until(format!("a message in {queue}"), EFFECT_LIMIT, || async {
             let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await;
             match got.map_err(cannot("get a message"))? {
                 Some(message) => Ok(message),
                 None => {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     Err(Error::failed("it is empty"))
                 }
             }
@@ -193,7 +193,7 @@ impl Means for RabbitMeans {
     async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
             // The result is of no use: the connection is not needed any more, and the server may be gone.
-            let _ = tokio::time::timeout(PATIENCE, connection.close(200, "done".into())).await;
+            let _ = tokio::time::timeout(EFFECT_LIMIT, connection.close(200, "done".into())).await;
         }
     }
 }

@@ -17,16 +17,16 @@ use super::wrong::WrongPlaces;
 use super::{Foreign, Setup, trouble};
 use crate::Route;
 use crate::proxy::{Direction, Fault};
-use crate::run::{self, MARK, Run};
+use crate::run::{self, MARK_VARIABLE, Run};
 
-const URL: &str = "MESSAGING_CONFORMANCE_URL";
-const NAMESPACE: &str = "MESSAGING_CONFORMANCE_NAMESPACE";
+const URL_VARIABLE: &str = "MESSAGING_CONFORMANCE_URL";
+const NAMESPACE_VARIABLE: &str = "MESSAGING_CONFORMANCE_NAMESPACE";
 
 /// Delay of a slow line: a round trip takes a fifth of a second longer, and requests trickle.
-const LATE: Duration = Duration::from_millis(200);
+const SLOW_LINE_DELAY: Duration = Duration::from_millis(200);
 const TRICKLE_RATE: u64 = 64 * 1024;
 /// How long a publish whose answer is to be lost may take to be stored.
-const STORED: Duration = Duration::from_secs(60);
+const STORED_LIMIT: Duration = Duration::from_secs(60);
 
 /// The broker during one case, or in a child of one.
 pub(super) struct RealStage {
@@ -60,7 +60,7 @@ pub(super) struct Lead {
 impl Lead {
     /// Reads it from the environment that the parent of this process set.
     pub(super) fn given() -> Option<Self> {
-        Some(Self { url: std::env::var(URL).ok()?, namespace: std::env::var(NAMESPACE).ok()? })
+        Some(Self { url: std::env::var(URL_VARIABLE).ok()?, namespace: std::env::var(NAMESPACE_VARIABLE).ok()? })
     }
 }
 
@@ -182,7 +182,7 @@ impl Stage for RealStage {
             Line::BlackHole => proxy.black_hole(),
             Line::Slow => {
                 proxy.set(Direction::Requests, Fault::Throttle(TRICKLE_RATE));
-                proxy.set(Direction::Answers, Fault::Delay(LATE));
+                proxy.set(Direction::Answers, Fault::Delay(SLOW_LINE_DELAY));
             }
         }
         Ok(())
@@ -200,7 +200,7 @@ impl Stage for RealStage {
         proxy.set(Direction::Answers, Fault::BlackHole);
         let task = run::spawn(async move {
             // If nothing is published, the line stays silent until the case is over, and the case says so.
-            let stored = run::until("a publish is stored", STORED, || async {
+            let stored = run::until("a publish is stored", STORED_LIMIT, || async {
                 match means.has_stored(&prefix, before, count, &proxy).await? {
                     true => Ok(()),
                     false => Err(crate::Error::failed("not yet")),
@@ -250,11 +250,13 @@ impl Stage for RealStage {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let mut variables =
-            vec![(URL.to_owned(), self.lead.url.clone()), (NAMESPACE.to_owned(), self.lead.namespace.clone())];
+        let mut variables = vec![
+            (URL_VARIABLE.to_owned(), self.lead.url.clone()),
+            (NAMESPACE_VARIABLE.to_owned(), self.lead.namespace.clone()),
+        ];
         // A child that outlives this process is killed by its mark.
         if let Ok(run) = Run::current() {
-            variables.push((MARK.to_owned(), run.id().to_owned()));
+            variables.push((MARK_VARIABLE.to_owned(), run.id().to_owned()));
         }
         variables
     }

@@ -15,7 +15,7 @@ use crate::brokers::ours;
 use crate::stopwatch::Stopwatch;
 
 /// How long a message may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Sender {
     producer: ThreadedProducer<Reports, NoCustomPartitioner>,
@@ -27,7 +27,7 @@ impl Sender {
         let mut config = super::client(servers);
         config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
         config.set("batch.size", "1000000").set("compression.type", "lz4").set("partitioner", "murmur2_random");
-        config.set("message.timeout.ms", LIMIT.as_millis().to_string());
+        config.set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string());
         config.set("queue.buffering.max.messages", "10000000").set("queue.buffering.max.kbytes", "2097151");
         let reports = Reports::default();
         Self { producer: config.create_with_context(reports.clone()).unwrap(), reports }
@@ -62,7 +62,7 @@ impl Sender {
             self.send(topic, &load.payload, number);
         }
         let producer = self.producer.clone();
-        tokio::task::spawn_blocking(move || producer.flush(LIMIT)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || producer.flush(MESSAGE_TIMEOUT)).await.unwrap().unwrap();
         begun.stop()
     }
 
