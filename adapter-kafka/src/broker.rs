@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use messaging_core::spi::{Connecting, Inbox, Replies};
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
-    Error, ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer,
-    QueueName, Repair, Replies, ReplyAddress, Result, Scope, SubscribeOptions, Subscriber, TopicName, Topology,
-    TopologyMode,
+    Broker, Capabilities, ConnectOptions, ConsumeOptions, Consumer, Destination, Destinations, DrainReport, Error,
+    ErrorKind, Health, Identity, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer, QueueName, Repair,
+    ReplyAddress, Result, Scope, SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};

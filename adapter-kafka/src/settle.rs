@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use messaging_core::spi::{Permit, Settler, Unsettled};
 use messaging_core::wire::{self, DeadLetterMark, Facts, to_millis_up};
-use messaging_core::{
-    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
-};
+use messaging_core::{Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Settlement};
 
 use rdkafka::message::Header;
 

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
-use messaging_core::{Control, Deliveries, Delivery, DrainReport, Error, ErrorKind, ErrorOutcome, Event, Flow, Result};
+use messaging_core::spi::Deliveries;
+use messaging_core::{Control, Delivery, DrainReport, Error, ErrorKind, ErrorOutcome, Event, Flow, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use messaging_core::spi::{Settler, Unsettled};
 use messaging_core::wire::to_millis;
-use messaging_core::{Delivery, Message, Settler, Unsettled};
+use messaging_core::{Delivery, Message};
 
 use crate::consumer::partition::Partition;
 use crate::convert::decode;

@@ -15,9 +15,11 @@ use std::task::{Context, Poll};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use messaging_core::spi::Tickets;
+
 use messaging_core::{
     Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Health, HealthState, Order, Result, RetryMode, Source,
-    SubjectFilter, Tickets,
+    SubjectFilter,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
