@@ -11,7 +11,7 @@
 # what is missing.
 set -euo pipefail
 
-KAFKA=4.3.0 ARTEMIS=2.44.0 ELASTICMQ=1.7.1 LOCALSTACK=2026.3.0
+KAFKA_VERSION=4.3.0 ARTEMIS_VERSION=2.44.0 ELASTICMQ_VERSION=1.7.1 LOCALSTACK=2026.3.0
 CURRENT=trixie OLDER=bookworm
 CACHE=${MESSAGING_BROKER_CACHE:-$HOME/.cache/messaging-brokers}
 # Where servers and mounts are, also for who is not root yet.
@@ -170,21 +170,21 @@ jars() {
 }
 
 artemis() {
-  local place=$CACHE/artemis-$ARTEMIS
+  local place=$CACHE/artemis-$ARTEMIS_VERSION
   [ ! -d "$place" ] || return 0
-  say "ActiveMQ Artemis $ARTEMIS (46 MB)"
+  say "ActiveMQ Artemis $ARTEMIS_VERSION (46 MB)"
   rm -rf "$place.new"
   mkdir -p "$place.new"
-  maven dependency:copy "-Dartifact=org.apache.activemq:apache-artemis:$ARTEMIS:tar.gz:bin" "-DoutputDirectory=$place.new"
-  tar -xzf "$place.new/apache-artemis-$ARTEMIS-bin.tar.gz" -C "$place.new" --strip-components=1
-  rm -rf "$place.new/apache-artemis-$ARTEMIS-bin.tar.gz" "$place.new/web" "$place.new/examples"
+  maven dependency:copy "-Dartifact=org.apache.activemq:apache-artemis:$ARTEMIS_VERSION:tar.gz:bin" "-DoutputDirectory=$place.new"
+  tar -xzf "$place.new/apache-artemis-$ARTEMIS_VERSION-bin.tar.gz" -C "$place.new" --strip-components=1
+  rm -rf "$place.new/apache-artemis-$ARTEMIS_VERSION-bin.tar.gz" "$place.new/web" "$place.new/examples"
   mv "$place.new" "$place"
 }
 
 from_maven() {
   artemis
-  jars "$CACHE/kafka-$KAFKA" "org.apache.kafka:kafka_2.13:$KAFKA" "org.apache.kafka:kafka-tools:$KAFKA" org.slf4j:slf4j-simple:1.7.36
-  jars "$CACHE/elasticmq-$ELASTICMQ" "org.elasticmq:elasticmq-server_2.13:$ELASTICMQ"
+  jars "$CACHE/kafka-$KAFKA_VERSION" "org.apache.kafka:kafka_2.13:$KAFKA_VERSION" "org.apache.kafka:kafka-tools:$KAFKA_VERSION" org.slf4j:slf4j-simple:1.7.36
+  jars "$CACHE/elasticmq-$ELASTICMQ_VERSION" "org.elasticmq:elasticmq-server_2.13:$ELASTICMQ_VERSION"
 }
 
 # -- all of it -----------------------------------------------------------------------------------------------------------

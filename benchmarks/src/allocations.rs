@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-/// What one message costs, as the difference between a long and a short run, so that setting up does not count.
+/// Cost of one message, as the difference between a long and a short run, so that setting up does not count.
 pub(crate) fn per_message(run: impl Fn(u64) -> Duration) -> f64 {
     let count = |messages| {
         let counted = allocation_counter::measure(|| {
@@ -12,7 +12,7 @@ pub(crate) fn per_message(run: impl Fn(u64) -> Duration) -> f64 {
         counted.count_total as f64
     };
     let (short, long) = (4_000, 12_000);
-    // What grows once has grown.
+    // The first run lets buffers grow to their size.
     count(short);
     (count(long) - count(short)) / (long - short) as f64
 }

@@ -78,7 +78,7 @@ fn fitting(turn: &Turn, begin: u64, seconds: f64) -> u64 {
     }
 }
 
-/// What the last turn took of the processors, where turns measure that.
+/// Processor time of the last turn, where turns measure that.
 fn processor_time() -> Option<u64> {
     #[cfg(any(test, feature = "rabbitmq", feature = "kafka"))]
     return crate::stopwatch::last_processor_time();

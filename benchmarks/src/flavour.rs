@@ -13,7 +13,7 @@ pub(crate) enum Flavour {
 }
 
 impl Flavour {
-    pub(crate) const ALL: [Self; 2] = [Self::CurrentThread, Self::TwoThreads];
+    pub(crate) const ALL_FLAVOURS: [Self; 2] = [Self::CurrentThread, Self::TwoThreads];
 
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What the listeners with JSON handle.
+//! The order that the listeners with JSON handle.
 
 use serde::{Deserialize, Serialize};
 

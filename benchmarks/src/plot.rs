@@ -5,10 +5,10 @@ use std::fmt::Write;
 use crate::report::{Comparison, Latencies, Report};
 use crate::stats::Estimate;
 
-const WIDTH: f64 = 460.0;
-const ROW: f64 = 24.0;
+const PLOT_WIDTH: f64 = 460.0;
+const ROW_HEIGHT: f64 = 24.0;
 /// How wide a letter is, about.
-const LETTER: f64 = 6.3;
+const LETTER_WIDTH: f64 = 6.3;
 
 /// A bar and what stands beside it.
 struct Bar {
@@ -38,25 +38,25 @@ pub(crate) fn svg(report: &Report) -> String {
         .map(Bar::of_comparison)
         .chain(report.latencies.iter().map(Bar::of_latencies))
         .collect();
-    let left = 16.0 + LETTER * bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0) as f64;
+    let left = 16.0 + LETTER_WIDTH * bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0) as f64;
     let most = bars.iter().map(|bar| bar.ratio.high.max(bar.goal.unwrap_or(0.0))).fold(1.0, f64::max);
-    let scale = WIDTH / most;
-    let height = ROW * (bars.len() as f64 + 2.5);
+    let scale = PLOT_WIDTH / most;
+    let height = ROW_HEIGHT * (bars.len() as f64 + 2.5);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{:.0}\" height=\"{height:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text x=\"8\" y=\"18\" font-weight=\"bold\">{}: messages for each of the reference, median and 95 % interval; a line marks the goal</text>\n",
-        (left + WIDTH + 60.0).max(700.0),
+        (left + PLOT_WIDTH + 60.0).max(700.0),
         report.broker
     );
     for (index, bar) in bars.iter().enumerate() {
-        draw(&mut out, bar, left, ROW * (index as f64 + 1.5), scale);
+        draw(&mut out, bar, left, ROW_HEIGHT * (index as f64 + 1.5), scale);
     }
     let one = left + scale;
     let _ = writeln!(
         out,
         "<line x1=\"{one:.1}\" x2=\"{one:.1}\" y1=\"30\" y2=\"{:.1}\" stroke=\"#999\" stroke-dasharray=\"3 3\"/>\n</svg>",
-        height - ROW
+        height - ROW_HEIGHT
     );
     out
 }

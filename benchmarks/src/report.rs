@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! Measurements, as a table and as JSON.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ pub(crate) struct Comparison {
     pub(crate) goal: Option<f64>,
 }
 
-/// What a message took of the processors, in this process.
+/// Processor time of a message, in this process.
 #[derive(Serialize)]
 pub(crate) struct Processor {
     pub(crate) ours_nanos: f64,
@@ -118,7 +118,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.environment)?;
         aligned(f, self.comparisons.iter().map(Comparison::cells), COMPARISON)?;
-        aligned(f, self.latencies.iter().map(Latencies::cells), LATENCY)?;
+        aligned(f, self.latencies.iter().map(Latencies::cells), LATENCY_COLUMNS)?;
         for amount in &self.amounts {
             writeln!(f, "{amount}")?;
         }
@@ -128,7 +128,7 @@ impl fmt::Display for Report {
 
 const COMPARISON: [&str; 11] =
     ["what", "", "runtime", ">ours", "beside", ">", ">ratio", "95 %", ">cpu", ">beside", "goal"];
-const LATENCY: [&str; 10] =
+const LATENCY_COLUMNS: [&str; 10] =
     ["latency", ">p50", ">p99", ">p99.9", ">raw p50", ">p99", ">p99.9", ">p99 ratio", "95 %", "goal"];
 
 /// Writes rows in columns as wide as they have to be; a head that begins with `>` has its column aligned to the right.

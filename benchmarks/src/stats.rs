@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
 /// How often the rounds are drawn anew for the interval.
-const DRAWS: usize = 10_000;
+const BOOTSTRAP_DRAWS: usize = 10_000;
 
 /// A median and its 95 % bootstrap interval.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -23,12 +23,16 @@ impl Estimate {
             let drawn: Vec<f64> = values.iter().map(|_| values[random.random_range(0..values.len())]).collect();
             median(&drawn)
         };
-        let mut medians: Vec<f64> = (0..DRAWS).map(|_| draw()).collect();
+        let mut medians: Vec<f64> = (0..BOOTSTRAP_DRAWS).map(|_| draw()).collect();
         medians.sort_by(f64::total_cmp);
-        Self { median: median(values), low: medians[DRAWS / 40], high: medians[DRAWS - 1 - DRAWS / 40] }
+        Self {
+            median: median(values),
+            low: medians[BOOTSTRAP_DRAWS / 40],
+            high: medians[BOOTSTRAP_DRAWS - 1 - BOOTSTRAP_DRAWS / 40],
+        }
     }
 
-    /// Whether the median meets a goal and the lower end of the interval is within 0.03 below.
+    /// True if the median meets a goal and the lower end of the interval is within 0.03 below.
     pub(crate) fn meets(&self, goal: f64) -> bool {
         self.median >= goal && self.low >= goal - 0.03
     }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the last turn took of the processors, in nanoseconds: turns return one duration, and this is the other.
+/// Processor time of the last turn in nanoseconds: turns return one duration, and this is the other.
 static PROCESSOR: AtomicU64 = AtomicU64::new(0);
 
 /// Runs from the moment it is made.
@@ -33,7 +33,7 @@ impl Stopwatch {
     }
 }
 
-/// What the last turn took of the processors, in nanoseconds, if it was measured; forgotten with this.
+/// Processor time of the last turn in nanoseconds, if it was measured; forgotten with this.
 pub(crate) fn last_processor_time() -> Option<u64> {
     Some(PROCESSOR.swap(0, Ordering::Relaxed)).filter(|nanos| *nanos > 0)
 }

@@ -48,7 +48,7 @@ pub(crate) struct Line {
 /// The lines of the orders: those that come along, of a file, or of standard input.
 ///
 /// # Errors
-/// What kept the file from being read, with its name.
+/// Reason why the file could not be read, with its name.
 pub(crate) fn order_lines(from: Option<&Path>) -> io::Result<Vec<Line>> {
     let bytes = match from {
         None => include_bytes!("data/orders.ndjson").to_vec(),

@@ -23,7 +23,7 @@ use crate::picture::say;
 use crate::report::{LedgerReport, Report};
 use crate::stage::Stage;
 
-/// What shells report of a program that Ctrl-C ended.
+/// Exit code that shells report of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 #[tokio::main]

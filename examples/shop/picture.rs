@@ -1,4 +1,4 @@
-//! What the user sees. Pictures go to standard output, progress to standard error and only on a terminal.
+//! Output for the user. Pictures go to standard output, progress to standard error and only on a terminal.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The widest bar of a chart.
-const BAR: usize = 32;
+const BAR_WIDTH: usize = 32;
 
-/// What shells report of a program whose reader went away, as with `| head`.
+/// Exit code that shells report of a program whose reader went away, as with `| head`.
 const READER_GONE: i32 = 141;
 
 /// Prints a line without the blanks at its end. Where nobody reads any longer, there is nothing left to do.
@@ -45,8 +45,8 @@ pub(crate) fn bars<'a>(rows: impl IntoIterator<Item = (&'a str, u64, String)>) {
     let largest = rows.iter().map(|(_, value, _)| *value).max().unwrap_or(0).max(1);
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     for (name, value, note) in rows {
-        let length = usize::try_from(value * BAR as u64 / largest).unwrap_or(BAR);
-        say(format_args!("   {name:width$}  {:<BAR$}  {value:>6}  {note}", "█".repeat(length)));
+        let length = usize::try_from(value * BAR_WIDTH as u64 / largest).unwrap_or(BAR_WIDTH);
+        say(format_args!("   {name:width$}  {:<BAR_WIDTH$}  {value:>6}  {note}", "█".repeat(length)));
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct LedgerReport {
     pub(crate) balanced: bool,
 }
 
-/// What a scene found missing or too much, in words; empty when all is well.
+/// Missing and surplus messages of a scene, in words; empty when all is well.
 pub(crate) type Faults = Vec<String>;
 
 /// Notes a fault unless the two are the same.

@@ -1,4 +1,4 @@
-//! What the scenes share: starting an application, publishing, waiting, and adding up its ledger in the end.
+//! Parts shared by the scenes: starting an application, publishing, waiting, and adding up its ledger in the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::input::Line;
 use crate::picture::{self, Progress};
 
 /// At most so many messages in one call.
-const BATCH: usize = 500;
+const PUBLISH_BATCH: usize = 500;
 
 /// How long nothing may happen before a scene gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a scene looks whether it is done.
-const GLANCE: Duration = Duration::from_millis(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Set once, when the user asks to stop.
 pub(crate) type Interrupt = watch::Receiver<bool>;
@@ -100,7 +100,7 @@ impl Stage {
         progress: &Progress,
     ) -> Result<u64> {
         let mut confirmed = 0;
-        for batch in messages.chunks(BATCH) {
+        for batch in messages.chunks(PUBLISH_BATCH) {
             if self.is_interrupted() {
                 break;
             }
@@ -118,15 +118,15 @@ impl Stage {
     /// # Errors
     /// [`ErrorKind::Timeout`] if it stays the same for a minute.
     pub(crate) async fn until(&self, what: &str, goal: u64, count: impl Fn() -> u64) -> Result<()> {
-        let mut glance = tokio::time::interval(GLANCE);
+        let mut glance = tokio::time::interval(PROGRESS_INTERVAL);
         let (mut last, mut since) = (count(), Instant::now());
         while last < goal && !self.is_interrupted() {
             glance.tick().await;
             let now = count();
             if now != last {
                 (last, since) = (now, Instant::now());
-            } else if since.elapsed() > PATIENCE {
-                let text = format!("{what}: {now} of {goal}, and for {PATIENCE:?} nothing happened");
+            } else if since.elapsed() > STALL_LIMIT {
+                let text = format!("{what}: {now} of {goal}, and for {STALL_LIMIT:?} nothing happened");
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
         }
@@ -149,7 +149,7 @@ impl Stage {
         self.tally
     }
 
-    /// Whether every ledger so far adds up and nothing is left in flight.
+    /// True if every ledger so far adds up and nothing is left in flight.
     pub(crate) fn is_balanced(&self) -> bool {
         self.balanced && self.tally.in_flight == 0
     }

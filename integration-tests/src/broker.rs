@@ -1,6 +1,8 @@
 //! One trait for a broker, however it was obtained.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
@@ -99,7 +101,7 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// The proxy that [`Door::Proxied`] goes through.
     fn proxy(&self) -> &Proxy;
 
-    /// Who can log in at [`Door::Login`] and [`Door::TlsLogin`], if this broker knows logins.
+    /// Accounts that can log in at [`Door::Login`] and [`Door::TlsLogin`], if this broker knows logins.
     fn accounts(&self) -> Option<&Accounts>;
 
     /// Where the server writes its output, if it is ours.

@@ -1,22 +1,17 @@
 //! Three nodes as one broker: RabbitMQ, Kafka, and Redis (or Valkey) with a replica for each.
 
-use std::{
-    process::Command,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::{
-    Broker, Door, Error, Kind, Result, Way,
-    doors::Doors,
-    management,
-    native::{self, Epmd, Kafka, KafkaPeer, NativeBroker, RabbitMq, Redis},
-    report::{self, Start},
-    run::{self, Claim},
-};
+use crate::doors::Doors;
+use crate::native::{self, Epmd, Kafka, KafkaPeer, NativeBroker, RabbitMq, Redis};
+use crate::report::{self, Start};
+use crate::run::{self, Claim};
+use crate::{Broker, Door, Error, Kind, Result, Way, management};
 
-const NODES: usize = 3;
-const FORMED: Duration = Duration::from_secs(90);
+const NODE_COUNT: usize = 3;
+const FORMING_LIMIT: Duration = Duration::from_secs(90);
 
 /// A cluster of native nodes, gone with its data when dropped.
 ///
@@ -58,7 +53,7 @@ impl Cluster {
         self.nodes.len()
     }
 
-    /// Whether there are none: never.
+    /// Always false: a cluster has nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -137,7 +132,7 @@ fn together(nodes: &[NativeBroker], door: Door, one: &str) -> String {
 
 async fn rabbitmq() -> Result<Cluster> {
     let epmd = Arc::new(Epmd::start()?);
-    let distributions = (0..NODES).map(|_| Claim::new()).collect::<Result<Vec<_>>>()?;
+    let distributions = (0..NODE_COUNT).map(|_| Claim::new()).collect::<Result<Vec<_>>>()?;
     let names: Vec<_> = distributions.iter().map(RabbitMq::node_name).collect();
     let mut nodes = Vec::new();
     for distribution in distributions {
@@ -149,9 +144,9 @@ async fn rabbitmq() -> Result<Cluster> {
     start_all(&nodes).await?;
     // A node that did not find the others in time would stay alone, and say nothing.
     let management = nodes[0].address(Door::Management)?;
-    run::until("three rabbitmq nodes in one cluster", FORMED, || async {
+    run::until("three rabbitmq nodes in one cluster", FORMING_LIMIT, || async {
         match management::running_nodes(management).await? {
-            NODES => Ok(()),
+            NODE_COUNT => Ok(()),
             other => Err(Error::failed(format!("{other} are"))),
         }
     })
@@ -160,7 +155,7 @@ async fn rabbitmq() -> Result<Cluster> {
 }
 
 async fn kafka() -> Result<Cluster> {
-    let controllers = (0..NODES).map(|_| Claim::new()).collect::<Result<Vec<_>>>()?;
+    let controllers = (0..NODE_COUNT).map(|_| Claim::new()).collect::<Result<Vec<_>>>()?;
     let peers: Vec<_> = (1..).zip(&controllers).map(|(id, claim)| KafkaPeer { id, controller: claim.port() }).collect();
     let mut nodes = Vec::new();
     for (own, controller) in peers.clone().into_iter().zip(controllers) {
@@ -173,7 +168,7 @@ async fn kafka() -> Result<Cluster> {
 
 async fn redis(kind: Kind) -> Result<Cluster> {
     let mut nodes = Vec::new();
-    for _ in 0..2 * NODES {
+    for _ in 0..2 * NODE_COUNT {
         nodes.push(NativeBroker::prepare(kind, Box::new(Redis::member(kind)?), Doors::native(kind).await?)?);
     }
     let url = together(&nodes, Door::Plain, &nodes[0].url());
@@ -181,7 +176,7 @@ async fn redis(kind: Kind) -> Result<Cluster> {
     for node in &nodes {
         node.spawn()?;
     }
-    run::until(format!("a cluster formed by {kind}-cli"), FORMED, || async {
+    run::until(format!("a cluster formed by {kind}-cli"), FORMING_LIMIT, || async {
         for node in &nodes {
             node.must_live()?;
         }
@@ -192,8 +187,8 @@ async fn redis(kind: Kind) -> Result<Cluster> {
         node.ready().await?;
     }
     #[cfg(feature = "redis")]
-    for replica in &nodes[NODES..] {
-        run::until("a replica in step with its master", FORMED, || async {
+    for replica in &nodes[NODE_COUNT..] {
+        run::until("a replica in step with its master", FORMING_LIMIT, || async {
             let behind = || Error::failed("it is behind");
             if crate::raw::redis::is_in_step(&replica.url()).await? { Ok(()) } else { Err(behind()) }
         })

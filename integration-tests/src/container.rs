@@ -3,34 +3,34 @@
 //! Only for servers that CI runs this way too: RabbitMQ, Redis and Valkey. The others' official images are named nowhere
 //! here, because a path that nobody runs is a path that does not work.
 
-use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use testcontainers::{
-    ContainerAsync, GenericImage, ImageExt, TestcontainersError,
-    bollard::{Docker, query_parameters::KillContainerOptions},
-    core::IntoContainerPort,
-    runners::AsyncRunner,
-};
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::KillContainerOptions;
+use testcontainers::core::IntoContainerPort;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt, TestcontainersError};
 
-use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
-    doors::{Doors, local},
-    native::install::find,
-    raw::round_trip,
-    run::{self, Claim, MARK, Run},
-};
+use crate::doors::{Doors, local};
+use crate::native::install::find;
+use crate::raw::round_trip;
+use crate::run::{self, Claim, MARK_VARIABLE, Run};
+use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// The label by which the run's end finds its containers; its value is the run's id.
-const LABEL: &str = "messaging-broker-run";
-const PING: Duration = Duration::from_secs(2);
+const RUN_LABEL: &str = "messaging-broker-run";
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// With the time to fetch an image over a slow line.
-const START: Duration = Duration::from_secs(180);
-const READY: Duration = Duration::from_secs(90);
+const START_LIMIT: Duration = Duration::from_secs(180);
+const READY_LIMIT: Duration = Duration::from_secs(90);
 const LAST_LINES: usize = 25;
 const PATIENCE_SECONDS: i32 = 20;
 
-/// Whether a container engine answers, and where it is looked for.
+/// Connects to the container engine, or reports where it was looked for.
 ///
 /// # Errors
 /// [`Missing`](crate::ErrorKind::Missing) if none does, or nobody could remove its containers after this process is killed.
@@ -47,10 +47,10 @@ pub(crate) async fn engine() -> Result<Docker> {
         ));
     }
     let docker = Docker::connect_with_defaults().map_err(|error| absent(error.to_string()))?;
-    match tokio::time::timeout(PING, docker.ping()).await {
+    match tokio::time::timeout(PING_TIMEOUT, docker.ping()).await {
         Ok(Ok(_)) => Ok(docker),
         Ok(Err(error)) => Err(absent(error.to_string())),
-        Err(_) => Err(absent(format!("silent for {PING:?}"))),
+        Err(_) => Err(absent(format!("silent for {PING_TIMEOUT:?}"))),
     }
 }
 
@@ -68,13 +68,13 @@ pub(crate) async fn launch(kind: Kind) -> Result<Contained> {
         .with_exposed_port(port.tcp())
         // A port of ours: one that the engine chooses would be another after each restart.
         .with_mapped_port(claim.port(), port.tcp())
-        .with_label(LABEL, run.id())
+        .with_label(RUN_LABEL, run.id())
         // Its processes are seen from here, and are this run's like any other.
-        .with_env_var(MARK, run.id())
-        .with_startup_timeout(START);
-    let started = tokio::time::timeout(START, request.start()).await;
+        .with_env_var(MARK_VARIABLE, run.id())
+        .with_startup_timeout(START_LIMIT);
+    let started = tokio::time::timeout(START_LIMIT, request.start()).await;
     let container = started
-        .map_err(|_| Error::missing(format!("{kind}: image {image} did not start within {START:?}")))?
+        .map_err(|_| Error::missing(format!("{kind}: image {image} did not start within {START_LIMIT:?}")))?
         .map_err(|error| Error::missing(format!("{kind}: image {image} cannot be started: {error}")))?;
     let doors = Doors::at(kind, local(claim.port())).await?;
     let broker = Contained { kind, docker, container: Some(container), doors, _claim: claim };
@@ -121,7 +121,8 @@ impl Contained {
 
     async fn ready(&self) -> Result<()> {
         let kind = self.kind;
-        let answered = run::until(format!("{kind} answering"), READY, || async { round_trip(kind, &self.url()).await });
+        let answered =
+            run::until(format!("{kind} answering"), READY_LIMIT, || async { round_trip(kind, &self.url()).await });
         match answered.await {
             Ok(()) => Ok(()),
             Err(error) => Err(Error::new(error.kind(), format!("{error}; its container {}", self.last_words().await))),
@@ -189,7 +190,7 @@ impl Broker for Contained {
         let how = KillContainerOptions { signal: "KILL".to_owned() };
         let killed = self.docker.kill_container(container.id(), Some(how)).await;
         killed.map_err(|error| Error::caused(format!("cannot kill the container of {}", self.kind), error))?;
-        run::until(format!("the end of {}", self.kind), READY, || async {
+        run::until(format!("the end of {}", self.kind), READY_LIMIT, || async {
             match container.is_running().await.map_err(self.cannot("look at"))? {
                 true => Err(Error::failed("it still runs")),
                 false => Ok(()),
@@ -224,7 +225,7 @@ impl Drop for Contained {
         let Some(container) = self.container.take() else { return };
         // On a thread of its own, because a runtime cannot be waited for on one of a runtime's threads.
         let removing = std::thread::spawn(move || run::runtime().block_on(container.rm()));
-        // What could not be removed now is removed by label when the run ends.
+        // A container that cannot be removed now is removed by its label when the run ends.
         let _ = removing.join();
     }
 }

@@ -1,15 +1,15 @@
 //! The addresses of one broker, and the URLs made of them.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use crate::{Account, Accounts, Door, Error, Kind, Proxy, Result, Route, proxy::Lanes, run::Claim};
+use crate::proxy::Lanes;
+use crate::run::Claim;
+use crate::{Account, Accounts, Door, Error, Kind, Proxy, Result, Route};
 
 /// How many tests can have a way of their own through Kafka's proxies at once.
-const LANES: usize = 8;
+const ROUTE_PORTS: usize = 8;
 
 /// The ports a server listens on, with its proxy.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Doors {
         let mut doors = Self::native(kind).await?;
         if kind == Kind::Kafka {
             let (mut proxies, mut lanes) = (Vec::new(), Vec::new());
-            for _ in 0..LANES {
+            for _ in 0..ROUTE_PORTS {
                 let claim = Claim::new()?;
                 let listener = local(claim.port());
                 doors.claims.push(claim);
@@ -192,7 +192,7 @@ impl Doors {
         format!("{scheme}://{login}{address}{path}")
     }
 
-    /// Whom a door expects: nobody where nobody needs to log in.
+    /// Account that a door expects; none where no login is needed.
     fn usual(&self, door: Door) -> Option<&Account> {
         let always = matches!(self.kind, Kind::RabbitMq | Kind::ActiveMq);
         let asked = always || matches!(door, Door::Login | Door::TlsLogin);

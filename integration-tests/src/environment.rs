@@ -1,14 +1,14 @@
 //! A broker that somebody else runs, known by its address.
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
-    doors::{Doors, with_address},
-    raw::{Location, round_trip},
-};
+use crate::doors::{Doors, with_address};
+use crate::raw::{Location, round_trip};
+use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// It can be used, and cut off by the proxy, and nothing else.
 #[derive(Debug)]

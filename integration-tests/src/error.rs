@@ -1,6 +1,8 @@
-//! What can go wrong, in one type: a program asks [`Error::kind`], a person reads the text.
+//! Failures in one type: a program asks [`Error::kind`], a person reads the text.
 
-use std::{error::Error as StdError, fmt, io, path::Path};
+use std::error::Error as StdError;
+use std::path::Path;
+use std::{fmt, io};
 
 /// The result of everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -60,12 +62,12 @@ impl Error {
         move |error| Self::caused(text, error)
     }
 
-    /// What kind of failure it is.
+    /// Kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether a case that failed so may end as ignored: a broker is missing, and need not be there.
+    /// True if a case that failed so may end as ignored: a broker is missing, and need not be there.
     pub fn may_be_ignored(&self) -> bool {
         self.kind == ErrorKind::Missing && !crate::brokers_are_required()
     }

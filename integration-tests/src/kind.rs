@@ -1,6 +1,7 @@
 //! Which servers there are, and what the environment calls them.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
+use std::str::FromStr;
 
 use crate::{Error, Result};
 
@@ -26,11 +27,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
+    pub const ALL_KINDS: [Self; 7] =
         [Self::RabbitMq, Self::Kafka, Self::Redis, Self::Valkey, Self::Sqs, Self::ElasticMq, Self::ActiveMq];
 
-    /// One server for each adapter: [`Self::ALL`] without the second opinions.
-    pub const MAIN: [Self; 5] = [Self::RabbitMq, Self::Kafka, Self::Redis, Self::Sqs, Self::ActiveMq];
+    /// One server for each adapter: [`Self::ALL_KINDS`] without the second opinions.
+    pub const MAIN_KINDS: [Self; 5] = [Self::RabbitMq, Self::Kafka, Self::Redis, Self::Sqs, Self::ActiveMq];
 
     /// The name on a command line and in file names.
     pub fn name(self) -> &'static str {
@@ -69,8 +70,8 @@ impl FromStr for Kind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+        Self::ALL_KINDS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL_KINDS.iter().map(|kind| kind.name()).collect();
             Error::unsupported(format!("no broker is called {name:?}: choose from {}", known.join(", ")))
         })
     }

@@ -61,6 +61,7 @@ pub mod proxy;
 pub mod raw;
 mod report;
 mod run;
+pub mod runner;
 #[cfg(feature = "conformance")]
 pub mod suite;
 pub mod tls;

@@ -1,13 +1,12 @@
 //! `up` starts brokers for a person at a shell, `doctor` says which could be started.
 
-use std::{process::ExitCode, time::Instant};
+use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use integration_tests::{Broker, Error, Kind, Result, available, brokers_are_required, engine, own, recorded_address};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 /// Real brokers on this machine, for people.
 #[derive(Debug, Parser)]
@@ -32,7 +31,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Up { brokers } if brokers.is_empty() => up(Kind::MAIN.to_vec()).await,
+        Command::Up { brokers } if brokers.is_empty() => up(Kind::MAIN_KINDS.to_vec()).await,
         Command::Up { brokers } => up(brokers).await,
         Command::Doctor => doctor().await,
     };
@@ -100,7 +99,7 @@ fn asked_to_end() -> Result<impl Future<Output = ()>> {
 
 async fn doctor() -> Result<()> {
     let mut missing = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL_KINDS {
         if let Some(address) = recorded_address(kind) {
             print(&format!("{kind:10} address    {address}"));
         }

@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::{Error, Result};
 
 /// `guest:guest`, as basic authentication wants it.
-const LOGIN: &str = "Z3Vlc3Q6Z3Vlc3Q=";
+const BASIC_LOGIN: &str = "Z3Vlc3Q6Z3Vlc3Q=";
 
 /// The Erlang name of the node that leads a queue; none while there is no leader.
 pub(crate) async fn queue_leader(at: SocketAddr, queue: &str) -> Result<Option<String>> {
@@ -93,7 +91,7 @@ async fn request(at: SocketAddr, method: &str, path: &str) -> Result<String> {
     let cannot = |error: std::io::Error| Error::caused(format!("rabbitmq's management at {at} does not answer"), error);
     let mut stream = TcpStream::connect(at).await.map_err(cannot)?;
     // HTTP/1.0 has no chunks, and ends with the connection.
-    let request = format!("{method} {path} HTTP/1.0\r\nAuthorization: Basic {LOGIN}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\nAuthorization: Basic {BASIC_LOGIN}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(cannot)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(cannot)?;

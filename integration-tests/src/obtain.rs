@@ -1,21 +1,16 @@
 //! Getting a broker, by the first way that works.
 
-use std::{
-    collections::HashMap,
-    env,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Instant,
-};
+use std::collections::HashMap;
+use std::env;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
-use crate::{
-    Broker, Error, ErrorKind, Kind, Result, Way,
-    environment::{self, Elsewhere},
-    native,
-    raw::Location,
-    report::{self, Start},
-};
+use crate::environment::{self, Elsewhere};
+use crate::raw::Location;
+use crate::report::{self, Start};
+use crate::{Broker, Error, ErrorKind, Kind, Result, Way, native};
 
 /// A broker for all cases of this process that leave it as it is: started at the first call, ended with the process.
 ///
@@ -100,7 +95,7 @@ pub async fn own_by(kind: Kind, way: Way) -> Result<Box<dyn Broker>> {
     Ok(broker)
 }
 
-/// Whether this machine can start a broker natively, without starting one.
+/// Checks that this machine can start a broker natively, without starting one.
 ///
 /// # Errors
 /// [`ErrorKind::Missing`], with the reason and how to help it.
@@ -114,7 +109,7 @@ pub fn recorded_address(kind: Kind) -> Option<String> {
     Some(Location::parse(&url, None).map_or_else(|error| error.to_string(), |at| at.hosts()))
 }
 
-/// What a person is told about the container engine.
+/// Describes the container engine for people.
 pub async fn engine() -> String {
     #[cfg(feature = "containers")]
     return crate::container::engine().await.map_or_else(|error| error.to_string(), |_| "present".to_owned());
@@ -122,7 +117,7 @@ pub async fn engine() -> String {
     "left out of this build".to_owned()
 }
 
-/// Whether a missing broker is a failure: `MESSAGING_REQUIRE_BROKERS=1`, as CI sets it.
+/// True if a missing broker is a failure: `MESSAGING_REQUIRE_BROKERS=1`, as CI sets it.
 pub fn brokers_are_required() -> bool {
     env::var_os("MESSAGING_REQUIRE_BROKERS").is_some_and(|value| value == "1")
 }

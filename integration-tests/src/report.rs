@@ -2,15 +2,13 @@
 //!
 //! A run that took another way than its reader thinks proves something else, so test programs end with [`report`].
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::{Kind, Way};
 
-/// What `install.sh` promises of a machine that has everything: [`Kind::MAIN`] is ready within this, one after the other.
-const PROMISED: Duration = Duration::from_secs(60);
+/// Limit that `install.sh` promises on a machine that has everything: [`Kind::MAIN_KINDS`] is ready within this, one after the other.
+const PROMISED_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start {
@@ -28,7 +26,7 @@ pub(crate) fn record(start: Start) {
 }
 
 /// A line for each broker that this process obtained: the way, how often, and the time until a message had gone through; then
-/// the time of [`Kind::MAIN`] together, if all of them are there. Empty if there were none.
+/// the time of [`Kind::MAIN_KINDS`] together, if all of them are there. Empty if there were none.
 pub fn report() -> String {
     lines(&lock())
 }
@@ -52,7 +50,7 @@ fn lines(starts: &[Start]) -> String {
         text += &format!("broker {name:18} {way:12} ready after {}\n", spread(&times));
     }
     if let Some(together) = together(starts) {
-        let (sum, promised) = (together.as_secs_f32(), PROMISED.as_secs());
+        let (sum, promised) = (together.as_secs_f32(), PROMISED_LIMIT.as_secs());
         text += &format!("brokers of all adapters, one after the other: {sum:.1} s (promised: {promised} s)\n");
     }
     text
@@ -61,7 +59,7 @@ fn lines(starts: &[Start]) -> String {
 /// The first starts of the main kinds added up, unless one is lacking.
 fn together(starts: &[Start]) -> Option<Duration> {
     let first = |kind| starts.iter().find(|start| start.kind == kind && start.nodes == 1).map(|start| start.took);
-    Kind::MAIN.into_iter().map(first).sum()
+    Kind::MAIN_KINDS.into_iter().map(first).sum()
 }
 
 /// The times of sorted starts in words.
@@ -105,7 +103,7 @@ mod tests {
     /// Together means all of them, each with its first start and without the clusters.
     #[test]
     fn the_main_ones_are_added_up_once_all_are_there() {
-        let mut starts: Vec<_> = Kind::MAIN.iter().map(|kind| start(*kind, Way::Native, 1, 2000)).collect();
+        let mut starts: Vec<_> = Kind::MAIN_KINDS.iter().map(|kind| start(*kind, Way::Native, 1, 2000)).collect();
         assert!(lines(&starts[1..]).lines().all(|line| !line.starts_with("brokers of all")));
 
         starts.push(start(Kind::Kafka, Way::Native, 1, 9000));

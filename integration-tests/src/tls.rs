@@ -1,24 +1,22 @@
 //! Certificates for tests, made at run time: none is in the repository, and none can run out there.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
-use tokio_rustls::rustls::{
-    self,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{Error, Result, run::Run};
+use crate::run::Run;
+use crate::{Error, Result};
 
-const YEAR: Duration = Duration::days(365);
+const ONE_YEAR: Duration = Duration::days(365);
 
 /// A certificate authority of this run with what it signed, each as PEM files in the run's folder.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What it is called here.
+    /// Its name here.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -96,17 +94,17 @@ fn make(folder: &Path) -> Result<Certificates> {
     Ok(Certificates {
         authority: write(folder, "authority.pem", &issuer.pem())?,
         stranger: write(folder, "stranger.pem", &stranger.pem())?,
-        server: sign(folder, "server", here, now + YEAR, &issuer)?,
-        client: sign(folder, "client", &["client"], now + YEAR, &issuer)?,
+        server: sign(folder, "server", here, now + ONE_YEAR, &issuer)?,
+        client: sign(folder, "client", &["client"], now + ONE_YEAR, &issuer)?,
         expired: sign(folder, "expired", here, now - Duration::DAY, &issuer)?,
-        another_name: sign(folder, "another-name", &["elsewhere.example"], now + YEAR, &issuer)?,
+        another_name: sign(folder, "another-name", &["elsewhere.example"], now + ONE_YEAR, &issuer)?,
     })
 }
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
 fn authority(name: &str) -> Result<Issuer> {
-    let mut params = params(name, &[], OffsetDateTime::now_utc() + YEAR)?;
+    let mut params = params(name, &[], OffsetDateTime::now_utc() + ONE_YEAR)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, key()?).map_err(cannot("sign the test authority"))
@@ -131,7 +129,7 @@ fn params(name: &str, hosts: &[&str], until: OffsetDateTime) -> Result<Certifica
     let mut params = CertificateParams::new(hosts).map_err(cannot("name a test certificate"))?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = until - YEAR - Duration::days(30);
+    params.not_before = until - ONE_YEAR - Duration::days(30);
     params.not_after = until;
     Ok(params)
 }

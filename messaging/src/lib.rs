@@ -254,8 +254,3 @@ pub use self::codec::{Codec, Codecs, Json, Named};
 pub use self::config::{Binding, Config, ConfigBuilder, ListenerConfig, RetryConfig, UsedAs};
 pub use self::drivers::{connect, drivers};
 pub use self::extract::{Attempt, FromDelivery, Header, Incoming, NamedHeader, Payload, Settle, State};
-
-/// The repository's README: its example compiles.
-#[cfg(all(doctest, feature = "macros"))]
-#[doc = include_str!("../../README.md")]
-mod readme {}

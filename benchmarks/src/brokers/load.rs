@@ -11,12 +11,12 @@ use rand::{RngExt, SeedableRng};
 use crate::order::Order;
 
 /// The two headers of a message that is not said to have none.
-pub(crate) const HEADERS: [(&str, &str); 2] = [("tenant", "acme"), ("region", "eu-west")];
+pub(crate) const MESSAGE_HEADERS: [(&str, &str); 2] = [("tenant", "acme"), ("region", "eu-west")];
 
 /// The usual payload, in bytes.
-pub(crate) const USUAL: usize = 256;
+pub(crate) const USUAL_PAYLOAD_BYTES: usize = 256;
 
-/// What a message is made of. Each is built anew, as an application does; only the payload's bytes are shared.
+/// Parts of a message. Each message is built anew, as an application does; only the payload's bytes are shared.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) payload: Bytes,
@@ -53,7 +53,7 @@ pub(crate) fn stamped() -> Message {
 }
 
 pub(crate) fn stamp() -> Bytes {
-    let mut payload = vec![7; USUAL];
+    let mut payload = vec![7; USUAL_PAYLOAD_BYTES];
     payload[..8].copy_from_slice(&now().to_le_bytes());
     Bytes::from(payload)
 }
@@ -66,7 +66,7 @@ pub(crate) fn age(payload: &[u8]) -> Duration {
 
 fn with_headers(payload: Bytes) -> Message {
     let builder = Message::builder(payload);
-    HEADERS.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).build().unwrap()
+    MESSAGE_HEADERS.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).build().unwrap()
 }
 
 /// Nanoseconds since this process first asked.

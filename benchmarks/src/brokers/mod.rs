@@ -1,4 +1,4 @@
-//! What the comparisons on real brokers share: the load, our side of each through `Arc<dyn Broker>`, and how latency and
+//! Parts shared by the comparisons on real brokers: the load, our side of each through `Arc<dyn Broker>`, and how latency and
 //! memory are measured.
 
 #[cfg(any(feature = "rabbitmq", feature = "kafka"))]

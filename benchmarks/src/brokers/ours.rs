@@ -18,7 +18,7 @@ use crate::order::Order;
 use crate::stopwatch::Stopwatch;
 
 /// How long a consumer or an application may take to end; not part of any time.
-const END: Duration = Duration::from_secs(20);
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where messages come from.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ pub(crate) async fn consume(mut consumer: Consumer, messages: u64, taking: Takin
         }
     }
     let took = begun.unwrap().stop();
-    let _report = consumer.close(END).await;
+    let _report = consumer.close(END_LIMIT).await;
     took
 }
 

@@ -1,4 +1,4 @@
-//! What the process holds while very many messages wait at the broker and a slow consumer drains them.
+//! Memory of the process while very many messages wait at the broker and a slow consumer drains them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::load::Load;
 use super::ours::{self, From};
 use crate::report::Amount;
 
-const PREFETCH: usize = 1_000;
+const RESIDENT_PREFETCH: usize = 1_000;
 
 /// How much the resident memory may differ, in MB.
-const GOAL: f64 = 40.0;
+const RESIDENT_GOAL_MIB: f64 = 40.0;
 
 /// Publishes `messages` that nobody consumes, then has a listener take about 500 of them a second for `drain`.
 pub(crate) fn measure<F>(site: &Site, open: impl Fn() -> F, queue: &str, messages: u64, drain: Duration) -> Vec<Amount>
@@ -29,10 +29,10 @@ where
     let filled = site.run(async move {
         let broker = broker.await;
         let publisher = ours::publisher(&*broker, &to, 1_000).await;
-        // What grows once has grown.
-        ours::publish(&*publisher, &Load::of(super::load::USUAL), few, 1_000).await;
+        // Buffers that grow once have grown.
+        ours::publish(&*publisher, &Load::of(super::load::USUAL_PAYLOAD_BYTES), few, 1_000).await;
         let publishing = async {
-            ours::publish(&*publisher, &Load::of(super::load::USUAL), messages - few, 1_000).await;
+            ours::publish(&*publisher, &Load::of(super::load::USUAL_PAYLOAD_BYTES), messages - few, 1_000).await;
         };
         watched(publishing).await
     });
@@ -42,7 +42,7 @@ where
             tokio::time::sleep(Duration::from_millis(2)).await;
             drop(payload);
         };
-        let listen = Listen::queue(from_name(&from)).prefetch(PREFETCH);
+        let listen = Listen::queue(from_name(&from)).prefetch(RESIDENT_PREFETCH);
         let running = App::new().broker("main", broker.await).listen(listen, handler).start().await.unwrap();
         // A full prefetch is there.
         tokio::time::sleep(Duration::from_secs(1).min(drain)).await;
@@ -58,7 +58,7 @@ where
     vec![
         amount(format!("while {messages} are published and wait"), filled.width(), None),
         amount(format!("while a slow listener takes {handled} of them"), slow.width(), None),
-        amount("both together".to_owned(), both.width(), Some(GOAL)),
+        amount("both together".to_owned(), both.width(), Some(RESIDENT_GOAL_MIB)),
     ]
 }
 
@@ -97,7 +97,7 @@ async fn watched(act: impl Future<Output = ()>) -> Range {
     }
 }
 
-/// What the process has in memory; 0 where the system does not say.
+/// Resident memory of the process; 0 where the system does not say.
 pub(crate) fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.as_deref().and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());

@@ -65,7 +65,7 @@ async fn a_listener_decodes_all_orders() {
         let broker = broker(&server);
         drop(from.consumer(&*broker, 10).await);
         let load = Load::order();
-        assert!(load.payload.len().abs_diff(load::USUAL) < 32);
+        assert!(load.payload.len().abs_diff(load::USUAL_PAYLOAD_BYTES) < 32);
         filled(&*broker, &from, &load, 500).await;
         ours::listen(broker, &from, 500, 100).await;
     }

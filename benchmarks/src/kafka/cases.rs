@@ -1,38 +1,38 @@
-//! What is compared: publishing, consuming and listening, with 1 and 4 partitions and several sizes.
+//! Cases of the comparison: publishing, consuming and listening, with 1 and 4 partitions and several sizes.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{self, Reader};
-use super::{CONFIRMED, CONSUMED, LISTENED, PARTITIONS, PREFETCH, Sides, WINDOW};
-use crate::brokers::load::{Load, USUAL};
+use super::{CONFIRMED_GOAL, CONSUMED_GOAL, IN_FLIGHT_LIMIT, LISTENED_GOAL, PARTITIONS, Sides, UNSETTLED_LIMIT};
+use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, Taking};
 use crate::compare::{Case, Turn};
 use crate::flavour::Flavour;
 
 /// How many ours takes at a time where it takes many.
-pub(super) const MANY: usize = 512;
+pub(super) const MANY_MESSAGES: usize = 512;
 
 /// Payloads in bytes; other cases have the usual one.
-pub(super) const SIZES: [usize; 4] = [100, USUAL, 1_024, 16 * 1_024];
+pub(super) const PAYLOAD_SIZES: [usize; 4] = [100, USUAL_PAYLOAD_BYTES, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
     for partitions in PARTITIONS {
         let on = |load| Setup { sides: Arc::clone(sides), partitions, load };
-        for size in SIZES {
-            cases.push(publish(&on(Load::of(size)), WINDOW));
-            cases.push(consume(&on(Load::of(size)), Taking::Many(MANY)));
+        for size in PAYLOAD_SIZES {
+            cases.push(publish(&on(Load::of(size)), IN_FLIGHT_LIMIT));
+            cases.push(consume(&on(Load::of(size)), Taking::Many(MANY_MESSAGES)));
         }
-        cases.push(publish(&on(Load::of(USUAL)), 1));
-        cases.push(consume(&on(Load::of(USUAL)), Taking::One));
+        cases.push(publish(&on(Load::of(USUAL_PAYLOAD_BYTES)), 1));
+        cases.push(consume(&on(Load::of(USUAL_PAYLOAD_BYTES)), Taking::One));
         cases.push(listen(&on(Load::order())));
     }
     cases
 }
 
-/// What all sides of a case have in common.
+/// Settings that all sides of a case share.
 #[derive(Clone)]
 struct Setup {
     sides: Arc<Sides>,
@@ -75,7 +75,7 @@ impl Setup {
     }
 
     fn is_usual(&self) -> bool {
-        self.load.payload.len() == USUAL
+        self.load.payload.len() == USUAL_PAYLOAD_BYTES
     }
 }
 
@@ -97,7 +97,7 @@ fn publish(setup: &Setup, window: usize) -> Case {
             }
         }),
     };
-    let mut references = vec![("equal", Some(CONFIRMED), equal())];
+    let mut references = vec![("equal", Some(CONFIRMED_GOAL), equal())];
     if window > 1 && setup.is_usual() {
         let floor = setup.publishing(|setup, topic, messages| async move {
             setup.sides.sender.publish_floor(&topic, &setup.load, messages).await
@@ -123,12 +123,12 @@ fn consume(setup: &Setup, taking: Taking) -> Case {
         Some(broker) => setup.reading(move |setup, topic, messages| {
             let broker = Arc::clone(&broker);
             async move {
-                let consumer = setup.sides.from(topic).consumer(&*broker, PREFETCH).await;
+                let consumer = setup.sides.from(topic).consumer(&*broker, UNSETTLED_LIMIT).await;
                 ours::consume(consumer, messages, taking).await
             }
         }),
     };
-    let mut references = vec![("equal", Some(CONSUMED), equal())];
+    let mut references = vec![("equal", Some(CONSUMED_GOAL), equal())];
     if matches!(taking, Taking::Many(_)) && setup.is_usual() {
         let floor = setup.reading(|setup, topic, messages| async move {
             let group = setup.sides.fresh("raw");
@@ -153,10 +153,10 @@ fn listen(setup: &Setup) -> Case {
         None => equal(),
         Some(_) => setup.reading(|setup, topic, messages| async move {
             let broker = setup.sides.connect().await;
-            ours::listen(broker, &setup.sides.from(topic), messages, PREFETCH).await
+            ours::listen(broker, &setup.sides.from(topic), messages, UNSETTLED_LIMIT).await
         }),
     };
-    let references = vec![("equal", Some(LISTENED), equal())];
+    let references = vec![("equal", Some(LISTENED_GOAL), equal())];
     let setting = setup.setting("JSON");
     Case { name: "listener", setting, flavour: Flavour::TwoThreads, begin: 50_000, ours, references }
 }

@@ -21,14 +21,14 @@ use crate::report::{Environment, Report};
 use crate::{BrokerOptions, Options};
 
 /// How many deliveries may be unsettled.
-pub(crate) const PREFETCH: usize = 10_000;
+pub(crate) const UNSETTLED_LIMIT: usize = 10_000;
 
-const WINDOW: usize = 10_000;
+const IN_FLIGHT_LIMIT: usize = 10_000;
 
-const CONFIRMED: f64 = 0.95;
-const CONSUMED: f64 = 0.95;
-const LISTENED: f64 = 0.80;
-const LATENCY: f64 = 1.2;
+const CONFIRMED_GOAL: f64 = 0.95;
+const CONSUMED_GOAL: f64 = 0.95;
+const LISTENED_GOAL: f64 = 0.80;
+const LATENCY_GOAL: f64 = 1.2;
 
 const PARTITIONS: [i32; 2] = [1, 4];
 
@@ -123,7 +123,7 @@ impl Sides {
         let missing = messages.saturating_sub(known.unwrap_or(0));
         if missing > 0 {
             let (sender, name, load) = (Arc::clone(&self.sender), name.clone(), load.clone());
-            self.site.run(async move { sender.publish(&name, &load, missing, WINDOW).await });
+            self.site.run(async move { sender.publish(&name, &load, missing, IN_FLIGHT_LIMIT).await });
         }
         self.filled.lock().unwrap().insert(name.clone(), known.unwrap_or(0).max(messages));
         name
@@ -163,7 +163,7 @@ impl Sides {
             })
         };
         let setting = format!("p{partitions}");
-        latency::Case { setting, goal: LATENCY, ours, reference: Box::new(reference) }
+        latency::Case { setting, goal: LATENCY_GOAL, ours, reference: Box::new(reference) }
     }
 }
 
@@ -172,7 +172,7 @@ fn settings(options: &Options) -> Vec<String> {
         "256 B payload of random letters and 2 headers unless said; each message built anew on both sides, with an id; p1 and p4: partitions".to_owned(),
         "2 runtime threads beside those of the clients; acks=all, idempotent, linger 0, lz4, batches of 1 MB, murmur2_random; group.protocol=consumer, commits every 500 ms; the same on both sides".to_owned(),
         "publish: confirmed, by one publisher, with so many in flight; equal is a threaded producer whose delivery reports free the places".to_owned(),
-        format!("consume: a fresh group reads from the beginning what lies there, prefetch {PREFETCH}; ours takes up to {} at a time (many) or one (one) and acknowledges; equal polls on a thread and hands over up to {} at a time with payload and headers copied, to a task that acknowledges; the lowest contiguous offset is stored", cases::MANY, raw::BATCH),
+        format!("consume: a fresh group reads from the beginning what lies there, prefetch {UNSETTLED_LIMIT}; ours takes up to {} at a time (many) or one (one) and acknowledges; equal polls on a thread and hands over up to {} at a time with payload and headers copied, to a task that acknowledges; the lowest contiguous offset is stored", cases::MANY_MESSAGES, raw::POLL_BATCH),
         "listener: the same with JSON decoded, 1 worker; equal decodes with serde_json".to_owned(),
         format!("floor: publishing without a look at reports, polling and counting on the client's own thread; latency: 200 messages/s, turns of {} s, the first {WARM_UP} messages of a turn do not count", options.seconds * 2.0),
         "ratio: how many messages ours moves while the reference moves one; of latency, ours for the reference's p99".to_owned(),

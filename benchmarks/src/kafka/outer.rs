@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::cases::SIZES;
+use super::cases::PAYLOAD_SIZES;
 use super::{PARTITIONS, Sides};
 use crate::brokers::load::Load;
 use crate::report::Amount;
 use crate::stats::median;
 
 /// How often each tool runs.
-const RUNS: usize = 3;
+const RUN_COUNT: usize = 3;
 
 /// How many messages a run has, and how many bytes at most.
-const MESSAGES: usize = 2_000_000;
-const BYTES: usize = 512 * 1024 * 1024;
+const RUN_MESSAGES: usize = 2_000_000;
+const TOPIC_BYTES: usize = 512 * 1024 * 1024;
 
 /// Messages a second of `kafka-producer-perf-test` and `kafka-consumer-perf-test`. They send no headers and no ids.
 pub(super) fn measure(sides: &Arc<Sides>, is_quick: bool) -> Vec<Amount> {
@@ -23,8 +23,9 @@ pub(super) fn measure(sides: &Arc<Sides>, is_quick: bool) -> Vec<Amount> {
     }
     let mut amounts = Vec::new();
     for partitions in PARTITIONS {
-        for size in SIZES {
-            let (runs, messages) = if is_quick { (1, 5_000) } else { (RUNS, MESSAGES.min(BYTES / size)) };
+        for size in PAYLOAD_SIZES {
+            let (runs, messages) =
+                if is_quick { (1, 5_000) } else { (RUN_COUNT, RUN_MESSAGES.min(TOPIC_BYTES / size)) };
             eprintln!("outer p{partitions}, {messages} x {size} B");
             let (mut published, mut consumed) = (Vec::new(), Vec::new());
             for _ in 0..runs {

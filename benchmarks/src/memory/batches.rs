@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use messaging::{Consumer, Delivery, PublisherExt};
 
 use super::load::{self, Queue, Stop};
-use super::{BATCH, channels};
+use super::{PUBLISH_BATCH, channels};
 use crate::compare::Case;
 use crate::flavour::Flavour;
 
@@ -36,7 +36,7 @@ async fn run(crowd: usize, messages: u64) -> Duration {
         publishing.push(tokio::spawn(async move {
             let mut left = messages as usize / crowd;
             while left > 0 {
-                let batch = vec![message.clone(); left.min(BATCH)];
+                let batch = vec![message.clone(); left.min(PUBLISH_BATCH)];
                 left -= batch.len();
                 for receipt in publisher.publish_batch(batch).await {
                     receipt.unwrap();
@@ -57,8 +57,8 @@ async fn run(crowd: usize, messages: u64) -> Duration {
 }
 
 async fn consume(mut consumer: Consumer, stop: Stop) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while consumer.next_many_into(BATCH, &mut batch).await.unwrap() > 0 {
+    let mut batch = Vec::with_capacity(PUBLISH_BATCH);
+    while consumer.next_many_into(PUBLISH_BATCH, &mut batch).await.unwrap() > 0 {
         let is_last = batch.last().is_some_and(|delivery: &Delivery| load::is_end(delivery.message()));
         Delivery::ack_all(batch.drain(..)).await.unwrap();
         if is_last {

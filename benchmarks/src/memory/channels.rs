@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ::tokio::sync::{Mutex, mpsc};
 
-use super::{CAPACITY, load};
+use super::{WAITING_LIMIT, load};
 use crate::compare::Turn;
 use crate::flavour::Flavour;
 
@@ -21,7 +21,7 @@ pub(crate) fn tokio(flavour: Flavour, crowd: usize, messages: u64) -> Duration {
     flavour.runtime().block_on(async move {
         let message = load::message();
         let begun = Instant::now();
-        let (sender, mut receiver) = mpsc::channel(CAPACITY);
+        let (sender, mut receiver) = mpsc::channel(WAITING_LIMIT);
         let mut tasks = Vec::new();
         for _ in 0..crowd {
             let (sender, message) = (sender.clone(), message.clone());
@@ -53,7 +53,7 @@ fn flume(flavour: Flavour, crowd: usize, messages: u64) -> Duration {
     flavour.runtime().block_on(async move {
         let message = load::message();
         let begun = Instant::now();
-        let (sender, receiver) = ::flume::bounded(CAPACITY);
+        let (sender, receiver) = ::flume::bounded(WAITING_LIMIT);
         let mut tasks = Vec::new();
         for _ in 0..crowd {
             let (sender, message) = (sender.clone(), message.clone());

@@ -11,7 +11,7 @@ use crate::compare::Case;
 use crate::flavour::Flavour;
 
 /// So many messages are published before the subscriptions read them.
-const BURST: u64 = 1_000;
+const BURST_MESSAGES: u64 = 1_000;
 
 pub(crate) fn cases() -> Vec<Case> {
     let flavour = Flavour::CurrentThread;
@@ -43,16 +43,16 @@ async fn publish(subscriptions: usize, messages: u64) -> Duration {
     let message = load::message();
     let mut took = Duration::ZERO;
     let mut batch = Vec::new();
-    for _ in 0..messages.div_ceil(BURST) {
+    for _ in 0..messages.div_ceil(BURST_MESSAGES) {
         let begun = Instant::now();
-        for _ in 0..BURST {
+        for _ in 0..BURST_MESSAGES {
             publisher.publish(message.clone()).await.unwrap();
         }
         took += begun.elapsed();
         for consumer in &mut consumers {
-            consumer.next_many_into(BURST as usize, &mut batch).await.unwrap();
+            consumer.next_many_into(BURST_MESSAGES as usize, &mut batch).await.unwrap();
             Delivery::ack_all(batch.drain(..)).await.unwrap();
         }
     }
-    took.mul_f64(messages as f64 / (messages.div_ceil(BURST) * BURST) as f64)
+    took.mul_f64(messages as f64 / (messages.div_ceil(BURST_MESSAGES) * BURST_MESSAGES) as f64)
 }

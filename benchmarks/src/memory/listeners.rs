@@ -9,7 +9,7 @@ use bytes::Bytes;
 use messaging::{App, Json, Listen, Message, PublisherExt};
 use tokio::sync::{Notify, mpsc};
 
-use super::{CAPACITY, load};
+use super::{WAITING_LIMIT, load};
 use crate::compare::Case;
 use crate::flavour::Flavour;
 use crate::order::Order;
@@ -63,7 +63,7 @@ pub(crate) fn json(flavour: Flavour, messages: u64) -> Duration {
     })
 }
 
-/// What building the messages costs of it.
+/// Share of it that building the messages costs.
 pub(crate) fn build_only(messages: u64) -> Duration {
     let begun = Instant::now();
     for number in 0..messages {
@@ -73,11 +73,11 @@ pub(crate) fn build_only(messages: u64) -> Duration {
 }
 
 fn app() -> App {
-    App::new().broker("main", load::broker(&format!("capacity={CAPACITY}")))
+    App::new().broker("main", load::broker(&format!("capacity={WAITING_LIMIT}")))
 }
 
 fn listen() -> Listen {
-    Listen::queue("work").prefetch(CAPACITY)
+    Listen::queue("work").prefetch(WAITING_LIMIT)
 }
 
 async fn run(
@@ -135,7 +135,7 @@ fn by_channel(
     flavour.runtime().block_on(async move {
         let progress = Progress::new(messages);
         let begun = Instant::now();
-        let (sender, mut receiver) = mpsc::channel(CAPACITY);
+        let (sender, mut receiver) = mpsc::channel(WAITING_LIMIT);
         let publishing = tokio::spawn(async move {
             for number in 0..messages {
                 sender.send(make(number)).await.unwrap();

@@ -9,7 +9,7 @@ use messaging::{
     Publisher, QueueName,
 };
 
-use super::CAPACITY;
+use super::WAITING_LIMIT;
 
 /// A message of 256 bytes and two headers.
 pub(crate) fn message() -> Message {
@@ -42,7 +42,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        Self { broker: broker(&format!("capacity={CAPACITY}")), name: QueueName::parse("work").unwrap() }
+        Self { broker: broker(&format!("capacity={WAITING_LIMIT}")), name: QueueName::parse("work").unwrap() }
     }
 
     pub(crate) async fn publisher(&self) -> Arc<dyn Publisher> {
@@ -53,7 +53,7 @@ impl Queue {
     pub(crate) async fn consumers(&self, count: usize) -> Vec<Consumer> {
         let mut consumers = Vec::new();
         for _ in 0..count {
-            let options = ConsumeOptions::default().with_prefetch(CAPACITY);
+            let options = ConsumeOptions::default().with_prefetch(WAITING_LIMIT);
             consumers.push(self.broker.consume(&self.name, options).await.unwrap());
         }
         consumers

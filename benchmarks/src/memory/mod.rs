@@ -15,10 +15,10 @@ use crate::flavour::Flavour;
 use crate::report::{Amount, Environment, Report};
 
 /// How many messages may wait, in ours and in the channels.
-pub(crate) const CAPACITY: usize = 1_024;
+pub(crate) const WAITING_LIMIT: usize = 1_024;
 
 /// How many go together where batches are measured.
-pub(crate) const BATCH: usize = 64;
+pub(crate) const PUBLISH_BATCH: usize = 64;
 
 pub(crate) fn measure(options: &Options) -> Report {
     let mut comparisons = Vec::new();
@@ -32,11 +32,11 @@ pub(crate) fn measure(options: &Options) -> Report {
     if options.wants("waiting") {
         amounts.extend(waiting::measure(if options.quick { 10_000 } else { 1_000_000 }));
     }
-    let environment = Environment::of(options, &[], SETTINGS.map(str::to_owned).to_vec());
+    let environment = Environment::of(options, &[], PRINTED_SETTINGS.map(str::to_owned).to_vec());
     Report { broker: "memory", environment, comparisons, latencies: Vec::new(), amounts }
 }
 
-const SETTINGS: [&str; 7] = [
+const PRINTED_SETTINGS: [&str; 7] = [
     "256 B payload, 2 headers; each message a clone of one that was built before, but for the Json listener and what waits, where each is built anew",
     "through Arc<dyn Publisher> and Consumer, with the core's checks; channel capacity and queue capacity 1,024, prefetch 1,024",
     "one by one: publish, receive and ack awaited for each message; batches: 64 at a time",
@@ -48,7 +48,7 @@ const SETTINGS: [&str; 7] = [
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for flavour in Flavour::ALL {
+    for flavour in Flavour::ALL_FLAVOURS {
         for crowd in [1, 4] {
             cases.push(one_by_one::case(flavour, crowd));
             cases.push(batches::case(flavour, crowd));

@@ -1,4 +1,4 @@
-//! What messages cost that wait.
+//! Memory of messages that wait.
 
 use bytes::Bytes;
 use messaging::{
@@ -11,20 +11,20 @@ use crate::allocations;
 use crate::flavour::Flavour;
 use crate::report::Amount;
 
-const PAYLOAD: usize = 256;
+const PAYLOAD_BYTES: usize = 256;
 
 pub(crate) fn measure(messages: usize) -> Vec<Amount> {
     eprintln!("{messages} waiting");
     let amount = |what: &str, bytes: i64| Amount {
         what: what.to_owned(),
         unit: "bytes a waiting message beyond its payload",
-        value: bytes as f64 / messages as f64 - PAYLOAD as f64,
+        value: bytes as f64 / messages as f64 - PAYLOAD_BYTES as f64,
         goal: Some(400.0),
     };
     let before = resident_bytes();
     let (queue, resident) = measure_one(messages, false);
     let (topic, _) = measure_one(messages, true);
-    // What the process holds says something the first time only: afterwards it fills what was freed.
+    // Only the first measurement is meaningful: later ones reuse freed memory.
     vec![
         amount("in a queue, requested", queue),
         amount("in a queue, resident in the process", resident - before),
@@ -55,10 +55,10 @@ async fn fill(publisher: &dyn Publisher, messages: usize) {
 }
 
 fn one() -> Message {
-    load::build(Bytes::copy_from_slice(&[7; PAYLOAD]))
+    load::build(Bytes::copy_from_slice(&[7; PAYLOAD_BYTES]))
 }
 
-/// What the process has in memory; 0 where the system does not say.
+/// Resident memory of the process; 0 where the system does not say.
 fn resident_bytes() -> i64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.as_deref().and_then(|text| text.split_whitespace().nth(1)?.parse::<i64>().ok());

@@ -1,30 +1,30 @@
-//! What is compared: publishing, consuming and listening, on both kinds of queue and with several sizes.
+//! Cases of the comparison: publishing, consuming and listening, on both kinds of queue and with several sizes.
 
 use std::sync::Arc;
 
-use super::{CONFIRMED, CONSUMED, LISTENED, PREFETCH, Sides, Type, WINDOW};
-use crate::brokers::load::{Load, USUAL};
+use super::{CONFIRMED_GOAL, CONSUMED_GOAL, IN_FLIGHT_LIMIT, LISTENED_GOAL, Sides, Type, UNSETTLED_LIMIT};
+use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, From, Taking};
 use crate::compare::{Case, Turn};
 use crate::flavour::Flavour;
 
 /// How many ours takes at a time where it takes many.
-pub(super) const MANY: usize = 64;
+pub(super) const MANY_MESSAGES: usize = 64;
 
-const SIZES: [usize; 3] = [100, 1_024, 16 * 1_024];
+const PAYLOAD_SIZES: [usize; 3] = [100, 1_024, 16 * 1_024];
 
 pub(super) fn all(sides: &Arc<Sides>) -> Vec<Case> {
     let mut cases = Vec::new();
-    for queue in Type::ALL {
-        cases.push(publish(sides, queue, USUAL, WINDOW));
-        cases.push(publish(sides, queue, USUAL, 1));
-        cases.push(consume(sides, queue, USUAL, Taking::Many(MANY)));
-        cases.push(consume(sides, queue, USUAL, Taking::One));
+    for queue in Type::ALL_TYPES {
+        cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, IN_FLIGHT_LIMIT));
+        cases.push(publish(sides, queue, USUAL_PAYLOAD_BYTES, 1));
+        cases.push(consume(sides, queue, USUAL_PAYLOAD_BYTES, Taking::Many(MANY_MESSAGES)));
+        cases.push(consume(sides, queue, USUAL_PAYLOAD_BYTES, Taking::One));
         cases.push(listen(sides, queue));
     }
-    for size in SIZES {
-        cases.push(publish(sides, Type::Quorum, size, WINDOW));
-        cases.push(consume(sides, Type::Quorum, size, Taking::Many(MANY)));
+    for size in PAYLOAD_SIZES {
+        cases.push(publish(sides, Type::Quorum, size, IN_FLIGHT_LIMIT));
+        cases.push(consume(sides, Type::Quorum, size, Taking::Many(MANY_MESSAGES)));
     }
     cases
 }
@@ -62,8 +62,8 @@ fn publish(sides: &Arc<Sides>, queue: Type, size: usize, window: usize) -> Case 
             })
         }
     };
-    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONFIRMED), Box::new(raw))];
-    if window > 1 && size == USUAL {
+    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONFIRMED_GOAL), Box::new(raw))];
+    if window > 1 && size == USUAL_PAYLOAD_BYTES {
         references.push(("floor", None, Box::new(floor)));
     }
     let begin = if window == 1 { 100 } else { 2_000 };
@@ -98,14 +98,14 @@ fn consume(sides: &Arc<Sides>, queue: Type, size: usize, taking: Taking) -> Case
                 let (broker, queue) = (Arc::clone(&broker), queue.queue());
                 sides.fill(&queue, &load, messages);
                 sides.site.run(async move {
-                    let consumer = From::Queue(queue).consumer(&*broker, PREFETCH).await;
+                    let consumer = From::Queue(queue).consumer(&*broker, UNSETTLED_LIMIT).await;
                     ours::consume(consumer, messages, taking).await
                 })
             })
         }
     };
-    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONSUMED), Box::new(raw))];
-    if matches!(taking, Taking::Many(_)) && size == USUAL {
+    let mut references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(CONSUMED_GOAL), Box::new(raw))];
+    if matches!(taking, Taking::Many(_)) && size == USUAL_PAYLOAD_BYTES {
         references.push(("floor", None, Box::new(floor)));
     }
     Case { name: "consume", setting, flavour: Flavour::TwoThreads, begin: 4_000, ours, references }
@@ -129,11 +129,11 @@ fn listen(sides: &Arc<Sides>, queue: Type) -> Case {
         Box::new(move |messages| {
             sides.fill(&queue.queue(), &load, messages);
             let broker = sides.connect();
-            sides
-                .site
-                .run(async move { ours::listen(broker.await, &From::Queue(queue.queue()), messages, PREFETCH).await })
+            sides.site.run(async move {
+                ours::listen(broker.await, &From::Queue(queue.queue()), messages, UNSETTLED_LIMIT).await
+            })
         })
     };
-    let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED), Box::new(raw))];
+    let references: Vec<(&'static str, Option<f64>, Turn)> = vec![("equal", Some(LISTENED_GOAL), Box::new(raw))];
     Case { name: "listener", setting, flavour: Flavour::TwoThreads, begin: 4_000, ours, references }
 }

@@ -14,24 +14,24 @@ use messaging::{Broker, BrokerUrl, Destination, DestinationSettings, Settings};
 
 use self::raw::Raw;
 use crate::brokers::latency::{self, WARM_UP};
-use crate::brokers::load::{Load, USUAL};
+use crate::brokers::load::{Load, USUAL_PAYLOAD_BYTES};
 use crate::brokers::ours::{self, From};
 use crate::brokers::{Site, resident};
 use crate::report::{Environment, Report};
 use crate::{BrokerOptions, Options};
 
 /// How many deliveries may be unsettled.
-pub(crate) const PREFETCH: usize = 1_000;
+pub(crate) const UNSETTLED_LIMIT: usize = 1_000;
 
-const WINDOW: usize = 1_000;
+const IN_FLIGHT_LIMIT: usize = 1_000;
 
-const CONFIRMED: f64 = 0.97;
-const CONSUMED: f64 = 0.97;
-const LISTENED: f64 = 0.95;
-const LATENCY: f64 = 1.1;
+const CONFIRMED_GOAL: f64 = 0.97;
+const CONSUMED_GOAL: f64 = 0.97;
+const LISTENED_GOAL: f64 = 0.95;
+const LATENCY_GOAL: f64 = 1.1;
 
 /// How long to drain slowly while memory is watched.
-const DRAIN: Duration = Duration::from_secs(30);
+const SLOW_DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// Which kind of queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum Type {
 }
 
 impl Type {
-    const ALL: [Self; 2] = [Self::Quorum, Self::Classic];
+    const ALL_TYPES: [Self; 2] = [Self::Quorum, Self::Classic];
 
     fn name(self) -> &'static str {
         match self {
@@ -62,7 +62,8 @@ pub(crate) fn measure(options: &BrokerOptions) -> Report {
     let mut amounts = Vec::new();
     // First, while the process holds nothing.
     if options.wants("resident") && !sides.null {
-        let (messages, drain) = if options.quick { (10_000, Duration::from_secs(1)) } else { (1_000_000, DRAIN) };
+        let (messages, drain) =
+            if options.quick { (10_000, Duration::from_secs(1)) } else { (1_000_000, SLOW_DRAIN_TIME) };
         let queue = Type::Quorum.queue();
         amounts = resident::measure(&sides.site, || sides.connect(), &queue, messages, drain);
         sides.empty(&queue);
@@ -73,7 +74,7 @@ pub(crate) fn measure(options: &BrokerOptions) -> Report {
     }
     let mut latencies = Vec::new();
     if options.wants("latency") {
-        for queue in Type::ALL {
+        for queue in Type::ALL_TYPES {
             latencies.push(sides.latency(queue).measure(options));
         }
     }
@@ -99,7 +100,7 @@ impl Sides {
         if null {
             let raw = Arc::clone(&sides.raw);
             sides.site.run(async move {
-                for queue in Type::ALL {
+                for queue in Type::ALL_TYPES {
                     raw.declare(&queue.queue(), queue.name()).await;
                 }
             });
@@ -108,9 +109,9 @@ impl Sides {
         let ours = sides.connect();
         let ours = sides.site.run(async move {
             let broker = ours.await;
-            for queue in Type::ALL {
+            for queue in Type::ALL_TYPES {
                 // Makes the queue.
-                drop(From::Queue(queue.queue()).consumer(&*broker, PREFETCH).await);
+                drop(From::Queue(queue.queue()).consumer(&*broker, UNSETTLED_LIMIT).await);
             }
             broker
         });
@@ -120,7 +121,7 @@ impl Sides {
 
     fn connect(&self) -> impl Future<Output = Arc<dyn Broker>> + Send + use<> {
         let mut options = self.site.options();
-        for queue in Type::ALL {
+        for queue in Type::ALL_TYPES {
             let driver = Settings::new("the benchmark", [("type", queue.name())]);
             let settings = DestinationSettings { driver, ..DestinationSettings::default() };
             options = options.with_destination(Destination::queue(queue.queue()).unwrap(), settings);
@@ -135,7 +136,7 @@ impl Sides {
     }
 
     fn empty(&self, queue: &str) {
-        self.fill(queue, &Load::of(USUAL), 0);
+        self.fill(queue, &Load::of(USUAL_PAYLOAD_BYTES), 0);
     }
 }
 
@@ -158,7 +159,7 @@ impl Sides {
                 })
             })
         };
-        latency::Case { setting: queue.name().to_owned(), goal: LATENCY, ours, reference: Box::new(reference) }
+        latency::Case { setting: queue.name().to_owned(), goal: LATENCY_GOAL, ours, reference: Box::new(reference) }
     }
 }
 
@@ -168,7 +169,7 @@ fn versions(url: &str) -> Vec<String> {
     vec![format!("RabbitMQ {}", server.as_deref().unwrap_or("unknown")), "lapin 4.12".to_owned()]
 }
 
-/// What the server says of itself when it greets, which the client does not tell.
+/// Version that the server reports in its greeting, which the client does not expose.
 fn server_version(address: &str) -> std::io::Result<Option<String>> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(b"AMQP\x00\x00\x09\x01")?;
@@ -188,8 +189,8 @@ fn settings(options: &Options) -> Vec<String> {
     vec![
         "256 B payload and 2 headers unless said; each message built anew on both sides, with an id and a time; the same bytes on the wire".to_owned(),
         "2 runtime threads beside those of the clients; publishing and consuming each on a connection of its own; queues durable, messages persistent and mandatory".to_owned(),
-        format!("publish: confirmed, by one publisher, with so many in flight; equal writes {} at a time and awaits the confirms in order", raw::JOINED),
-        format!("consume: prefetch {PREFETCH}, all are waiting; ours takes up to {} at a time (many) or one (one); equal acknowledges {} by one frame; publishing does not count", cases::MANY, raw::ACKED),
+        format!("publish: confirmed, by one publisher, with so many in flight; equal writes {} at a time and awaits the confirms in order", raw::JOINED_PUBLISHES),
+        format!("consume: prefetch {UNSETTLED_LIMIT}, all are waiting; ours takes up to {} at a time (many) or one (one); equal acknowledges {} by one frame; publishing does not count", cases::MANY_MESSAGES, raw::ACK_INTERVAL),
         "listener: the same with JSON decoded, 1 worker; equal decodes with serde_json".to_owned(),
         format!("floor: publishing without confirms, consuming without acknowledgements; latency: 200 messages/s, turns of {} s, the first {WARM_UP} messages of a turn do not count", options.seconds * 2.0),
         "ratio: how many messages ours moves while the reference moves one; of latency, ours for the reference's p99".to_owned(),

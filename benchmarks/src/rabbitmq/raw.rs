@@ -19,17 +19,17 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, PublisherConfirm};
 
-use super::PREFETCH;
-use crate::brokers::load::{self, HEADERS, Load};
+use super::UNSETTLED_LIMIT;
+use crate::brokers::load::{self, Load, MESSAGE_HEADERS};
 use crate::brokers::ours;
 use crate::order::Order;
 use crate::stopwatch::Stopwatch;
 
 /// So many publishes are written together: 16 to 64 make no difference, 1 costs a third.
-pub(super) const JOINED: usize = 32;
+pub(super) const JOINED_PUBLISHES: usize = 32;
 
 /// So many deliveries are acknowledged by one frame.
-pub(super) const ACKED: u64 = 64;
+pub(super) const ACK_INTERVAL: u64 = 64;
 
 /// Publishing and consuming have a connection each, so that a blocked publisher holds up no acknowledgement.
 pub(crate) struct Raw {
@@ -57,8 +57,8 @@ impl Raw {
     pub(crate) async fn publish(&self, queue: &str, load: &Load, messages: u64, window: usize) -> Duration {
         let channel = self.confirming().await;
         let begun = Stopwatch::start();
-        let joined = JOINED.min(window);
-        let mut sent = VecDeque::with_capacity(window + JOINED);
+        let joined = JOINED_PUBLISHES.min(window);
+        let mut sent = VecDeque::with_capacity(window + JOINED_PUBLISHES);
         let mut left = messages;
         while left > 0 {
             let now = left.min(joined as u64);
@@ -83,7 +83,7 @@ impl Raw {
         let begun = Stopwatch::start();
         let mut left = messages;
         while left > 0 {
-            let now = left.min(JOINED as u64);
+            let now = left.min(JOINED_PUBLISHES as u64);
             left -= now;
             drop(in_order((0..now).map(|number| write(&channel, queue, &load.payload, left + number))).await);
         }
@@ -127,7 +127,7 @@ impl Raw {
             let delivery = consumer.next().await.unwrap().unwrap();
             begun.get_or_insert_with(Stopwatch::start);
             handle(&delivery);
-            if number % ACKED == 0 || number == messages {
+            if number % ACK_INTERVAL == 0 || number == messages {
                 let all_before = BasicAckOptions { multiple: true };
                 channel.basic_ack(delivery.delivery_tag, all_before).await.unwrap();
             }
@@ -190,7 +190,7 @@ impl Raw {
 
     async fn consumer(&self, queue: &str, no_ack: bool) -> (Channel, Consumer) {
         let channel = self.consuming.create_channel().await.unwrap();
-        channel.basic_qos(PREFETCH as u16, BasicQosOptions::default()).await.unwrap();
+        channel.basic_qos(UNSETTLED_LIMIT as u16, BasicQosOptions::default()).await.unwrap();
         let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
         (channel, consumer)
@@ -234,7 +234,7 @@ async fn confirm(oldest: Option<PublisherConfirm>) {
 /// The same properties that ours sends.
 fn properties(number: u64) -> BasicProperties {
     let mut headers = FieldTable::default();
-    for (name, value) in HEADERS {
+    for (name, value) in MESSAGE_HEADERS {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -16,12 +16,12 @@ use crate::report::{Faults, Report, expect};
 use crate::stage::Stage;
 
 const FULFILMENT: &str = "fulfilment";
-const ML: &str = "ml";
+const ML_GROUP: &str = "ml";
 /// Small, so that the members share well.
-const PREFETCH: usize = 16;
+const MEMBER_PREFETCH: usize = 16;
 /// How many orders a member handles at once.
-const HANDLERS: usize = 4;
-const MEMBERS: [&str; 3] = ["fulfilment-1", "fulfilment-2", "fulfilment-3"];
+const MEMBER_HANDLERS: usize = 4;
+const MEMBER_NAMES: [&str; 3] = ["fulfilment-1", "fulfilment-2", "fulfilment-3"];
 
 pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line], faults: &mut Faults) -> Result<()> {
     picture::title(
@@ -29,16 +29,17 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
         "Groups",
         "The same orders as a topic: \"fulfilment\" with three members, and \"ml\", which joins late.",
     );
-    stage.clear(&[], &[("feed", FULFILMENT), ("feed", ML)]).await?;
-    let counts: Vec<(&str, Arc<AtomicU64>)> = MEMBERS.iter().chain([&ML]).map(|name| (*name, Arc::default())).collect();
+    stage.clear(&[], &[("feed", FULFILMENT), ("feed", ML_GROUP)]).await?;
+    let counts: Vec<(&str, Arc<AtomicU64>)> =
+        MEMBER_NAMES.iter().chain([&ML_GROUP]).map(|name| (*name, Arc::default())).collect();
 
     let slow = Arc::new(SlowOrder::at(lines.get(lines.len() / 2).map_or(0, |line| line.number)));
     let mut app = stage.app();
     let feed = app.publisher("feed");
-    for (member, count) in &counts[..MEMBERS.len()] {
-        let listen = Listen::topic("feed").subscription(FULFILMENT).id(*member).prefetch(PREFETCH);
+    for (member, count) in &counts[..MEMBER_NAMES.len()] {
+        let listen = Listen::topic("feed").subscription(FULFILMENT).id(*member).prefetch(MEMBER_PREFETCH);
         // On a log a member has its partitions to itself: others of its handlers go on while one takes long.
-        let listen = listen.concurrency(HANDLERS);
+        let listen = listen.concurrency(MEMBER_HANDLERS);
         app = counting(app, listen, count, Some(&slow));
     }
     let members = app.start().await?;
@@ -48,7 +49,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
         drop(
             stage
                 .app()
-                .listen(Listen::topic("feed").subscription(ML).id(ML), || async {})
+                .listen(Listen::topic("feed").subscription(ML_GROUP).id(ML_GROUP), || async {})
                 .start()
                 .await?
                 .shutdown()
@@ -60,9 +61,9 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let messages = lines.iter().map(super::orders::message).collect::<Result<Vec<_>>>()?;
     let published = stage.publish(feed.publisher()?, messages, &progress).await?;
     drop(progress);
-    let fulfilled = || counts[..MEMBERS.len()].iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum::<u64>();
+    let fulfilled = || counts[..MEMBER_NAMES.len()].iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum::<u64>();
     // The member that holds the slow order may hold its whole prefetch.
-    stage.until("orders received by fulfilment", published.saturating_sub(PREFETCH as u64), fulfilled).await?;
+    stage.until("orders received by fulfilment", published.saturating_sub(MEMBER_PREFETCH as u64), fulfilled).await?;
     if !lines.is_empty() {
         picture::line(&format!(
             "one order (line {}) takes long: delivery goes on, the committed position waits for it",
@@ -76,18 +77,18 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
 
     picture::line("\"ml\" joins now and starts at the earliest:");
     let start = if can_replay { Start::Earliest } else { Start::New };
-    let listen = Listen::topic("feed").subscription(ML).id(ML).start(start).prefetch(64);
-    let ml_count = &counts[MEMBERS.len()].1;
+    let listen = Listen::topic("feed").subscription(ML_GROUP).id(ML_GROUP).start(start).prefetch(64);
+    let ml_count = &counts[MEMBER_NAMES.len()].1;
     let ml = counting(stage.app(), listen, ml_count, None).start().await?;
     stage.until("orders acknowledged by ml", published, || ml.ledger().total().acked).await?;
-    positions(&ml, &[FULFILMENT, ML]).await?;
+    positions(&ml, &[FULFILMENT, ML_GROUP]).await?;
     picture::bars(counts.iter().map(|(name, count)| (*name, count.load(Ordering::Relaxed), "orders".to_owned())));
     stage.close(members).await?;
     stage.close(ml).await?;
 
     let ml_received = ml_count.load(Ordering::Relaxed);
     report.groups.published = published;
-    report.groups.received = [(FULFILMENT.to_owned(), fulfilled()), (ML.to_owned(), ml_received)].into();
+    report.groups.received = [(FULFILMENT.to_owned(), fulfilled()), (ML_GROUP.to_owned(), ml_received)].into();
     if !stage.is_interrupted() {
         expect(faults, "orders received by fulfilment", fulfilled(), published);
         expect(faults, "orders received by ml", ml_received, published);
@@ -132,7 +133,7 @@ fn counting(app: App, listen: Listen, count: &Arc<AtomicU64>, slow: Option<&Arc<
 }
 
 fn can_replay(stage: &Stage, running: &RunningApp) -> Result<bool> {
-    let options = SubscribeOptions::durable(SubscriptionName::parse(ML)?).with_start(Start::Earliest);
+    let options = SubscribeOptions::durable(SubscriptionName::parse(ML_GROUP)?).with_start(Start::Earliest);
     let Destination::Topic(topic) = stage.config.binding("feed", UsedAs::Topic)?.destination else { return Ok(false) };
     Ok(running.broker_of("feed")?.capabilities(Place::Subscribe(&topic, &options)).supports(Feature::Replay))
 }

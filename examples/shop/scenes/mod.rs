@@ -17,7 +17,7 @@ use crate::stage::Stage;
 /// Plays all scenes, or as many as there are until the user asks to stop. Returns what did not add up.
 ///
 /// # Errors
-/// What kept a scene from going on.
+/// Reason why a scene could not go on.
 pub(crate) async fn play(stage: &mut Stage, report: &mut Report, orders: Vec<Line>) -> Result<Faults> {
     let mut faults = Faults::new();
     let orders = stage.that_fit("orders", orders, orders::message).await?;

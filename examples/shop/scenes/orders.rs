@@ -10,9 +10,9 @@ use crate::picture::{self, Progress};
 use crate::report::{Faults, Report, expect};
 use crate::stage::Stage;
 
-const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
+const SERVER_NAMES: [&str; 3] = ["server-1", "server-2", "server-3"];
 
-/// What the three servers have handled, as if in one database.
+/// Orders that the three servers have handled, as if in one database.
 #[derive(Default)]
 struct Books {
     seen: HashSet<u64>,
@@ -65,7 +65,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let ledger = stage.close(running).await?;
 
     let books = std::mem::take(&mut *books.lock().unwrap_or_else(PoisonError::into_inner));
-    let rows = SERVERS.map(|server| {
+    let rows = SERVER_NAMES.map(|server| {
         let (orders, cents) = books.by_server.get(server).copied().unwrap_or_default();
         (server, orders, format!("orders  {:>12}", picture::dollars(cents)))
     });
@@ -86,7 +86,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     orders.order_violations = books.violations;
     orders.total_usd = books.cents as f64 / 100.0;
     orders.by_server =
-        SERVERS.map(|name| (name.to_owned(), books.by_server.get(name).map_or(0, |(orders, _)| *orders))).into();
+        SERVER_NAMES.map(|name| (name.to_owned(), books.by_server.get(name).map_or(0, |(orders, _)| *orders))).into();
     orders.bad_lines = ledger.total().dead_lettered;
     orders.dead_lettered = ledger.total().dead_lettered;
     if !stage.is_interrupted() {
@@ -99,7 +99,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
 
 /// Three servers. Each is a listener of its own on the same queue, as it would be on a machine of its own.
 fn with_servers(mut app: App, books: &Arc<Mutex<Books>>) -> App {
-    for server in SERVERS {
+    for server in SERVER_NAMES {
         let books = Arc::clone(books);
         let listen = Listen::queue("orders").id(server).order_by(KeepOrder::ByKey).prefetch(16);
         app = app.listen(listen, move |Json(order): Json<Order>| {

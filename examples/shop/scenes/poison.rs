@@ -13,7 +13,7 @@ use crate::report::{Faults, Report, expect};
 use crate::stage::Stage;
 
 /// How many orders are in the scene; every third is poison, the second fails once.
-const ORDERS: usize = 12;
+const POISON_ORDERS: usize = 12;
 
 #[derive(Clone, Default)]
 struct Workshop {
@@ -66,7 +66,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
         "Some orders fail at first: bounded retries, then the dead letter with the reason, then redrive after the fix.",
     );
     stage.clear(&["repairs"], &[]).await?;
-    let mut orders: Vec<Order> = super::readable(lines).take(ORDERS).collect();
+    let mut orders: Vec<Order> = super::readable(lines).take(POISON_ORDERS).collect();
     for (index, order) in orders.iter_mut().enumerate() {
         order.order = index as u64 + 1;
     }
@@ -85,7 +85,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
 
     let source = running.source_of("repairs")?;
     let broker = running.broker_of("repairs")?;
-    let dead = broker.inspect().dead_letters(&source, ORDERS).await?;
+    let dead = broker.inspect().dead_letters(&source, POISON_ORDERS).await?;
     picture::line(&format!(
         "{} handled, {} retries, {} in the dead letter:",
         workshop.done(),

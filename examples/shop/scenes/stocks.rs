@@ -10,7 +10,7 @@ use crate::picture::{self, Progress};
 use crate::report::{Faults, Report, expect};
 use crate::stage::Stage;
 
-/// What the two servers have seen.
+/// Prices that the two servers have seen.
 #[derive(Clone, Default)]
 struct Board {
     seen: Arc<Mutex<BTreeMap<&'static str, Vec<Price>>>>,

@@ -10,9 +10,9 @@ use crate::picture::{self, Progress};
 use crate::report::{Faults, Report, expect};
 use crate::stage::Stage;
 
-const ARCHIVE: &str = "archive";
-const DASHBOARD: &str = "dashboard";
-const LIVE: &str = "live";
+const ARCHIVE_NAME: &str = "archive";
+const DASHBOARD_NAME: &str = "dashboard";
+const LIVE_NAME: &str = "live";
 
 #[derive(Default)]
 struct Counts {
@@ -28,7 +28,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, faults: &mut Fa
         "Weather",
         "A topic: \"archive\" on server 1; \"dashboard\" (durable) and \"live\" (ephemeral) on server 3, which reboots.",
     );
-    stage.clear(&[], &[("weather", ARCHIVE), ("weather", DASHBOARD)]).await?;
+    stage.clear(&[], &[("weather", ARCHIVE_NAME), ("weather", DASHBOARD_NAME)]).await?;
     let days = weather_lines();
     let (before, rest) = days.split_at(days.len() / 2);
     let (away, after) = rest.split_at(rest.len() / 2);
@@ -36,7 +36,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, faults: &mut Fa
 
     let mut app = stage.app();
     let station = app.publisher("weather");
-    let listen = Listen::topic("weather").subscription(ARCHIVE);
+    let listen = Listen::topic("weather").subscription(ARCHIVE_NAME);
     let server_1 = counting(app, listen, &counts.archive, Some(&counts.rainy)).start().await?;
     let server_3 = server_3(stage, &counts).start().await?;
 
@@ -60,7 +60,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, faults: &mut Fa
     stage.close(server_3).await?;
     stage.close(server_1).await?;
 
-    let received = [(ARCHIVE, &counts.archive), (DASHBOARD, &counts.dashboard), (LIVE, &counts.live)]
+    let received = [(ARCHIVE_NAME, &counts.archive), (DASHBOARD_NAME, &counts.dashboard), (LIVE_NAME, &counts.live)]
         .map(|(name, count)| (name, count.load(Ordering::Relaxed)));
     let missed = published - received[2].1;
     let notes = [
@@ -89,10 +89,10 @@ impl Counts {
 
 /// The server that reboots: it is started twice.
 fn server_3(stage: &Stage, counts: &Counts) -> App {
-    let app = counting(stage.app(), Listen::topic("weather").subscription(DASHBOARD), &counts.dashboard, None);
+    let app = counting(stage.app(), Listen::topic("weather").subscription(DASHBOARD_NAME), &counts.dashboard, None);
     counting(
         app,
-        Listen::topic("weather").ephemeral().id(LIVE).dead_letter(DeadLetterPolicy::Discard),
+        Listen::topic("weather").ephemeral().id(LIVE_NAME).dead_letter(DeadLetterPolicy::Discard),
         &counts.live,
         None,
     )

@@ -1,16 +1,14 @@
-//! What a process meant to do, what came of it and what it got: a file that survives the process.
+//! History of a process: its intents, their outcomes and its receipts, in a file that survives the process.
 //!
 //! Each entry is one line and one `write` to a file opened for appending: it is with the kernel before the next step is taken, and
 //! stays there when the process is killed. There is no `fsync`, because it is processes that die here, not machines.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
-    process,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +20,7 @@ use crate::{Error, Result};
 pub enum Event {
     /// The message is about to be sent.
     Intent(String),
-    /// What the broker said about it.
+    /// Answer of the broker about it.
     Outcome(String, Outcome),
     /// A message was received.
     Receipt(String),
@@ -32,7 +30,7 @@ pub enum Event {
     Note(String),
 }
 
-/// What came of a sent message.
+/// Outcome of a sent message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -51,7 +49,7 @@ pub struct Entry {
     pub at: u64,
     /// The process id.
     pub by: u32,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
@@ -160,7 +158,7 @@ impl Follower {
         Self { path: path.into(), read: 0 }
     }
 
-    /// What was written since the last call.
+    /// Entries written since the last call.
     ///
     /// # Errors
     /// If the file is there and cannot be read.
@@ -278,7 +276,7 @@ mod tests {
         assert_eq!(events, [Event::Intent("whole".into()), Event::Intent("after".into())]);
     }
 
-    /// Who follows gets each entry once, and a line when it is whole.
+    /// A follower gets each entry once, and a line when it is whole.
     #[test]
     fn a_follower_gets_each_entry_once() {
         let path = std::env::temp_dir().join(format!("messaging-followed-{}", process::id()));

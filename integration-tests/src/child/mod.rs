@@ -7,32 +7,27 @@
 
 mod history;
 
-use std::{
-    env,
-    ops::Range,
-    path::{Path, PathBuf},
-    process::{Command, ExitStatus},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::env;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::RngExt;
 use rustix::process::Signal;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use history::{Entry, Event, Follower, History, Outcome, Tally, read};
 
-use crate::{
-    Error, Result,
-    run::{self, Folder, Process},
-};
+use crate::run::{self, Folder, Process};
+use crate::{Error, Result};
 
-const ROLE: &str = "MESSAGING_CHILD_ROLE";
-const SCENARIO: &str = "MESSAGING_CHILD_SCENARIO";
-const HISTORY: &str = "MESSAGING_CHILD_HISTORY";
+const ROLE_VARIABLE: &str = "MESSAGING_CHILD_ROLE";
+const SCENARIO_VARIABLE: &str = "MESSAGING_CHILD_SCENARIO";
+const HISTORY_VARIABLE: &str = "MESSAGING_CHILD_HISTORY";
 
 /// A child process with its history; killed when dropped.
 #[derive(Debug)]
@@ -71,7 +66,10 @@ impl Child {
         };
         // A backtrace would push what went wrong out of the last lines that an error shows.
         command.env("RUST_BACKTRACE", "0");
-        command.env(ROLE, role).env(SCENARIO, scenario).env(HISTORY, folder.path().join("history"));
+        command
+            .env(ROLE_VARIABLE, role)
+            .env(SCENARIO_VARIABLE, scenario)
+            .env(HISTORY_VARIABLE, folder.path().join("history"));
         let process = Process::start(&name, command, &folder.path().join("output"))?;
         Ok(Self { process: Mutex::new(process), folder })
     }
@@ -189,7 +187,7 @@ impl Child {
     }
 }
 
-/// What a child is to play.
+/// Role of a child process.
 #[derive(Debug)]
 pub struct Role {
     name: String,
@@ -203,7 +201,9 @@ impl Role {
     /// # Errors
     /// If the history cannot be written.
     pub fn current() -> Result<Option<Self>> {
-        let (Ok(name), Ok(scenario), Some(path)) = (env::var(ROLE), env::var(SCENARIO), env::var_os(HISTORY)) else {
+        let (Ok(name), Ok(scenario), Some(path)) =
+            (env::var(ROLE_VARIABLE), env::var(SCENARIO_VARIABLE), env::var_os(HISTORY_VARIABLE))
+        else {
             return Ok(None);
         };
         Ok(Some(Self { name, scenario, history: History::open(Path::new(&path))? }))

@@ -1,11 +1,15 @@
 //! ActiveMQ Artemis: an instance written by hand, as small as the server allows. Its ports speak AMQP 1.0 alone.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::{Recipe, Site, install, java};
-use crate::{Door, Error, Kind, Result, doors::accounts, tls::certificates};
+use crate::doors::accounts;
+use crate::tls::certificates;
+use crate::{Door, Error, Kind, Result};
 
-const LOGIN: &str = "activemq {
+const LOGIN_MODULE: &str = "activemq {
    org.apache.activemq.artemis.spi.core.security.jaas.PropertiesLoginModule required
    org.apache.activemq.jaas.properties.user=\"users.properties\"
    org.apache.activemq.jaas.properties.role=\"roles.properties\";
@@ -26,7 +30,7 @@ impl Recipe for Artemis {
         let lines = format!("{}={}\n{}={}\n", admin.user, admin.password, limited.user, limited.password);
         site.write("etc/users.properties", &lines)?;
         site.write("etc/roles.properties", &format!("all={}\nreaders={}\n", admin.user, limited.user))?;
-        site.write("etc/login.config", LOGIN)?;
+        site.write("etc/login.config", LOGIN_MODULE)?;
         // Looked for and not needed: managing goes by AMQP.
         site.write("etc/management.xml", "<management-context xmlns=\"http://activemq.apache.org/schema\"/>\n")?;
         let configuration = site.write("etc/broker.xml", &broker(site)?)?;
@@ -35,7 +39,7 @@ impl Recipe for Artemis {
     }
 
     fn command(&self, site: &Site) -> Result<Command> {
-        let home = install::cache().join(format!("artemis-{}", install::ARTEMIS));
+        let home = install::cache().join(format!("artemis-{}", install::ARTEMIS_VERSION));
         let etc = site.file("etc");
         let mut command = java("-Xmx512m", &site.file("tmp"), &home.join("lib"));
         let property = |name: &str, value: PathBuf| format!("-D{name}={}", value.display());

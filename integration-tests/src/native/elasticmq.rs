@@ -25,7 +25,7 @@ messages-storage {{ enabled = true, uri = \"jdbc:h2:{};WRITE_DELAY=0\" }}
     }
 
     fn command(&self, site: &Site) -> Result<Command> {
-        let jars = install::cache().join(format!("elasticmq-{}/libs", install::ELASTICMQ));
+        let jars = install::cache().join(format!("elasticmq-{}/libs", install::ELASTICMQ_VERSION));
         let mut command = java("-Xmx128m", &site.folder, &jars);
         command.arg(format!("-Dconfig.file={}", site.file("server.conf").display()));
         command.arg("org.elasticmq.server.Main");

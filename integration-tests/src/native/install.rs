@@ -1,13 +1,14 @@
-//! What the native way needs on this machine, where it is, and what is missing.
+//! Installed servers that the native way needs: their places on this machine, and the missing ones.
 
-use std::{env, path::PathBuf};
+use std::env;
+use std::path::PathBuf;
 
 use crate::{Error, Kind, Result};
 
 // The versions that `install.sh` installs; a test compares the two files.
-pub(crate) const KAFKA: &str = "4.3.0";
-pub(super) const ARTEMIS: &str = "2.44.0";
-pub(super) const ELASTICMQ: &str = "1.7.1";
+pub(crate) const KAFKA_VERSION: &str = "4.3.0";
+pub(super) const ARTEMIS_VERSION: &str = "2.44.0";
+pub(super) const ELASTICMQ_VERSION: &str = "1.7.1";
 pub(super) const LOCALSTACK: &str = "2026.3.0";
 
 /// The folder that `install.sh` fills.
@@ -31,9 +32,9 @@ pub(crate) fn check(kind: Kind) -> Result<()> {
         Kind::Redis => vec![root().join(".complete"), root().join("usr/bin/redis-server")],
         Kind::Valkey => vec![root().join(".complete"), root().join("usr/bin/valkey-server")],
         Kind::Sqs => vec![localstack_root().join(format!("opt/localstack/.complete-{LOCALSTACK}"))],
-        Kind::Kafka => vec![cache().join(format!("kafka-{KAFKA}/libs"))],
-        Kind::ElasticMq => vec![cache().join(format!("elasticmq-{ELASTICMQ}/libs"))],
-        Kind::ActiveMq => vec![cache().join(format!("artemis-{ARTEMIS}/bin/artemis"))],
+        Kind::Kafka => vec![cache().join(format!("kafka-{KAFKA_VERSION}/libs"))],
+        Kind::ElasticMq => vec![cache().join(format!("elasticmq-{ELASTICMQ_VERSION}/libs"))],
+        Kind::ActiveMq => vec![cache().join(format!("artemis-{ARTEMIS_VERSION}/bin/artemis"))],
     };
     let lacking =
         |what: String| Err(Error::missing(format!("{kind}: {what} is missing: run integration-tests/install.sh")));
@@ -72,7 +73,9 @@ mod tests {
     #[test]
     fn the_script_and_the_library_agree_on_versions() {
         let script = include_str!("../../install.sh");
-        let line = format!("KAFKA={KAFKA} ARTEMIS={ARTEMIS} ELASTICMQ={ELASTICMQ} LOCALSTACK={LOCALSTACK}");
+        let line = format!(
+            "KAFKA_VERSION={KAFKA_VERSION} ARTEMIS_VERSION={ARTEMIS_VERSION} ELASTICMQ_VERSION={ELASTICMQ_VERSION} LOCALSTACK={LOCALSTACK}"
+        );
         assert!(script.lines().any(|found| found == line), "install.sh lacks the line {line}");
     }
 }

@@ -3,15 +3,19 @@
 //! Clients go where a broker's *advertised* address sends them, so each door is a listener of its own: the one behind the
 //! proxy advertises the proxy.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::{Recipe, Site, install, java};
-use crate::{Accounts, Door, Error, Kind, Result, doors::accounts, run::Claim, tls::certificates};
+use crate::doors::accounts;
+use crate::run::Claim;
+use crate::tls::certificates;
+use crate::{Accounts, Door, Error, Kind, Result};
 
 /// Any id of the right form: a cluster's data lives as long as the cluster.
-const CLUSTER: &str = "bWVzc2FnaW5nLXRlc3RzIQ";
+const CLUSTER_ID: &str = "bWVzc2FnaW5nLXRlc3RzIQ";
 /// How a login may be proved without sending the password.
-const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
+const SCRAM_MECHANISMS: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /// A node as its peers know it.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +111,7 @@ controller.quorum.election.timeout.ms=500
     }
 }
 
-/// Who can log in at a listener: by PLAIN as is written here, by SCRAM as the formatted storage says.
+/// Accounts of a listener: by PLAIN as is written here, by SCRAM as the formatted storage says.
 fn logins(listener: &str) -> String {
     let Accounts { admin, limited, .. } = accounts(Kind::Kafka);
     let at = format!("listener.name.{listener}");
@@ -116,13 +120,13 @@ fn logins(listener: &str) -> String {
 {at}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
 user_{}=\"{}\" user_{}=\"{}\";
 ",
-        SCRAM.join(","),
+        SCRAM_MECHANISMS.join(","),
         admin.user,
         admin.password,
         limited.user,
         limited.password
     );
-    for mechanism in SCRAM {
+    for mechanism in SCRAM_MECHANISMS {
         let mechanism = mechanism.to_ascii_lowercase();
         lines += &format!(
             "{at}.{mechanism}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
@@ -135,9 +139,9 @@ impl Recipe for Kafka {
     fn prepare(&self, site: &Site) -> Result<()> {
         let properties = site.write("server.properties", &self.properties(site)?)?;
         let mut format = java("-Xmx128m", &site.folder, &jars());
-        format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(properties);
+        format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(properties);
         let Accounts { admin, limited, .. } = accounts(Kind::Kafka);
-        for (mechanism, account) in SCRAM.into_iter().flat_map(|name| [(name, &admin), (name, &limited)]) {
+        for (mechanism, account) in SCRAM_MECHANISMS.into_iter().flat_map(|name| [(name, &admin), (name, &limited)]) {
             let login = format!("{mechanism}=[name={},password={}]", account.user, account.password);
             format.args(["--add-scram", &login]);
         }
@@ -196,5 +200,5 @@ pub(crate) fn kafka_version() -> Result<String> {
 }
 
 fn jars() -> PathBuf {
-    install::cache().join(format!("kafka-{}/libs", install::KAFKA))
+    install::cache().join(format!("kafka-{}/libs", install::KAFKA_VERSION))
 }

@@ -1,9 +1,12 @@
 //! LocalStack: SQS and SNS on one port, plain and TLS told apart by the first byte. Nothing is kept over a kill.
 
-use std::{fs, process::Command, time::Duration};
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
 use super::{Recipe, Site, install, root};
-use crate::{Door, Error, Result, tls::certificates};
+use crate::tls::certificates;
+use crate::{Door, Error, Result};
 
 #[derive(Debug)]
 pub(super) struct LocalStack;

@@ -9,17 +9,13 @@ mod rabbitmq;
 mod redis;
 mod root;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{
-        PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Signal;
@@ -32,19 +28,17 @@ pub(crate) use kafka::{Kafka, Peer as KafkaPeer};
 pub(crate) use rabbitmq::{Epmd, RabbitMq};
 pub(crate) use redis::{Redis, cli as redis_cli};
 
-use crate::{
-    Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way,
-    doors::Doors,
-    raw::round_trip,
-    run::{self, Folder, Process, kill_marked},
-};
+use crate::doors::Doors;
+use crate::raw::round_trip;
+use crate::run::{self, Folder, Process, kill_marked};
+use crate::{Account, Accounts, Broker, Door, Error, Kind, Proxy, Result, Route, Way};
 
 /// Marks the processes of one server, beside the mark of the run.
-const INSTANCE: &str = "MESSAGING_BROKER_INSTANCE";
-const READY: Duration = Duration::from_secs(90);
-const PATIENCE: Duration = Duration::from_secs(20);
+const INSTANCE_VARIABLE: &str = "MESSAGING_BROKER_INSTANCE";
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// What is particular to one server.
+/// Properties particular to one server.
 pub(crate) trait Recipe: fmt::Debug + Send + Sync {
     /// Writes what the server finds when it first starts: configuration, accounts, formatted storage.
     fn prepare(&self, site: &Site) -> Result<()>;
@@ -59,7 +53,7 @@ pub(crate) trait Recipe: fmt::Debug + Send + Sync {
 
     /// How long it may take to end when asked; zero for one that is not worth asking.
     fn patience(&self) -> Duration {
-        PATIENCE
+        STOP_LIMIT
     }
 }
 
@@ -162,7 +156,7 @@ impl NativeBroker {
             return Ok(());
         }
         let mut command = self.recipe.command(&self.site)?;
-        command.env(INSTANCE, self.instance());
+        command.env(INSTANCE_VARIABLE, self.instance());
         *process = Some(Process::start(&self.name, command, &self.log())?);
         Ok(())
     }
@@ -172,7 +166,7 @@ impl NativeBroker {
         // A server may open its listeners one after another.
         let own: Vec<_> = self.site.doors.own().collect();
         let url = self.trip.clone().unwrap_or_else(|| self.url());
-        let answered = run::until(format!("{} answering", self.name), READY, || async {
+        let answered = run::until(format!("{} answering", self.name), READY_LIMIT, || async {
             for at in &own {
                 let connected = TcpStream::connect(at).await;
                 connected.map_err(|error| Error::caused(format!("nobody listens at {at}"), error))?;
@@ -277,7 +271,7 @@ impl Broker for NativeBroker {
     async fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         // A signal is delivered soon, not at once.
-        run::until(format!("{} standing still", self.name), PATIENCE, || async {
+        run::until(format!("{} standing still", self.name), STOP_LIMIT, || async {
             match self.lock().as_ref().map(Process::is_stopped) {
                 Some(true) => Ok(()),
                 _ => Err(Error::failed("it still moves")),
@@ -320,7 +314,7 @@ impl Broker for NativeBroker {
 impl Drop for NativeBroker {
     fn drop(&mut self) {
         drop(self.lock().take());
-        kill_marked(INSTANCE, &self.instance());
+        kill_marked(INSTANCE_VARIABLE, &self.instance());
     }
 }
 

@@ -1,23 +1,19 @@
 //! RabbitMQ: a node with everything it writes in its own folder, and an `epmd` that is ours.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use super::{Recipe, Site, install, root};
-use crate::{
-    Door, Error, Result,
-    doors::accounts,
-    run::{Claim, Folder, Process},
-    tls::certificates,
-};
+use crate::doors::accounts;
+use crate::run::{Claim, Folder, Process};
+use crate::tls::certificates;
+use crate::{Door, Error, Result};
 
 /// Shared by the nodes of a cluster; good for nothing outside of this run.
-const COOKIE: &str = "messaging-tests";
+const ERLANG_COOKIE: &str = "messaging-tests";
 
 /// Erlang's port mapper, started by us and in the foreground: one that a node starts would outlive the node.
 #[derive(Debug)]
@@ -97,7 +93,7 @@ impl Recipe for RabbitMq {
             fs::create_dir_all(&path).map_err(Error::at(&path))?;
         }
         // Erlang refuses a cookie that others can read.
-        let cookie = site.write("home/.erlang.cookie", COOKIE)?;
+        let cookie = site.write("home/.erlang.cookie", ERLANG_COOKIE)?;
         fs::set_permissions(&cookie, Permissions::from_mode(0o400)).map_err(Error::at(&cookie))?;
         site.write("enabled_plugins", "[rabbitmq_management, rabbitmq_stream].\n")?;
         // The stream plugin listens by itself, on a port that other servers here would want too.

@@ -6,7 +6,10 @@
 use std::process::Command;
 
 use super::{Recipe, Site, install, root};
-use crate::{Door, Kind, Result, doors::accounts, run::Claim, tls::certificates};
+use crate::doors::accounts;
+use crate::run::Claim;
+use crate::tls::certificates;
+use crate::{Door, Kind, Result};
 
 /// A server, alone or a node of a cluster.
 #[derive(Debug)]

@@ -13,37 +13,29 @@ mod recording;
 mod route;
 mod tls_front;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub(crate) use route::Lanes;
 pub use route::Route;
 pub use tls_front::TlsFront;
 
-use crate::{
-    Result,
-    run::{self, Claim},
-};
+use crate::Result;
+use crate::run::{self, Claim};
 use recording::Recording;
 
 /// Before the next connection is accepted, after one could not be.
-const AGAIN: Duration = Duration::from_millis(10);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// What happens to bytes on their way.
+/// Fault applied to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
     /// They arrive.
@@ -160,7 +152,7 @@ impl Proxy {
         self.recording.begin();
     }
 
-    /// What was answered since [`Self::record_answers`], each connection for itself, at most 1 MiB of each: also what a fault
+    /// Answers since [`Self::record_answers`], each connection for itself, at most 1 MiB of each: also what a fault
     /// keeps from the client.
     pub fn answers(&self) -> Vec<Vec<u8>> {
         self.recording.kept()
@@ -265,9 +257,9 @@ async fn accept(
     recording: Arc<Recording>,
 ) {
     loop {
-        // What fails here is the connection (reset before it was accepted), not the listener; or this process has no file left.
+        // A failure here concerns the connection (reset before it was accepted), not the listener; or this process has no file left.
         let Ok((client, _)) = listener.accept().await else {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
         let connection = Connection::open(state.subscribe(), Arc::clone(&counts), Arc::clone(&recording));

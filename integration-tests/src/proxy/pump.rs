@@ -3,26 +3,23 @@
 //! Reading and writing are apart, with a bounded queue of time-stamped pieces between: so a delay costs no throughput,
 //! and a black hole takes in what a socket's buffers would, then pushes back.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
-    sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Direction, Fault, State};
 
-const PIECE: usize = 16 * 1024;
+const PIECE_BYTES: usize = 16 * 1024;
 /// Pieces between reader and writer: 4 MiB at most.
-const QUEUE: usize = 256;
+const QUEUED_PIECES: usize = 256;
 /// A throttled connection writes this often, so that small rates are steady and not in jumps.
-const TICK: Duration = Duration::from_millis(20);
+const THROTTLE_INTERVAL: Duration = Duration::from_millis(20);
 
 type Piece = (Instant, Vec<u8>);
 
@@ -62,13 +59,13 @@ async fn one_way(
     state: watch::Receiver<State>,
     see: impl Fn(&[u8]),
 ) -> std::io::Result<()> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
     tokio::try_join!(read(from, sender, see), write(receiver, to, direction, state)).map(drop)
 }
 
 async fn read(mut from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>, see: impl Fn(&[u8])) -> std::io::Result<()> {
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; PIECE_BYTES];
         let length = from.read(&mut piece).await?;
         if length == 0 {
             return Ok(());
@@ -135,7 +132,7 @@ async fn admit(
 /// How many bytes to write next at this rate, after which pause.
 fn portion(rate: u64, length: usize) -> (usize, Duration) {
     let rate = rate.max(1);
-    let a_tick = u128::from(rate) * TICK.as_nanos() / 1_000_000_000;
+    let a_tick = u128::from(rate) * THROTTLE_INTERVAL.as_nanos() / 1_000_000_000;
     let share = usize::try_from(a_tick.max(1)).map_or(length, |share| share.min(length));
     let nanos = u128::try_from(share).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / u128::from(rate);
     (share, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))

@@ -1,11 +1,9 @@
 //! A copy of what servers answer, to see that something has happened whose answer never reaches the client.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const KEPT: usize = 1024 * 1024;
+const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The copies, by connection; none while nothing is recorded.
 #[derive(Debug, Default)]
@@ -23,7 +21,7 @@ impl Recording {
     pub(super) fn note(&self, connection: u64, answer: &[u8]) {
         if let Some(kept) = self.lock().as_mut() {
             let kept = kept.entry(connection).or_default();
-            let room = KEPT - kept.len();
+            let room = KEPT_BYTES - kept.len();
             kept.extend_from_slice(&answer[..answer.len().min(room)]);
         }
     }

@@ -2,20 +2,18 @@
 //!
 //! With it any broker answers with any certificate: an expired one, or one for another name, without being set up for it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
-use crate::{
-    Error, Result,
-    run::{self, Claim},
-    tls::Identity,
-};
+use crate::run::{self, Claim};
+use crate::tls::Identity;
+use crate::{Error, Result};
 
 /// A TLS listener in front of a plain address; it ends when dropped.
 #[derive(Debug)]

@@ -1,27 +1,22 @@
 //! ActiveMQ Artemis by `fe2o3-amqp`, in AMQP 1.0: a durable anycast queue.
 
-use std::{collections::HashMap, fmt::Display, sync::Arc};
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use fe2o3_amqp::{
-    Connection, Receiver, Sender, Session,
-    connection::ConnectionHandle,
-    sasl_profile::SaslProfile,
-    session::SessionHandle,
-    types::{
-        messaging::{Header, Message, Outcome, Source, Target},
-        primitives::Symbol,
-    },
-};
+use fe2o3_amqp::connection::ConnectionHandle;
+use fe2o3_amqp::sasl_profile::SaslProfile;
+use fe2o3_amqp::session::SessionHandle;
+use fe2o3_amqp::types::messaging::{Header, Message, Outcome, Source, Target};
+use fe2o3_amqp::types::primitives::Symbol;
+use fe2o3_amqp::{Connection, Receiver, Sender, Session};
 use tokio::net::TcpStream;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::aws_lc_rs::default_provider,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
-};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::{Location, RawClient};
 use crate::{Error, Result};

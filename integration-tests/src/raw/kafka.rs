@@ -1,23 +1,22 @@
 //! Kafka by `rdkafka`: a topic of one partition, `acks=all`, read from its beginning by offset.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-    producer::{FutureProducer, FutureRecord},
-    util::Timeout,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::{Location, RawClient};
 use crate::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(10);
-const METADATA: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Client {
     config: ClientConfig,
@@ -75,7 +74,7 @@ pub(crate) async fn leader(url: &str, topic: &str) -> Result<Option<i32>> {
     let topic = topic.to_owned();
     let asked = tokio::task::spawn_blocking(move || {
         let metadata =
-            client.admin.inner().fetch_metadata(Some(&topic), METADATA).map_err(cannot("ask for leaders"))?;
+            client.admin.inner().fetch_metadata(Some(&topic), METADATA_TIMEOUT).map_err(cannot("ask for leaders"))?;
         let partition = metadata.topics().first().and_then(|topic| topic.partitions().first());
         Ok(partition.map(rdkafka::metadata::MetadataPartition::leader).filter(|leader| *leader >= 0))
     });
@@ -87,7 +86,7 @@ impl RawClient for Client {
     async fn create(&mut self, name: &str) -> Result<()> {
         // As many copies as the server's default says; the other constructors want a number.
         let topic = NewTopic::new(name, 1, TopicReplication::Fixed(-1));
-        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(METADATA)));
+        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(METADATA_TIMEOUT)));
         let created = self.admin.create_topics([&topic], &options).await.map_err(cannot("create a topic"))?;
         if let Some(Err((_, code))) = created.into_iter().next() {
             return Err(Error::caused("kafka did not create a topic", KafkaError::AdminOp(code)));
@@ -112,7 +111,7 @@ impl RawClient for Client {
                 Some(Err(error)) => return Err(cannot("consume")(error)),
                 None => {}
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -6,18 +6,16 @@
 
 use std::time::Duration;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::{Error, Result};
 
 const CONSUMER_GROUP_DESCRIBE: i16 = 69;
 const DESCRIBE_GROUPS: i16 = 15;
 const GROUP_ID_NOT_FOUND: i16 = 69;
-const PATIENCE: Duration = Duration::from_secs(10);
-const LARGEST: i32 = 16 * 1024 * 1024;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const LARGEST_ANSWER: i32 = 16 * 1024 * 1024;
 
 /// The members of a group, of either protocol; none of a group that is not there.
 pub(crate) async fn members(host: &str, group: &str) -> Result<usize> {
@@ -27,8 +25,9 @@ pub(crate) async fn members(host: &str, group: &str) -> Result<usize> {
             None => classic(host, group).await,
         }
     };
-    let slow = |_| Error::new(crate::ErrorKind::TimedOut, format!("kafka did not describe a group in {PATIENCE:?}"));
-    tokio::time::timeout(PATIENCE, asking).await.map_err(slow)?
+    let slow =
+        |_| Error::new(crate::ErrorKind::TimedOut, format!("kafka did not describe a group in {ANSWER_TIMEOUT:?}"));
+    tokio::time::timeout(ANSWER_TIMEOUT, asking).await.map_err(slow)?
 }
 
 /// None if it is no group of the newer protocol.
@@ -93,13 +92,13 @@ async fn ask(host: &str, request: i16, body: &[u8]) -> Result<Vec<u8>> {
     bytes.extend_from_slice(body);
     stream.write_all(&bytes).await.map_err(cannot)?;
     let length = stream.read_i32().await.map_err(cannot)?;
-    let length = usize::try_from(length.clamp(4, LARGEST)).map_err(|_| cut_short())?;
+    let length = usize::try_from(length.clamp(4, LARGEST_ANSWER)).map_err(|_| cut_short())?;
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await.map_err(cannot)?;
     Ok(answer.split_off(4))
 }
 
-/// What is left to read of an answer.
+/// Unread rest of an answer.
 struct Answer<'a>(&'a [u8]);
 
 impl Answer<'_> {

@@ -1,10 +1,8 @@
 //! A broker's URL, taken apart.
 
-use std::{
-    fmt, fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::{Error, Result};
 
@@ -59,7 +57,7 @@ impl Location {
         self.hosts.iter().map(|host| self.url.replacen(&all, host, 1)).collect()
     }
 
-    /// Whether the scheme asks for encryption.
+    /// True if the scheme asks for encryption.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }
@@ -74,7 +72,7 @@ impl Location {
         self.trust.as_deref()
     }
 
-    /// What is in [`Self::trust_file`].
+    /// Content of [`Self::trust_file`].
     ///
     /// # Errors
     /// If it cannot be read.

@@ -18,7 +18,9 @@ pub(crate) mod redis;
 #[cfg(feature = "sqs")]
 mod sqs;
 
-use std::{fmt::Debug, path::Path, time::Duration};
+use std::fmt::Debug;
+use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionBuilder,
-    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
-    tcp::OwnedTLSConfig,
-    types::{AMQPValue, FieldTable},
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
+use lapin::tcp::OwnedTLSConfig;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionBuilder};
 
 use super::{Location, RawClient};
 use crate::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -73,7 +73,7 @@ impl RawClient for Client {
             if let Some(message) = got.map_err(cannot("get a message"))? {
                 return Ok(String::from_utf8_lossy(&message.delivery.data).into_owned());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

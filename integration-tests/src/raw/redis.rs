@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{
-    AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, TlsCertificates, aio::MultiplexedConnection,
-    cluster::ClusterClientBuilder, cluster_async::ClusterConnection, cmd, streams::StreamReadReply,
-};
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::streams::StreamReadReply;
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, TlsCertificates, cmd};
 
 use super::{Location, RawClient};
 use crate::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// For ever, to a client that wants a number.
-const LONG: Duration = Duration::from_secs(3600);
-const GROUP: &str = "raw";
+const NO_TIMEOUT: Duration = Duration::from_secs(3600);
+const CONSUMER_GROUP: &str = "raw";
 
 /// Several hosts in the URL mean a cluster.
 enum Connection {
@@ -31,7 +32,7 @@ impl Client {
         let nodes = at.each_url();
         if nodes.len() > 1 {
             // As below: who waits sets the limits.
-            let patient = ClusterClientBuilder::new(nodes).connection_timeout(LONG).response_timeout(LONG);
+            let patient = ClusterClientBuilder::new(nodes).connection_timeout(NO_TIMEOUT).response_timeout(NO_TIMEOUT);
             let client = patient.build().map_err(cannot("begin"))?;
             let connection = client.get_async_connection().await.map_err(cannot("connect to the cluster"))?;
             return Ok(Self { connection: Connection::Many(connection) });
@@ -68,7 +69,7 @@ pub(crate) async fn master_port(url: &str, key: &str) -> Result<Option<u16>> {
     Ok(nodes.lines().find(|line| holds(line, slot)).and_then(port_of))
 }
 
-/// Whether a replica has all that its master has: only then does it take over when the master is lost.
+/// True if a replica has all that its master has: only then does it take over when the master is lost.
 pub(crate) async fn is_in_step(url: &str) -> Result<bool> {
     let mut client = Client::connect(&Location::parse(url, None)?).await?;
     let said: String = client.ask("ask for the replication", cmd("INFO").arg("replication")).await?;
@@ -78,7 +79,8 @@ pub(crate) async fn is_in_step(url: &str) -> Result<bool> {
 #[async_trait]
 impl RawClient for Client {
     async fn create(&mut self, name: &str) -> Result<()> {
-        self.ask("create a stream", cmd("XGROUP").arg("CREATE").arg(name).arg(GROUP).arg("0").arg("MKSTREAM")).await
+        self.ask("create a stream", cmd("XGROUP").arg("CREATE").arg(name).arg(CONSUMER_GROUP).arg("0").arg("MKSTREAM"))
+            .await
     }
 
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
@@ -90,15 +92,15 @@ impl RawClient for Client {
 
     async fn take(&mut self, name: &str) -> Result<String> {
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(GROUP).arg("one").arg("COUNT").arg(1).arg("STREAMS").arg(name).arg(">");
+        read.arg("GROUP").arg(CONSUMER_GROUP).arg("one").arg("COUNT").arg(1).arg("STREAMS").arg(name).arg(">");
         loop {
             let reply: Option<StreamReadReply> = self.ask("read a stream", &read).await?;
             let key = reply.and_then(|reply| reply.keys.into_iter().next());
             if let Some(entry) = key.and_then(|key| key.ids.into_iter().next()) {
-                let _: u64 = self.ask("acknowledge", cmd("XACK").arg(name).arg(GROUP).arg(&entry.id)).await?;
+                let _: u64 = self.ask("acknowledge", cmd("XACK").arg(name).arg(CONSUMER_GROUP).arg(&entry.id)).await?;
                 return entry.get("text").ok_or_else(|| Error::failed("redis gave back an entry without its text"));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -117,7 +119,7 @@ fn cannot(what: &'static str) -> impl Fn(RedisError) -> Error {
     move |error| Error::caused(format!("redis' client could not {what}"), error)
 }
 
-/// Whether a line of `CLUSTER NODES` is of a living master that holds the slot.
+/// True if a line of `CLUSTER NODES` is of a living master that holds the slot.
 fn holds(line: &str, slot: u16) -> bool {
     let fields: Vec<_> = line.split_whitespace().collect();
     let Some(flags) = fields.get(2) else { return false };
@@ -142,20 +144,20 @@ fn port_of(line: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    const MASTER: &str = "07c3 127.0.0.1:7001@17001,host myself,master - 0 0 1 connected 0-5460 [93-<-29]";
+    const MASTER_LINE: &str = "07c3 127.0.0.1:7001@17001,host myself,master - 0 0 1 connected 0-5460 [93-<-29]";
 
     /// A slot is found at the master that holds it, and its port in the address.
     #[test]
     fn a_line_of_cluster_nodes_is_read() {
-        assert!(holds(MASTER, 0) && holds(MASTER, 5460) && !holds(MASTER, 5461));
-        assert_eq!(port_of(MASTER), Some(7001));
+        assert!(holds(MASTER_LINE, 0) && holds(MASTER_LINE, 5460) && !holds(MASTER_LINE, 5461));
+        assert_eq!(port_of(MASTER_LINE), Some(7001));
     }
 
     /// A master that failed, or may have, leads nothing; a replica never does.
     #[test]
     fn only_a_living_master_leads() {
         for flags in ["master,fail", "master,fail?", "slave"] {
-            assert!(!holds(&MASTER.replace("myself,master", flags), 7), "{flags}");
+            assert!(!holds(&MASTER_LINE.replace("myself,master", flags), 7), "{flags}");
         }
     }
 }

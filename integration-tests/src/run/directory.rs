@@ -1,10 +1,7 @@
 //! Where a run keeps its files, and who owns them.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process,
-};
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
 
 use crate::{Error, Result};
 
@@ -21,7 +18,7 @@ pub(super) fn own_id() -> Result<String> {
     Ok(format!("{pid}-{started}"))
 }
 
-/// Whether the process that began the run is still there.
+/// True if the process that began the run is still there.
 pub(super) fn owner_lives(id: &str) -> bool {
     let Some((pid, started)) = id.split_once('-') else { return false };
     pid.parse().ok().and_then(super::process::started).is_some_and(|now| now.to_string() == started)
@@ -62,7 +59,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is still in use now goes with the run.
+        // Files still in use now are removed with the run.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

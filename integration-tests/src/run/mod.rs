@@ -14,9 +14,13 @@ mod process;
 mod reaper;
 mod wait;
 
-use std::{future::Future, net::SocketAddr, sync::OnceLock};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 
-use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 pub use directory::base;
 pub use ports::free_port;
@@ -25,7 +29,7 @@ pub use wait::until;
 pub(crate) use directory::Folder;
 pub(crate) use ports::Claim;
 pub(crate) use process::{Process, kill_marked};
-pub(crate) use reaper::MARK;
+pub(crate) use reaper::MARK_VARIABLE;
 
 use crate::{Error, Result};
 

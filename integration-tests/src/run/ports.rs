@@ -4,21 +4,19 @@
 //! dead server's port up there can be given that very port and talk to itself. A port is claimed with a file, because
 //! a server that is down for a while must find its port free again.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
-};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 
 use rand::RngExt;
 
 use super::{Run, base};
 use crate::{Error, Result};
 
-const FIRST: u16 = 11_000;
-const LAST: u16 = 32_000;
-const TRIES: usize = 200;
+const FIRST_PORT: u16 = 11_000;
+const LAST_PORT: u16 = 32_000;
+const PORT_TRIES: usize = 200;
 
 /// A port of this run, free again when dropped.
 #[derive(Debug)]
@@ -32,8 +30,8 @@ impl Claim {
     pub(crate) fn new() -> Result<Self> {
         let run = Run::current()?;
         let folder = base().join("ports");
-        for _ in 0..TRIES {
-            let port = rand::rng().random_range(FIRST..LAST);
+        for _ in 0..PORT_TRIES {
+            let port = rand::rng().random_range(FIRST_PORT..LAST_PORT);
             let file = folder.join(port.to_string());
             // Another run's end removes the folder when it is empty, so it is made each time.
             fs::create_dir_all(&folder).map_err(Error::at(&folder))?;
@@ -44,7 +42,9 @@ impl Claim {
                 return Ok(claim);
             }
         }
-        Err(Error::failed(format!("no free port between {FIRST} and {LAST} on 127.0.0.1 after {TRIES} tries")))
+        Err(Error::failed(format!(
+            "no free port between {FIRST_PORT} and {LAST_PORT} on 127.0.0.1 after {PORT_TRIES} tries"
+        )))
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -1,20 +1,18 @@
 //! A server's process: started with marks, its output in a file, ended by pid.
 
-use std::{
-    ffi::OsStr,
-    fs::{self, File, OpenOptions},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{MARK, Run};
+use super::{MARK_VARIABLE, Run};
 use crate::{Error, Result};
 
-const STEP: Duration = Duration::from_millis(10);
-const DEATH: Duration = Duration::from_secs(10);
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A child process that does not outlive this value, nor the run.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ impl Process {
 
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(Error::at(log))?;
         let errors = output.try_clone().map_err(Error::at(log))?;
-        command.env(MARK, Run::current()?.id());
+        command.env(MARK_VARIABLE, Run::current()?.id());
         command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         let program = command.get_program().to_owned();
         let child = command.spawn().map_err(|error| cannot_start(name, &program, error))?;
@@ -42,7 +40,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it was stopped by a signal.
+    /// True if it was stopped by a signal.
     pub(crate) fn is_stopped(&self) -> bool {
         fields(self.child.id()).is_some_and(|fields| fields.starts_with('T'))
     }
@@ -76,7 +74,7 @@ impl Process {
             self.signal(Signal::CONT)?;
             let end = Instant::now() + patience;
             while self.ended().is_none() && Instant::now() < end {
-                tokio::time::sleep(STEP).await;
+                tokio::time::sleep(EXIT_POLL_INTERVAL).await;
             }
         }
         self.kill()
@@ -127,7 +125,7 @@ pub(super) fn started(pid: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Whether a process of this pid runs.
+/// True if a process of this pid runs.
 pub(crate) fn is_alive(pid: u32) -> bool {
     started(pid).is_some()
 }
@@ -136,7 +134,7 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 ///
 /// For what a server starts behind our back: it may have left the group and have a parent that is gone.
 pub(crate) fn kill_marked(variable: &str, value: &str) {
-    let end = Instant::now() + DEATH;
+    let end = Instant::now() + KILL_LIMIT;
     let mark = format!("{variable}={value}");
     while Instant::now() < end {
         let pids = marked(mark.as_bytes());
@@ -146,7 +144,7 @@ pub(crate) fn kill_marked(variable: &str, value: &str) {
         for pid in pids {
             let _ = kill_process(pid, Signal::KILL);
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(EXIT_POLL_INTERVAL);
     }
 }
 

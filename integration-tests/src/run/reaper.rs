@@ -1,18 +1,16 @@
 //! The process that outlives us to clean up.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
-};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use super::directory;
 use crate::{Error, Result};
 
 /// The variable that every process of a run carries; its value is the run's id.
-pub(crate) const MARK: &str = "MESSAGING_BROKER_RUN";
+pub(crate) const MARK_VARIABLE: &str = "MESSAGING_BROKER_RUN";
 
 // In shell, because this library is linked into other crates' test programs: there is no binary of ours to start.
-const SCRIPT: &str = include_str!("reaper.sh");
+const REAPER_SCRIPT: &str = include_str!("reaper.sh");
 
 /// The reaper of this run. Its pipe is closed by the kernel when this process ends, and not before.
 #[derive(Debug)]
@@ -41,8 +39,8 @@ pub(super) fn sweep() -> Result<()> {
 
 fn command(id: &str) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", SCRIPT, "reaper"]).arg(directory::base()).arg(id).arg(format!("{MARK}={id}"));
+    command.args(["-c", REAPER_SCRIPT, "reaper"]).arg(directory::base()).arg(id).arg(format!("{MARK_VARIABLE}={id}"));
     // It must not find itself among those to kill, should this process carry another run's mark.
-    command.env_remove(MARK).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command.env_remove(MARK_VARIABLE).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     command
 }

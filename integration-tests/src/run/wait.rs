@@ -1,14 +1,12 @@
 //! Waiting for a condition, never for a time.
 
-use std::{
-    fmt::Display,
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::fmt::Display;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use crate::{Error, ErrorKind, Result};
 
-const STEP: Duration = Duration::from_millis(25);
+const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Asks again and again, with 25 ms between, until `condition` answers `Ok`.
 ///
@@ -29,7 +27,7 @@ where
             Ok(Err(error)) => last = error.to_string(),
             Err(_) => last = format!("no answer ({last} before)"),
         }
-        tokio::time::sleep(STEP).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
     Err(Error::new(ErrorKind::TimedOut, format!("{what} did not happen within {limit:?}: {last}")))
 }

@@ -12,7 +12,7 @@ pub struct Foreign {
     /// Header names and values, in the broker's order. Of RabbitMQ's typed values text is its bytes, and the others are written as
     /// text.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// What the broker has besides headers, by AMQP's names: `message_id`, `type`, `content_type`, `correlation_id`, `reply_to`,
+    /// Properties besides headers, by AMQP's names: `message_id`, `type`, `content_type`, `correlation_id`, `reply_to`,
     /// `expiration`.
     pub properties: Vec<(&'static str, String)>,
 }

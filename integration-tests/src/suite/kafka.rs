@@ -1,33 +1,29 @@
-//! What the harness does at Kafka, by `rdkafka`, and by two requests of its protocol that `rdkafka` has no call for.
+//! Means of the harness at Kafka, by `rdkafka`, and by two requests of its protocol that `rdkafka` has no call for.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-    message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
-    producer::{FutureProducer, FutureRecord},
-    util::Timeout,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
-use super::{
-    Foreign,
-    means::{Means, Place},
-};
-use crate::{Error, Result, Way, native, proxy::Proxy, raw::Location, raw::kafka_groups, run};
+use super::Foreign;
+use super::means::{Means, Place};
+use crate::proxy::Proxy;
+use crate::raw::{Location, kafka_groups};
+use crate::{Error, Result, Way, native, run};
 
 /// How large a record of a topic may be.
-const LARGEST: &str = "max.message.bytes";
-const ASKING: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(20);
+const LARGEST_MESSAGE: &str = "max.message.bytes";
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const EFFECT_LIMIT: Duration = Duration::from_secs(20);
 /// A member that was killed stays in its group until its session ends, and its group cannot be removed before.
 const LAST_MEMBER: Duration = Duration::from_secs(50);
 
@@ -59,7 +55,7 @@ impl KafkaMeans {
     async fn topics(&self, prefix: &str) -> Result<Vec<(String, i32)>> {
         let prefix = prefix.to_owned();
         self.ask("ask for topics", move |admin| {
-            let metadata = admin.inner().fetch_metadata(None, ASKING)?;
+            let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT)?;
             let ours = metadata.topics().iter().filter(|topic| topic.name().starts_with(&prefix));
             Ok(ours.map(|topic| (topic.name().to_owned(), count(topic.partitions().len()))).collect())
         })
@@ -69,7 +65,7 @@ impl KafkaMeans {
     async fn groups(&self, prefix: &str) -> Result<Vec<String>> {
         let prefix = prefix.to_owned();
         self.ask("ask for groups", move |admin| {
-            let list = admin.inner().fetch_group_list(None, ASKING)?;
+            let list = admin.inner().fetch_group_list(None, REQUEST_TIMEOUT)?;
             let ours = list.groups().iter().map(|group| group.name().to_owned());
             Ok(ours.filter(|name| name.starts_with(&prefix)).collect())
         })
@@ -83,7 +79,7 @@ impl KafkaMeans {
             let mut written = 0;
             for (topic, partitions) in topics {
                 for partition in 0..partitions {
-                    let (_, end) = admin.inner().fetch_watermarks(&topic, partition, ASKING)?;
+                    let (_, end) = admin.inner().fetch_watermarks(&topic, partition, REQUEST_TIMEOUT)?;
                     written += u64::try_from(end).unwrap_or(0);
                 }
             }
@@ -92,7 +88,7 @@ impl KafkaMeans {
         .await
     }
 
-    /// What is set of a topic itself.
+    /// Settings of a topic itself.
     async fn overrides(&self, topic: &str) -> Result<HashMap<String, String>> {
         let described = self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await;
         let mut set = HashMap::new();
@@ -109,7 +105,7 @@ impl KafkaMeans {
         if topics.is_empty() {
             return Ok(());
         }
-        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(ASKING)));
+        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(REQUEST_TIMEOUT)));
         let deleted = self.admin.delete_topics(topics, &options).await.map_err(cannot("delete topics"))?;
         match deleted.into_iter().find_map(Result::err) {
             Some((_, code)) => Err(Error::caused("kafka did not delete a topic", KafkaError::AdminOp(code))),
@@ -141,9 +137,9 @@ impl Means for KafkaMeans {
     async fn set_refusing(&self, queue: &str, refusing: bool) -> Result<()> {
         // Every record is larger than this; the other settings have to be said again, or they are lost.
         let mut set = self.overrides(queue).await?;
-        set.remove(LARGEST);
+        set.remove(LARGEST_MESSAGE);
         if refusing {
-            set.insert(LARGEST.to_owned(), "1".to_owned());
+            set.insert(LARGEST_MESSAGE.to_owned(), "1".to_owned());
         }
         let config = AlterConfig {
             specifier: ResourceSpecifier::Topic(queue),
@@ -154,8 +150,8 @@ impl Means for KafkaMeans {
             return Err(Error::caused("kafka did not alter a topic", KafkaError::AdminOp(code)));
         }
         // The controller has it; the broker that takes the records may hear of it a moment later.
-        run::until("a topic's new setting", PATIENCE, || async {
-            let is_refusing = self.overrides(queue).await?.get(LARGEST).is_some_and(|bytes| bytes == "1");
+        run::until("a topic's new setting", EFFECT_LIMIT, || async {
+            let is_refusing = self.overrides(queue).await?.get(LARGEST_MESSAGE).is_some_and(|bytes| bytes == "1");
             if is_refusing == refusing { Ok(()) } else { Err(Error::failed("it has the old one")) }
         })
         .await
@@ -236,7 +232,9 @@ impl Means for KafkaMeans {
 fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Foreign> {
     let mut places = TopicPartitionList::new();
     for partition in 0..partitions {
-        let ends = consumer.fetch_watermarks(topic, partition, ASKING).map_err(cannot("ask for the end of a topic"))?;
+        let ends = consumer
+            .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+            .map_err(cannot("ask for the end of a topic"))?;
         if ends.1 > ends.0 {
             let last = Offset::Offset(ends.1 - 1);
             places.add_partition_offset(topic, partition, last).map_err(cannot("choose a partition"))?;
@@ -246,7 +244,7 @@ fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Fo
     consumer.assign(&places).map_err(cannot("take a partition"))?;
     // A list that lives would keep the consumer from ending.
     drop(places);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + EFFECT_LIMIT;
     let mut found: BTreeMap<i32, OwnedMessage> = BTreeMap::new();
     while found.len() < wanted && Instant::now() < end {
         match consumer.poll(Duration::from_millis(100)) {
@@ -257,7 +255,7 @@ fn take_last(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Fo
     }
     let youngest = found.values().max_by_key(|message| message.timestamp().to_millis());
     youngest.map(seen).ok_or_else(|| {
-        Error::new(crate::ErrorKind::TimedOut, format!("no message came from {topic} within {PATIENCE:?}"))
+        Error::new(crate::ErrorKind::TimedOut, format!("no message came from {topic} within {EFFECT_LIMIT:?}"))
     })
 }
 

@@ -1,9 +1,10 @@
-//! What the harness does at a server by the server's own client: one implementation for each kind of server.
+//! Means of the harness at a server, by the server's own client: one implementation for each kind of server.
 
 use async_trait::async_trait;
 
 use super::Foreign;
-use crate::{Error, Kind, Result, proxy::Proxy, suite::servers::Server};
+use crate::Result;
+use crate::proxy::Proxy;
 
 /// The raw client of one stage, connected straight to the server when it is first needed.
 ///
@@ -28,7 +29,7 @@ pub(super) trait Means: Send + Sync {
     /// A state from which [`Self::has_stored`] counts, taken before the answers of `proxy` are held back.
     async fn before_storing(&self, prefix: &str) -> Result<u64>;
 
-    /// Whether `count` more messages are stored than in that state, though their answers never got through `proxy`.
+    /// True if `count` more messages are stored than in that state, though their answers never got through `proxy`.
     async fn has_stored(&self, prefix: &str, before: u64, count: u32, proxy: &Proxy) -> Result<bool>;
 
     /// Removes everything whose name begins so, and says how much of it is still there.
@@ -46,27 +47,4 @@ pub(super) trait Means: Send + Sync {
 pub(super) enum Place {
     Queue(String),
     Topic(String),
-}
-
-/// The means for a server.
-pub(super) fn of(kind: Kind, server: &Server) -> Result<Box<dyn Means>> {
-    match kind {
-        #[cfg(feature = "rabbitmq")]
-        Kind::RabbitMq => {
-            Ok(Box::new(super::rabbitmq::RabbitMeans::new(server.url(), server.address(crate::Door::Management).ok())))
-        }
-        #[cfg(feature = "kafka")]
-        Kind::Kafka => Ok(Box::new(super::kafka::KafkaMeans::new(&server.url(), server.way())?)),
-        _ => {
-            let _ = server;
-            Err(Error::unsupported(format!(
-                "the harness has no means for {kind} yet, or they are left out of this build"
-            )))
-        }
-    }
-}
-
-/// Whether there are any for this kind.
-pub(super) fn known(kind: Kind) -> bool {
-    (cfg!(feature = "rabbitmq") && kind == Kind::RabbitMq) || (cfg!(feature = "kafka") && kind == Kind::Kafka)
 }

@@ -36,11 +36,9 @@ mod servers;
 mod stage;
 mod wrong;
 
-use std::{
-    process::ExitCode,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_conformance::{About, Flavour, Harness, Power, RawMessage, Reality, Running, Stage, Suite};
@@ -56,7 +54,7 @@ use stage::RealStage;
 /// Cases that run side by side: they mostly wait for the server.
 const AT_ONCE: usize = 8;
 /// A case's time, without waiting for a server of its own.
-const LIMIT: Duration = Duration::from_secs(300);
+const CASE_LIMIT: Duration = Duration::from_secs(300);
 
 /// The harness of an adapter over a server of this crate.
 #[derive(Debug)]
@@ -66,7 +64,7 @@ pub struct RealBroker {
     powers: OnceLock<Vec<Power>>,
 }
 
-/// What the adapter's test says.
+/// Settings given by the adapter's test.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) kind: Kind,
@@ -96,7 +94,7 @@ impl RealBroker {
             authority: None,
             unpack: Foreign::plain,
             unreadable: None,
-            runs: vec![Running { flavour: Flavour::MultiThread, seed: None, limit: LIMIT }],
+            runs: vec![Running { flavour: Flavour::MultiThread, seed: None, limit: CASE_LIMIT }],
             without: Vec::new(),
         };
         Self { setup: Arc::new(setup), servers: Servers::new(kind), powers: OnceLock::new() }

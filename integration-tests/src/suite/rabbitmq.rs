@@ -1,28 +1,28 @@
-//! What the harness does at RabbitMQ, by `lapin` and the management interface.
+//! Means of the harness at RabbitMQ, by `lapin` and the management interface.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection,
-    options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
-        QueueDeleteOptions,
-    },
-    types::{AMQPValue, FieldTable},
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::Mutex;
 
-use super::{
-    Foreign,
-    means::{Means, Place},
-};
-use crate::{Error, Result, management, proxy::Proxy, raw::rabbitmq::open, run};
+use super::Foreign;
+use super::means::{Means, Place};
+use crate::proxy::Proxy;
+use crate::raw::rabbitmq::open;
+use crate::{Error, Result, management, run};
 
-const LOOK: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const EFFECT_LIMIT: Duration = Duration::from_secs(20);
 /// The size of a confirm's frame and the number of its method, `basic.ack`: what of it is the same in each.
-const CONFIRM: [u8; 8] = [0, 0, 0, 13, 0, 60, 0, 80];
+const CONFIRM_FRAME: [u8; 8] = [0, 0, 0, 13, 0, 60, 0, 80];
 
 pub(super) struct RabbitMeans {
     url: String,
@@ -142,12 +142,12 @@ impl Means for RabbitMeans {
 
     async fn take(&self, queue: &str) -> Result<Foreign> {
         let channel = self.channel().await?;
-        let taken = run::until(format!("a message in {queue}"), PATIENCE, || async {
+        let taken = run::until(format!("a message in {queue}"), EFFECT_LIMIT, || async {
             let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await;
             match got.map_err(cannot("get a message"))? {
                 Some(message) => Ok(message),
                 None => {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     Err(Error::failed("it is empty"))
                 }
             }
@@ -163,7 +163,8 @@ impl Means for RabbitMeans {
     }
 
     async fn has_stored(&self, _prefix: &str, _before: u64, count: u32, proxy: &Proxy) -> Result<bool> {
-        let confirms = |answers: Vec<u8>| answers.windows(CONFIRM.len()).filter(|bytes| *bytes == CONFIRM).count();
+        let confirms =
+            |answers: Vec<u8>| answers.windows(CONFIRM_FRAME.len()).filter(|bytes| *bytes == CONFIRM_FRAME).count();
         let seen: usize = proxy.answers().into_iter().map(confirms).sum();
         Ok(seen >= usize::try_from(count).unwrap_or(usize::MAX))
     }
@@ -191,8 +192,8 @@ impl Means for RabbitMeans {
 
     async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
-            // Whatever it says: it is not needed any more, and the server may be gone.
-            let _ = tokio::time::timeout(PATIENCE, connection.close(200, "done".into())).await;
+            // The result is of no use: the connection is not needed any more, and the server may be gone.
+            let _ = tokio::time::timeout(EFFECT_LIMIT, connection.close(200, "done".into())).await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use messaging_conformance::Power;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
-use super::means;
+use super::means::Means;
 use crate::{Broker, Cluster, Error, Kind, Result, Way, available, environment, obtain, own_by, shared};
 
 /// The servers, each started when a case first needs it.
@@ -14,9 +14,9 @@ pub(super) struct Servers {
     kind: Kind,
     way: OnceLock<Result<Way, String>>,
     shared: OnceCell<Arc<dyn Broker>>,
-    /// What a case may kill and restart, while it is its turn.
+    /// The server that a case may kill and restart, while it is its turn.
     breakable: Arc<Mutex<Option<Arc<dyn Broker>>>>,
-    /// What a case may take a node from, while it is its turn.
+    /// The cluster that a case may take a node from, while it is its turn.
     nodes: Arc<Mutex<Option<Arc<Cluster>>>>,
     version: OnceLock<String>,
 }
@@ -82,7 +82,7 @@ impl Servers {
 
     fn find_way(&self) -> Result<Way> {
         let kind = self.kind;
-        if !means::known(kind) {
+        if !has_means(kind) {
             return Err(Error::missing(format!("the harness has no means for {kind} yet, or this build has none")));
         }
         if let Some(way) = obtain::wanted()? {
@@ -98,7 +98,7 @@ impl Servers {
         Err(natively)
     }
 
-    /// What can be done to a server that was obtained so.
+    /// Powers over a server that was obtained so.
     pub(super) fn powers(&self) -> Vec<Power> {
         let way = self.way();
         let ours = way != Ok(Way::Environment);
@@ -152,7 +152,7 @@ impl Servers {
                 Way::Environment => shared(self.kind).await?,
                 way => Arc::from(own_by(self.kind, way).await?),
             };
-            let means = means::of(self.kind, &Server::One(Arc::clone(&broker)))?;
+            let means = means_of(self.kind, &Server::One(Arc::clone(&broker)))?;
             let version = means.version().await?;
             means.close().await;
             let _ = self.version.set(version);
@@ -167,7 +167,7 @@ impl Servers {
     }
 }
 
-/// Whether a container engine answers. On a thread of its own, because the caller may be on a runtime's.
+/// True if a container engine answers. On a thread of its own, because the caller may be on a runtime's.
 fn engine_answers() -> bool {
     #[cfg(feature = "containers")]
     {
@@ -176,4 +176,27 @@ fn engine_answers() -> bool {
     }
     #[cfg(not(feature = "containers"))]
     false
+}
+
+/// The means for a server.
+pub(super) fn means_of(kind: Kind, server: &Server) -> Result<Box<dyn Means>> {
+    match kind {
+        #[cfg(feature = "rabbitmq")]
+        Kind::RabbitMq => {
+            Ok(Box::new(super::rabbitmq::RabbitMeans::new(server.url(), server.address(crate::Door::Management).ok())))
+        }
+        #[cfg(feature = "kafka")]
+        Kind::Kafka => Ok(Box::new(super::kafka::KafkaMeans::new(&server.url(), server.way())?)),
+        _ => {
+            let _ = server;
+            Err(Error::unsupported(format!(
+                "the harness has no means for {kind} yet, or they are left out of this build"
+            )))
+        }
+    }
+}
+
+/// True if there are any for this kind.
+fn has_means(kind: Kind) -> bool {
+    (cfg!(feature = "rabbitmq") && kind == Kind::RabbitMq) || (cfg!(feature = "kafka") && kind == Kind::Kafka)
 }

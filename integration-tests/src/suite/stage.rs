@@ -1,9 +1,7 @@
 //! The server during one case: a namespace of its own, a line of its own where that is needed, and the powers.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_conformance::{Line, Power, RawMessage, Stage, WrongAddress};
@@ -13,27 +11,22 @@ use messaging_core::{
 };
 use tokio::task::JoinHandle;
 
-use super::{
-    Foreign, Setup,
-    means::{self, Means, Place},
-    servers::{Server, Servers, Turn},
-    trouble,
-    wrong::WrongPlaces,
-};
-use crate::{
-    Route,
-    proxy::{Direction, Fault},
-    run::{self, MARK, Run},
-};
+use super::means::{Means, Place};
+use super::servers::{self, Server, Servers, Turn};
+use super::wrong::WrongPlaces;
+use super::{Foreign, Setup, trouble};
+use crate::Route;
+use crate::proxy::{Direction, Fault};
+use crate::run::{self, MARK_VARIABLE, Run};
 
-const URL: &str = "MESSAGING_CONFORMANCE_URL";
-const NAMESPACE: &str = "MESSAGING_CONFORMANCE_NAMESPACE";
+const URL_VARIABLE: &str = "MESSAGING_CONFORMANCE_URL";
+const NAMESPACE_VARIABLE: &str = "MESSAGING_CONFORMANCE_NAMESPACE";
 
-/// What a slow line does: a round trip takes a fifth of a second longer, and requests trickle.
-const LATE: Duration = Duration::from_millis(200);
-const TRICKLE: u64 = 64 * 1024;
+/// Delay of a slow line: a round trip takes a fifth of a second longer, and requests trickle.
+const SLOW_LINE_DELAY: Duration = Duration::from_millis(200);
+const TRICKLE_RATE: u64 = 64 * 1024;
 /// How long a publish whose answer is to be lost may take to be stored.
-const STORED: Duration = Duration::from_secs(60);
+const STORED_LIMIT: Duration = Duration::from_secs(60);
 
 /// The broker during one case, or in a child of one.
 pub(super) struct RealStage {
@@ -45,7 +38,7 @@ pub(super) struct RealStage {
     ground: Option<Ground>,
 }
 
-/// What the powers work on.
+/// Servers and proxies that the powers act on.
 struct Ground {
     server: Server,
     means: Arc<dyn Means>,
@@ -57,7 +50,7 @@ struct Ground {
     _turn: Option<Turn>,
 }
 
-/// What leads to a stage's broker, from another process too.
+/// Address of a stage's broker, usable from another process too.
 #[derive(Debug)]
 pub(super) struct Lead {
     url: String,
@@ -65,9 +58,9 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    /// What the parent of this process left in the environment.
+    /// Reads it from the environment that the parent of this process set.
     pub(super) fn given() -> Option<Self> {
-        Some(Self { url: std::env::var(URL).ok()?, namespace: std::env::var(NAMESPACE).ok()? })
+        Some(Self { url: std::env::var(URL_VARIABLE).ok()?, namespace: std::env::var(NAMESPACE_VARIABLE).ok()? })
     }
 }
 
@@ -88,7 +81,7 @@ impl RealStage {
         };
         let url = route.as_ref().map_or_else(|| server.url(), |route| route.url().to_owned());
         let namespace = format!("c-{:08x}", rand::random::<u32>());
-        let means = Arc::from(means::of(setup.kind, &server)?);
+        let means = Arc::from(servers::means_of(setup.kind, &server)?);
         let ground = Ground { server, means, route, wrong, losing: Mutex::default(), _turn: turn };
         Self::at(setup, Lead { url, namespace }, Some(ground)).map_err(|error| crate::Error::failed(error.to_string()))
     }
@@ -124,7 +117,7 @@ impl RealStage {
         }
     }
 
-    /// What everything of this case begins with at the broker.
+    /// Prefix of every name of this case at the broker.
     fn prefix(&self) -> String {
         self.name("")
     }
@@ -188,8 +181,8 @@ impl Stage for RealStage {
             }
             Line::BlackHole => proxy.black_hole(),
             Line::Slow => {
-                proxy.set(Direction::Requests, Fault::Throttle(TRICKLE));
-                proxy.set(Direction::Answers, Fault::Delay(LATE));
+                proxy.set(Direction::Requests, Fault::Throttle(TRICKLE_RATE));
+                proxy.set(Direction::Answers, Fault::Delay(SLOW_LINE_DELAY));
             }
         }
         Ok(())
@@ -207,7 +200,7 @@ impl Stage for RealStage {
         proxy.set(Direction::Answers, Fault::BlackHole);
         let task = run::spawn(async move {
             // If nothing is published, the line stays silent until the case is over, and the case says so.
-            let stored = run::until("a publish is stored", STORED, || async {
+            let stored = run::until("a publish is stored", STORED_LIMIT, || async {
                 match means.has_stored(&prefix, before, count, &proxy).await? {
                     true => Ok(()),
                     false => Err(crate::Error::failed("not yet")),
@@ -257,11 +250,13 @@ impl Stage for RealStage {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let mut variables =
-            vec![(URL.to_owned(), self.lead.url.clone()), (NAMESPACE.to_owned(), self.lead.namespace.clone())];
-        // Whoever outlives this process is killed for it.
+        let mut variables = vec![
+            (URL_VARIABLE.to_owned(), self.lead.url.clone()),
+            (NAMESPACE_VARIABLE.to_owned(), self.lead.namespace.clone()),
+        ];
+        // A child that outlives this process is killed by its mark.
         if let Ok(run) = Run::current() {
-            variables.push((MARK.to_owned(), run.id().to_owned()));
+            variables.push((MARK_VARIABLE.to_owned(), run.id().to_owned()));
         }
         variables
     }

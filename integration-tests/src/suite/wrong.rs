@@ -4,25 +4,22 @@ use std::net::SocketAddr;
 
 use messaging_conformance::WrongAddress;
 use messaging_core::{BrokerUrl, ConnectOptions, ErrorKind, Settings};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::Setup;
-use crate::{
-    Broker, Door, Error, Kind, Result,
-    doors::with_address,
-    proxy::TlsFront,
-    run::{self, Claim},
-    tls::certificates,
-};
+use crate::doors::with_address;
+use crate::proxy::TlsFront;
+use crate::run::{self, Claim};
+use crate::tls::certificates;
+use crate::{Broker, Door, Error, Kind, Result};
 
-/// Whatever speaks another protocol, or another dialect of it: a client cannot always tell that from nobody being there.
-const TWISTED: &[ErrorKind] = &[ErrorKind::Protocol, ErrorKind::Unreachable];
+/// Kinds of failure at a port that speaks another protocol, or another dialect of it: a client cannot always tell that from a port
+/// that nobody listens at.
+const WRONG_PROTOCOL: &[ErrorKind] = &[ErrorKind::Protocol, ErrorKind::Unreachable];
 /// A certificate that is not trusted: nobody to be talked to is there, or what to trust is not set.
-const UNTRUSTED: &[ErrorKind] = &[ErrorKind::Protocol, ErrorKind::Unreachable, ErrorKind::Config];
+const UNTRUSTED_CERTIFICATE: &[ErrorKind] = &[ErrorKind::Protocol, ErrorKind::Unreachable, ErrorKind::Config];
 
 /// The addresses, and what listens at those that are not the server's.
 pub(super) struct WrongPlaces {
@@ -39,7 +36,7 @@ impl WrongPlaces {
         let listener = run::listen(local(&http)).await?;
         let mut made = Making { setup, broker, addresses: Vec::new() };
         made.at("closed port", local(&closed), &[ErrorKind::Unreachable])?;
-        made.at("an http server on the port", local(&http), TWISTED)?;
+        made.at("an http server on the port", local(&http), WRONG_PROTOCOL)?;
         made.login()?;
         let fronts = made.encryption().await?;
         Ok(Self {
@@ -110,10 +107,15 @@ impl Making<'_> {
         let (plain, tls) = (self.broker.address(Door::Plain)?, self.broker.address(Door::Tls)?);
         let settings = self.setup.settings(false);
         if plain != tls {
-            self.at("no encryption at an encrypted port", tls, TWISTED)?;
-            self.add("encryption at a plain port", &with_address(&encrypted, plain), settings.clone(), UNTRUSTED)?;
+            self.at("no encryption at an encrypted port", tls, WRONG_PROTOCOL)?;
+            self.add(
+                "encryption at a plain port",
+                &with_address(&encrypted, plain),
+                settings.clone(),
+                UNTRUSTED_CERTIFICATE,
+            )?;
         }
-        self.add("an authority that is not trusted", &encrypted, settings, UNTRUSTED)?;
+        self.add("an authority that is not trusted", &encrypted, settings, UNTRUSTED_CERTIFICATE)?;
         let made = certificates()?;
         let Some(trusting) = self.setup.trusting(&made.authority) else { return Ok(Vec::new()) };
         let mut fronts = Vec::new();
@@ -121,11 +123,11 @@ impl Making<'_> {
             [("a certificate that ran out", &made.expired), ("a certificate for another name", &made.another_name)]
         {
             let front = TlsFront::start(identity, plain).await?;
-            self.add(what, &with_address(&encrypted, front.address()), trusting.clone(), UNTRUSTED)?;
+            self.add(what, &with_address(&encrypted, front.address()), trusting.clone(), UNTRUSTED_CERTIFICATE)?;
             fronts.push(front);
         }
         if let Some(strange) = self.setup.trusting(&made.stranger) {
-            self.add("the authority of somebody else", &encrypted, strange, UNTRUSTED)?;
+            self.add("the authority of somebody else", &encrypted, strange, UNTRUSTED_CERTIFICATE)?;
         }
         Ok(fronts)
     }

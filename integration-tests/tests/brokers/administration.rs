@@ -2,10 +2,8 @@
 
 use integration_tests::{Door, Error, Kind, close_connections, until};
 
-use crate::{
-    harness::Verdict,
-    site::{SURE, Site, expect, hangs, in_time},
-};
+use crate::site::{SURE, Site, expect, hangs, in_time};
+use integration_tests::runner::Verdict;
 
 /// The command line reaches this server and no other: RabbitMQ's alarm stops publishers, Kafka's list has the topic.
 pub(crate) async fn command_line(site: &Site) -> Verdict {

@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use integration_tests::{
-    Cluster, Error, Kind,
-    raw::{self, fresh_name},
-    until,
-};
+use integration_tests::raw::{self, fresh_name};
+use integration_tests::{Cluster, Error, Kind, until};
 
-use crate::{
-    harness::Verdict,
-    site::{SURE, expect, hangs, in_time},
-};
+use crate::site::{SURE, expect, hangs, in_time};
+use integration_tests::runner::Verdict;
 
 const MOVE: Duration = Duration::from_secs(45);
 

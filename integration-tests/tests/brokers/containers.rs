@@ -4,21 +4,15 @@
 //! process. There it starts an engine, makes images from the Debian root (none can be expected to be pulled), and runs the fault cases
 //! on containers. The images carry the official ones' names, so the path to them is the one that a developer's machine takes.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
 
-use integration_tests::{
-    Error, Kind, Result, Way, available,
-    child::{Child, Event, Role},
-    own_by, run_folder, until,
-};
-use libtest_mimic::Trial;
+use integration_tests::child::{Child, Event, Role};
+use integration_tests::{Error, Kind, Result, Way, available, own_by, run_folder, until};
 
-use crate::harness::{Verdict, unlimited};
+use integration_tests::runner::{Case, Verdict};
 
 /// Those that the container way knows.
 pub(crate) const KINDS: &[Kind] = &[Kind::RabbitMq, Kind::Redis, Kind::Valkey];
@@ -30,10 +24,12 @@ const RABBITMQ: &str = r#"CMD ["/bin/sh", "-c", "echo 'loopback_users = none' >/
 
 /// The role of the child that starts an engine and runs the cases.
 pub(crate) const HOST: &str = "host";
+/// Role of the child that is killed while it has a container.
+pub(crate) const ABANDONED: &str = "abandoned";
 
 /// The case, as the suite sees it: ignored with the reason where there is no engine to start.
-pub(crate) fn trial() -> Trial {
-    unlimited("containers::every_fault", inside_a_host).with_kind(Way::Container.to_string())
+pub(crate) fn case() -> Case {
+    Case::new("containers::every_fault", inside_a_host).within(LIMIT + ENGINE).of_kind(Way::Container)
 }
 
 fn present() -> Result<()> {
@@ -87,7 +83,7 @@ pub(crate) async fn abandoned(role: Role) -> Verdict {
 
 /// A run that is killed with a container leaves none: its reaper has the engine remove it.
 pub(crate) async fn killed_run_leaves_no_container() -> Verdict {
-    let child = Child::start("abandoned", &())?;
+    let child = Child::start(ABANDONED, &())?;
     child.reached("a container", ENGINE, |entries| !entries.is_empty()).await?;
     let Some(Event::Note(folder)) = child.history()?.into_iter().next().map(|entry| entry.event) else {
         return Err("the child did not say where its run is".into());

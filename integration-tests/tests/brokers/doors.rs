@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use integration_tests::{
-    Door, Kind, Proxy, Result,
-    proxy::TlsFront,
-    tls::{Identity, certificates},
-};
+use integration_tests::proxy::TlsFront;
+use integration_tests::tls::{Identity, certificates};
+use integration_tests::{Door, Kind, Proxy, Result};
 
-use crate::{
-    harness::Verdict,
-    site::{Site, expect, in_time},
-};
+use crate::site::{Site, expect, in_time};
+use integration_tests::runner::Verdict;
 
 /// Longer than any refusal takes; a client that only keeps trying is refused as well.
 const REFUSAL: Duration = Duration::from_secs(4);

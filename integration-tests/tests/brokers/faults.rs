@@ -2,16 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use integration_tests::{
-    Kind, Result,
-    proxy::{Direction, Fault},
-    raw, until,
-};
+use integration_tests::proxy::{Direction, Fault};
+use integration_tests::{Kind, Result, raw, until};
 
-use crate::{
-    harness::Verdict,
-    site::{SURE, Site, expect, hangs, in_time},
-};
+use crate::site::{SURE, Site, expect, hangs, in_time};
+use integration_tests::runner::Verdict;
 
 /// A message goes through, straight and by the proxy.
 pub(crate) async fn answers(site: &Site) -> Verdict {

@@ -1,4 +1,5 @@
-//! Every fault on every broker, its effect seen by the raw client.
+//! Tests of this crate itself: every fault on every broker with its effect seen by the raw client, the proxy, child processes, the
+//! command, the harness of the conformance suite, and that nothing is left behind.
 //!
 //! One server of each kind is started for all cases that may break it; they take turns, and each leaves it whole. Run with
 //! `MESSAGING_REQUIRE_BROKERS=1`, a server that this machine lacks is a failure; else its cases are ignored with the reason.
@@ -11,29 +12,37 @@
 )]
 
 mod administration;
+mod certificates;
 mod clusters;
+mod command;
 mod containers;
 mod doors;
 mod faults;
-#[path = "../harness/mod.rs"]
-mod harness;
+mod leftovers;
 mod notifications;
+mod processes;
+mod proxy;
 mod site;
+mod suite;
 
-use std::{future::Future, pin::Pin, process::ExitCode};
+use std::env;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
 
-use harness::{Verdict, block_on, case};
-use integration_tests::{Kind, Way, child::Role};
-use libtest_mimic::{Arguments, Trial};
+use integration_tests::child::Role;
+use integration_tests::runner::{self, Case, Verdict};
+use integration_tests::{Kind, Way};
+use libtest_mimic::Arguments;
 use site::Site;
 
-type Case = fn(&Site) -> Pin<Box<dyn Future<Output = Verdict> + Send + '_>>;
+type Body = fn(&Site) -> Pin<Box<dyn Future<Output = Verdict> + Send + '_>>;
 
 /// A case for each kind of broker for which the fault means something.
 struct Row {
     name: &'static str,
     kinds: &'static [Kind],
-    case: Case,
+    case: Body,
 }
 
 macro_rules! row {
@@ -42,7 +51,7 @@ macro_rules! row {
     };
 }
 
-const ALL: &[Kind] = &Kind::ALL;
+const ALL: &[Kind] = &Kind::ALL_KINDS;
 /// Those that know users.
 const LOGINS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valkey, Kind::ActiveMq];
 /// Those with an encrypted door.
@@ -73,39 +82,60 @@ const CLUSTERS: &[Kind] = &[Kind::RabbitMq, Kind::Kafka, Kind::Redis, Kind::Valk
 fn main() -> ExitCode {
     match Role::current() {
         Ok(Some(role)) if role.name() == containers::HOST => inside_a_host(&role),
-        _ => harness::main(cases, containers::abandoned),
+        _ => runner::main_or_role(cases(), play),
     }
 }
 
-/// The fault cases once more, on containers.
+/// Roles in which this program starts itself again.
+async fn play(role: Role) -> Verdict {
+    match role.name() {
+        containers::ABANDONED => containers::abandoned(role).await,
+        processes::PUBLISHER | processes::CONSUMER => processes::play(role).await,
+        command::ASKS => command::ask_for_the_broker_of_the_environment(role).await,
+        _ => leftovers::play(role).await,
+    }
+}
+
+/// Cases of faults on containers: one for each kind of broker, or with `MESSAGING_CONTAINERS=full` all of them.
 fn inside_a_host(role: &Role) -> ExitCode {
     let arguments = Arguments { test_threads: Some(3), ..Arguments::default() };
-    if let Err(error) = block_on(containers::start(role)) {
-        return harness::run(&arguments, vec![case("containers::engine", || async { Err(error) })]);
+    if let Err(error) = runner::block_on(containers::start(role)) {
+        return runner::run(&arguments, vec![Case::new("containers::engine", || async { Err(error) })]);
     }
+    let is_full = env::var("MESSAGING_CONTAINERS").is_ok_and(|value| value == "full");
     let rows = ROWS.iter().filter(|row| row.kinds.len() == ALL.len());
+    let rows = rows.take(if is_full { ROWS.len() } else { 1 });
     let mut cases: Vec<_> = rows.flat_map(|row| containers::KINDS.iter().map(|kind| on_site(*kind, row))).collect();
-    let killed = case("killed_run_leaves_no_container", containers::killed_run_leaves_no_container);
-    cases.push(killed.with_kind(Way::Container.to_string()));
-    harness::run(&arguments, cases)
+    let killed = Case::new("killed_run_leaves_no_container", containers::killed_run_leaves_no_container);
+    cases.push(killed.of_kind(Way::Container));
+    runner::run(&arguments, cases)
 }
 
-fn cases() -> Vec<Trial> {
+fn cases() -> Vec<Case> {
     let sites = ROWS.iter().flat_map(|row| row.kinds.iter().map(|kind| on_site(*kind, row)));
     let clusters = CLUSTERS.iter().flat_map(|kind| {
         let kind = *kind;
-        let moved = case(format!("{kind}::leader_moved"), move || clusters::leader_moved(kind));
-        let behind = case(format!("{kind}::cluster_behind_proxies"), move || clusters::behind_proxies(kind));
-        [moved, behind].map(|case| case.with_kind(Way::Native.to_string()))
+        let moved = Case::new(format!("{kind}::leader_moved"), move || clusters::leader_moved(kind));
+        let behind = Case::new(format!("{kind}::cluster_behind_proxies"), move || clusters::behind_proxies(kind));
+        [moved, behind].map(|case| case.of_kind(Way::Native))
     });
-    sites.chain(clusters).chain([containers::trial()]).collect()
+    let apart = [
+        certificates::cases(),
+        command::cases(),
+        leftovers::cases(),
+        processes::cases(),
+        proxy::cases(),
+        suite::cases(),
+        vec![containers::case()],
+    ];
+    sites.chain(clusters).chain(apart.into_iter().flatten()).collect()
 }
 
-/// A case that names the way its broker comes.
-fn on_site(kind: Kind, row: &'static Row) -> Trial {
+/// A case that names the way by which its broker is obtained.
+fn on_site(kind: Kind, row: &'static Row) -> Case {
     let body = move || async move {
         let site = Site::of(kind).await?;
         (row.case)(&site).await.map_err(|error| site.explain(error))
     };
-    case(format!("{kind}::{}", row.name), body).with_kind(site::way().to_string())
+    Case::new(format!("{kind}::{}", row.name), body).of_kind(site::way())
 }

@@ -2,10 +2,8 @@
 
 use aws_sdk_sns::config::{BehaviorVersion, Credentials, Region};
 
-use crate::{
-    harness::Verdict,
-    site::{Site, expect, in_time},
-};
+use crate::site::{Site, expect, in_time};
+use integration_tests::runner::Verdict;
 
 /// What is published to a topic arrives in each queue that is subscribed, as it was sent.
 pub(crate) async fn topic_reaches_queues(site: &Site) -> Verdict {

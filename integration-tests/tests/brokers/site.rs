@@ -1,19 +1,15 @@
 //! The one server of a kind that cases may break, and what they do to it in words.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    fs,
-    future::Future,
-    path::Path,
-    sync::{Arc, LazyLock, Mutex as Lock},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex as Lock};
+use std::time::Duration;
 
-use integration_tests::{
-    Broker, Kind, Result, Way, own_by,
-    raw::{self, RawClient, fresh_name},
-};
+use integration_tests::raw::{self, RawClient, fresh_name};
+use integration_tests::{Broker, Kind, Result, Way, own_by};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Longer than any call takes that nothing stands in the way of.

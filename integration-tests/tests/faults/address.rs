@@ -1,6 +1,7 @@
 //! Where the messages of a run go: all that a process needs to take part.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use messaging::{
     Broker, BrokerUrl, ConnectOptions, Destination, DestinationSettings, Order, QueueName, Settings, Source,

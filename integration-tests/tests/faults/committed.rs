@@ -1,14 +1,16 @@
 //! What a log broker itself says is done, held against what the consumers were about to acknowledge.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use integration_tests::Result;
 use messaging_conformance::history::Mark;
 
-use crate::{address::Address, harness::Verdict, run::Run, stage::Stage, traffic::PATIENCE};
+use crate::address::Address;
+use crate::run::Run;
+use crate::stage::Stage;
+use crate::traffic::PATIENCE;
+use integration_tests::runner::Verdict;
 
 /// How what is committed and what was acknowledged stand to each other.
 #[derive(Debug, PartialEq, Eq)]

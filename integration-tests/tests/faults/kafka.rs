@@ -1,28 +1,26 @@
 //! What only Kafka has: committed offsets, groups that rebalance, copies in sync.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use integration_tests::{Error, Kind, Result, raw, until};
 use messaging_conformance::history::Mark;
-use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, CommitMode, Consumer},
-    error::KafkaError,
-};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::{
-    address::Address,
-    committed::{self, Standing},
-    harness::Verdict,
-    length::Length,
-    real::Real,
-    run::{Demand, Run},
-    shared::{NOTICED, close, healthy, slack},
-    stage::{Fault, Stage},
-    traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing},
-};
+use crate::address::Address;
+use crate::committed::{self, Standing};
+use crate::length::Length;
+use crate::real::Real;
+use crate::run::{Demand, Run};
+use crate::shared::{NOTICED, close, healthy, slack};
+use crate::stage::{Fault, Stage};
+use crate::traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing};
+use integration_tests::runner::Verdict;
 
 const ANSWER: Duration = Duration::from_secs(10);
 

@@ -1,11 +1,16 @@
 //! A message that kills every process that handles it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use integration_tests::child::{Child, Event, Role};
 use messaging::{App, Attempt, Config, Listen, Message, PublishOptions, PublisherExt, Retry, State};
 
-use crate::{address::Address, harness::Verdict, members::Part, shared::close, stage::Stage};
+use crate::address::Address;
+use crate::members::Part;
+use crate::shared::close;
+use crate::stage::Stage;
+use integration_tests::runner::Verdict;
 
 /// A process with a listener whose handler kills it.
 pub(crate) const VICTIM: &str = "victim";

@@ -1,6 +1,7 @@
 //! How long the runs are: short by default, long where a broker's endurance counts.
 
-use std::{env, time::Duration};
+use std::env;
+use std::time::Duration;
 
 /// The variable that asks for long runs.
 const VARIABLE: &str = "MESSAGING_FAULTS";

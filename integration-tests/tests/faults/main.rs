@@ -7,9 +7,6 @@
 
 mod address;
 mod committed;
-#[allow(dead_code, reason = "other programs use the rest")]
-#[path = "../harness/mod.rs"]
-mod harness;
 mod kafka;
 mod killer;
 mod length;
@@ -23,13 +20,15 @@ mod shared;
 mod stage;
 mod traffic;
 
-use std::{future::Future, process::ExitCode, time::Duration};
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use harness::Verdict;
 use integration_tests::Kind;
 use integration_tests::child::Role;
+use integration_tests::runner::{self, Case, Verdict};
 use length::Length;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use processes::Dying;
 use real::Real;
 use run::Phase;
@@ -42,13 +41,13 @@ fn main() -> ExitCode {
             let mut arguments = Arguments::from_args();
             // Side by side they would measure each other.
             arguments.test_threads.get_or_insert(1);
-            harness::run(&arguments, cases())
+            runner::run(&arguments, cases())
         }
-        _ => harness::main(Vec::new, members::play),
+        _ => runner::main_or_role(Vec::new(), members::play),
     }
 }
 
-fn cases() -> Vec<Trial> {
+fn cases() -> Vec<Case> {
     let mut cases = vec![
         case("memory::a_forgetful_server_is_found_out", memory::a_forgetful_server_is_found_out),
         case("memory::a_stray_duplicate_is_found_out", memory::a_stray_duplicate_is_found_out),
@@ -72,7 +71,7 @@ fn cases() -> Vec<Trial> {
 const PHASES: [Phase; 3] = [Phase::Publishing, Phase::Consuming, Phase::Both];
 
 /// The faults that every kind of broker has to bear.
-fn of_every(kind: Kind) -> Vec<Trial> {
+fn of_every(kind: Kind) -> Vec<Case> {
     let mut cases = Vec::new();
     for fault in [Fault::Cut, Fault::BlackHole, Fault::Slow] {
         for phase in PHASES {
@@ -104,13 +103,13 @@ fn of_every(kind: Kind) -> Vec<Trial> {
     cases
 }
 
-fn through(kind: Kind, fault: Fault, phase: Phase) -> Trial {
+fn through(kind: Kind, fault: Fault, phase: Phase) -> Case {
     case(format!("{kind}::{fault:?}_{phase:?}").to_lowercase(), move || async move {
         shared::through(&Real::one(kind).await?, fault, phase).await
     })
 }
 
-fn of_rabbitmq() -> Vec<Trial> {
+fn of_rabbitmq() -> Vec<Case> {
     const KIND: Kind = Kind::RabbitMq;
     let mut cases = of_every(KIND);
     cases.push(through(KIND, Fault::Closed, Phase::Both));
@@ -141,7 +140,7 @@ fn of_rabbitmq() -> Vec<Trial> {
     cases
 }
 
-fn of_kafka() -> Vec<Trial> {
+fn of_kafka() -> Vec<Case> {
     const KIND: Kind = Kind::Kafka;
     let mut cases = of_every(KIND);
     cases.push(case("kafka::a_skipping_commit_is_found_out", kafka::a_skipping_commit_is_found_out));
@@ -190,22 +189,7 @@ fn of_kafka() -> Vec<Trial> {
     cases
 }
 
-/// A case on a runtime with two threads, as an application has them, and with a limit that no case comes near.
-fn case<F>(name: impl Into<String>, body: impl FnOnce() -> F + Send + 'static) -> Trial
-where
-    F: Future<Output = Verdict>,
-{
-    let limit = Duration::from_secs(Length::chosen().pick(180, 900));
-    Trial::ignorable_test(name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        harness::completion(runtime.map_err(Into::into).and_then(|runtime| {
-            let verdict = runtime.block_on(async {
-                let late = |_| Err(format!("still at it after {limit:?}").into());
-                tokio::time::timeout(limit, body()).await.unwrap_or_else(late)
-            });
-            // What a failed case left running ends with it.
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            verdict
-        }))
-    })
+/// A case with a limit that no case comes near.
+fn case<F: Future<Output = Verdict>>(name: impl Into<String>, body: impl FnOnce() -> F + Send + 'static) -> Case {
+    Case::new(name, body).within(Duration::from_secs(Length::chosen().pick(180, 900)))
 }

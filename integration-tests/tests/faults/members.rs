@@ -1,20 +1,19 @@
 //! Publishers and consumers as processes of their own, killed and sent away.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use integration_tests::{
-    Result,
-    child::{Child, Entry, Event, Follower, Outcome, Role},
-};
+use integration_tests::Result;
+use integration_tests::child::{Child, Entry, Event, Follower, Outcome, Role};
 use messaging::{Delivery, ErrorKind, ErrorOutcome, Message, PublishOptions};
 use messaging_conformance::history::{Fate, Mark, What, mark_of};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{address::Address, harness::Verdict, killer, run::Run, traffic};
+use crate::address::Address;
+use crate::run::Run;
+use crate::{killer, traffic};
+use integration_tests::runner::Verdict;
 
 /// What a child is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,7 +50,8 @@ pub(crate) async fn play(role: Role) -> Verdict {
 
 /// Publishes until it is killed.
 async fn publish(role: &Role, part: Part) -> Verdict {
-    use futures_util::{StreamExt, stream::FuturesUnordered};
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
 
     let broker = part.at.open().await?;
     let options = PublishOptions::default().with_timeout(Duration::from_secs(10));

@@ -1,20 +1,20 @@
 //! The scenarios on the memory broker: they prove the scenarios, and that the checker fails when something is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use adapter_memory::{Data, Link, MemoryServer};
 use async_trait::async_trait;
-use integration_tests::{Error, Result, raw::fresh_name};
+use integration_tests::raw::fresh_name;
+use integration_tests::{Error, Result};
 
-use crate::{
-    address::Address,
-    harness::Verdict,
-    members::{PUBLISHER, Part, Troupe},
-    run::{Demand, Phase, Run},
-    shared,
-    stage::{Fault, Stage},
-    traffic::{self, Consuming, Load, Manner, Publishing},
-};
+use crate::address::Address;
+use crate::members::{PUBLISHER, Part, Troupe};
+use crate::run::{Demand, Phase, Run};
+use crate::shared;
+use crate::stage::{Fault, Stage};
+use crate::traffic::{self, Consuming, Load, Manner, Publishing};
+use integration_tests::runner::Verdict;
 
 /// A memory server, by its name in this process.
 pub(crate) struct Memory {

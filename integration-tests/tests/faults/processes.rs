@@ -1,20 +1,19 @@
 //! Processes that die: publishers and members of a group, killed at random while the rest goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{
-    address::Address,
-    committed,
-    harness::Verdict,
-    length::Length,
-    members::{MEMBER, PUBLISHER, Part, Troupe},
-    run::{Demand, Run},
-    shared::{close, healthy, slack},
-    stage::Stage,
-    traffic::{self, Consuming, Load, Manner, Publishing},
-};
+use crate::address::Address;
+use crate::committed;
+use crate::length::Length;
+use crate::members::{MEMBER, PUBLISHER, Part, Troupe};
+use crate::run::{Demand, Run};
+use crate::shared::{close, healthy, slack};
+use crate::stage::Stage;
+use crate::traffic::{self, Consuming, Load, Manner, Publishing};
+use integration_tests::runner::Verdict;
 
 /// Publisher processes killed every few seconds: what they were told is confirmed arrives.
 pub(crate) async fn publishers_killed(stage: &dyn Stage) -> Verdict {

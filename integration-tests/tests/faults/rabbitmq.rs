@@ -1,25 +1,22 @@
 //! What only RabbitMQ has: alarms, young queues, and acknowledgements that it forgets.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use integration_tests::{Error, Kind, Result, until};
-use lapin::{
-    Channel, Connection, ConnectionProperties,
-    options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
-    types::FieldTable,
-};
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties};
 use messaging::{Delivery, HealthState};
 
-use crate::{
-    address::Address,
-    harness::Verdict,
-    length::Length,
-    real::Real,
-    run::{Demand, Run},
-    shared::{close, healthy, one_consumer, slack},
-    stage::Stage,
-    traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing},
-};
+use crate::address::Address;
+use crate::length::Length;
+use crate::real::Real;
+use crate::run::{Demand, Run};
+use crate::shared::{close, healthy, one_consumer, slack};
+use crate::stage::Stage;
+use crate::traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing};
+use integration_tests::runner::Verdict;
 
 /// An alarm that stops publishers.
 #[derive(Debug, Clone, Copy)]

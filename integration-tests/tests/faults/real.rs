@@ -1,26 +1,19 @@
 //! Real brokers: one server for all cases that may break it, and one cluster, in turns.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock, Mutex as Lock, PoisonError},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex as Lock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use integration_tests::{
-    Broker, Cluster, Door, Error, Kind, Result, Way, close_connections, own_by,
-    proxy::{self, Direction},
-    raw::{fresh_name, round_trip},
-    until,
-};
+use integration_tests::proxy::{self, Direction};
+use integration_tests::raw::{fresh_name, round_trip};
+use integration_tests::{Broker, Cluster, Door, Error, Kind, Result, Way, close_connections, own_by, until};
 use messaging_conformance::history::Mark;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::{
-    address::Address,
-    kafka, rabbitmq,
-    stage::{Fault, Stage},
-};
+use crate::address::Address;
+use crate::stage::{Fault, Stage};
+use crate::{kafka, rabbitmq};
 
 /// For what an administrator sees a little later than it happens.
 const SEEN: Duration = Duration::from_secs(30);

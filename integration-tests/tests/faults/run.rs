@@ -1,20 +1,16 @@
 //! One run: what happened in it, what came of it in one line, and the verdict.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt::Write,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, SystemTime},
-};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use integration_tests::Error;
 use messaging::{Broker, Delivery, ErrorKind, HealthState, Message, Receipt};
 use messaging_conformance::history::{Fate, Findings, History, Mark, Offence, OffenceKind, Recorder, What};
 
-use crate::harness::Verdict;
+use integration_tests::runner::Verdict;
 
 /// Publishing and consuming go on again so soon after the broker answers.
 const BACK: Duration = Duration::from_secs(5);

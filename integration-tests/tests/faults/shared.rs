@@ -1,20 +1,19 @@
 //! The scenarios that all kinds of broker share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use integration_tests::{Error, until};
 use messaging::{Broker, ErrorKind, HealthState, SettlementTiming};
 use tokio::time::Instant;
 
-use crate::{
-    address::Address,
-    committed,
-    harness::Verdict,
-    length::Length,
-    run::{Demand, Phase, Run},
-    stage::{Fault, Stage},
-    traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing},
-};
+use crate::address::Address;
+use crate::committed;
+use crate::length::Length;
+use crate::run::{Demand, Phase, Run};
+use crate::stage::{Fault, Stage};
+use crate::traffic::{self, Consuming, Load, Manner, PATIENCE, Publishing};
+use integration_tests::runner::Verdict;
 
 /// A fault that is not seen by then is not seen at all.
 pub(crate) const NOTICED: Duration = Duration::from_secs(10);

@@ -1,21 +1,23 @@
 //! Publishers and consumers of this process, as an application would have them.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use integration_tests::{Error, Result, until};
 use messaging::{
     Broker, ConsumeOptions, Consumer, Delivery, ErrorKind, PublishOptions, Publisher, RetryMode, Source,
     SubscribeOptions,
 };
 use messaging_conformance::history::Mark;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::{address::Address, harness::Verdict, run::Run};
+use crate::address::Address;
+use crate::run::Run;
+use integration_tests::runner::Verdict;
 
 /// Longer than anything takes that is not stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);

@@ -14,15 +14,15 @@ use tokio::sync::mpsc;
 
 use super::window::Window;
 use crate::brokers::load;
-use crate::kafka::PREFETCH;
+use crate::kafka::UNSETTLED_LIMIT;
 use crate::order::Order;
 use crate::stopwatch::Stopwatch;
 
 /// So many messages are handed over together, at most.
-pub(crate) const BATCH: usize = 512;
+pub(crate) const POLL_BATCH: usize = 512;
 
 /// How long a poll waits for the first message.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A whole message: where its parts lie in the memory of its batch.
 struct Owned {
@@ -139,7 +139,7 @@ pub(crate) fn floor(servers: &str, topic: &str, group: &str, messages: u64) -> D
     let mut begun = None;
     let mut left = messages;
     while left > 0 {
-        if let Some(message) = consumer.poll(POLL) {
+        if let Some(message) = consumer.poll(POLL_TIMEOUT) {
             black_box(message.unwrap().payload());
             begun.get_or_insert_with(Stopwatch::start);
             left -= 1;
@@ -175,7 +175,7 @@ impl Polling {
         let mut room = 0;
         loop {
             // With a full prefetch there is nothing to do but to wait for acknowledgements.
-            let first = match unsettled < PREFETCH {
+            let first = match unsettled < UNSETTLED_LIMIT {
                 true => self.acked.try_recv(),
                 false => self.acked.recv().map_err(|_| thread::TryRecvError::Disconnected),
             };
@@ -190,10 +190,10 @@ impl Polling {
             if next == Err(thread::TryRecvError::Disconnected) {
                 return;
             }
-            if unsettled >= PREFETCH {
+            if unsettled >= UNSETTLED_LIMIT {
                 continue;
             }
-            let batch = self.poll(BATCH.min(PREFETCH - unsettled), room, &mut windows);
+            let batch = self.poll(POLL_BATCH.min(UNSETTLED_LIMIT - unsettled), room, &mut windows);
             // The next is likely to be about as large.
             room = room.max(batch.memory.len());
             unsettled += batch.messages.len();
@@ -218,7 +218,7 @@ impl Polling {
 
     /// Waits for one message, then takes what is there; `room` is for how many bytes memory is taken before.
     fn poll(&self, most: usize, room: usize, windows: &mut Vec<Window>) -> Batch {
-        let mut patience = POLL;
+        let mut patience = POLL_TIMEOUT;
         let (mut batch, mut memory) = (Batch::default(), Vec::new());
         while batch.messages.len() < most
             && let Some(message) = self.consumer.poll(patience)

@@ -11,11 +11,11 @@ mod window;
 
 use rdkafka::ClientConfig;
 
-pub(super) use self::consumer::{BATCH, Reader, consume, floor, listen};
+pub(super) use self::consumer::{POLL_BATCH, Reader, consume, floor, listen};
 pub(super) use self::producer::Sender;
 pub(super) use self::topics::Topics;
 
-/// What all clients have in common.
+/// Settings that all clients share.
 fn client(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("socket.nagle.disable", "true");

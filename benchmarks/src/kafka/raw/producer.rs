@@ -10,12 +10,12 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use crate::brokers::load::{self, HEADERS, Load};
+use crate::brokers::load::{self, Load, MESSAGE_HEADERS};
 use crate::brokers::ours;
 use crate::stopwatch::Stopwatch;
 
 /// How long a message may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Sender {
     producer: ThreadedProducer<Reports, NoCustomPartitioner>,
@@ -27,7 +27,7 @@ impl Sender {
         let mut config = super::client(servers);
         config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
         config.set("batch.size", "1000000").set("compression.type", "lz4").set("partitioner", "murmur2_random");
-        config.set("message.timeout.ms", LIMIT.as_millis().to_string());
+        config.set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string());
         config.set("queue.buffering.max.messages", "10000000").set("queue.buffering.max.kbytes", "2097151");
         let reports = Reports::default();
         Self { producer: config.create_with_context(reports.clone()).unwrap(), reports }
@@ -62,7 +62,7 @@ impl Sender {
             self.send(topic, &load.payload, number);
         }
         let producer = self.producer.clone();
-        tokio::task::spawn_blocking(move || producer.flush(LIMIT)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || producer.flush(MESSAGE_TIMEOUT)).await.unwrap().unwrap();
         begun.stop()
     }
 
@@ -79,9 +79,9 @@ impl Sender {
     /// The same headers that ours sends.
     fn send(&self, topic: &str, payload: &Bytes, number: u64) {
         let id = id(number);
-        let mut headers = OwnedHeaders::new_with_capacity(1 + HEADERS.len());
+        let mut headers = OwnedHeaders::new_with_capacity(1 + MESSAGE_HEADERS.len());
         headers = headers.insert(Header { key: "ce_id", value: Some(id.as_slice()) });
-        for (key, value) in HEADERS {
+        for (key, value) in MESSAGE_HEADERS {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         let record = BaseRecord::<(), [u8], usize>::with_opaque_to(topic, number as usize);
@@ -106,7 +106,7 @@ struct Reports(Arc<Counts>);
 #[derive(Default)]
 struct Counts {
     waiting: AtomicUsize,
-    /// Who waits is woken once so many are left.
+    /// Number of open sends at which a waiting publisher is woken.
     wanted: AtomicUsize,
     fewer: Notify,
 }

@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 /// How long a topic may take to have its leaders.
-const LEADERS: Duration = Duration::from_secs(20);
+const LEADERS_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Topics {
     admin: AdminClient<DefaultClientContext>,
@@ -21,7 +21,7 @@ impl Topics {
 
     /// Makes a topic, and waits until every partition has a leader.
     pub(crate) async fn create(&self, name: &str, partitions: i32) {
-        // What is deleted goes from the disk at once.
+        // Deleted topics leave the disk at once.
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
             .set("file.delete.delay.ms", "1000")
             .set("retention.ms", "-1");
@@ -30,7 +30,7 @@ impl Topics {
         }
         let begun = Instant::now();
         while !self.has_leaders(name, partitions) {
-            assert!(begun.elapsed() < LEADERS, "topic {name} has no leaders");
+            assert!(begun.elapsed() < LEADERS_TIMEOUT, "topic {name} has no leaders");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -42,7 +42,7 @@ impl Topics {
     }
 
     fn has_leaders(&self, name: &str, partitions: i32) -> bool {
-        let metadata = self.admin.inner().fetch_metadata(Some(name), LEADERS).unwrap();
+        let metadata = self.admin.inner().fetch_metadata(Some(name), LEADERS_TIMEOUT).unwrap();
         metadata.topics().iter().any(|topic| {
             topic.name() == name
                 && topic.partitions().len() == partitions as usize

@@ -1,4 +1,4 @@
-//! What is acknowledged of a partition, in any order, and how far it is contiguous.
+//! Acknowledged offsets of a partition, in any order, and the end of their contiguous part.
 
 use std::collections::VecDeque;
 

@@ -1,33 +1,24 @@
 //! Publishers and consumers as processes of their own, killed and stopped at chosen and random points.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+use std::time::Duration;
 
-mod harness;
-
-use std::{process::ExitCode, time::Duration};
-
-use harness::{Verdict, case};
-use integration_tests::{
-    Error, Kind, Result,
-    child::{Child, Entry, Event, Outcome, Role, Tally},
-    raw::{self, fresh_name},
-    shared,
-};
-use libtest_mimic::Trial;
+use integration_tests::cases;
+use integration_tests::child::{Child, Entry, Event, Outcome, Role, Tally};
+use integration_tests::raw::{self, fresh_name};
+use integration_tests::runner::{Case, Verdict};
+use integration_tests::{Error, Kind, Result, shared};
 use serde::{Deserialize, Serialize};
 
 const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const PUBLISHER: &str = "publisher";
+pub(crate) const CONSUMER: &str = "consumer";
 
-fn main() -> ExitCode {
-    harness::main(cases, play)
-}
-
-fn cases() -> Vec<Trial> {
-    vec![
-        case("a_publisher_killed_at_random_leaves_a_true_history", a_publisher_killed_at_random_leaves_a_true_history),
-        case("a_paused_publisher_stands_still_and_goes_on", a_paused_publisher_stands_still_and_goes_on),
-        case("a_child_is_killed_at_a_chosen_point", a_child_is_killed_at_a_chosen_point),
-        case("a_child_that_fails_is_noticed", a_child_that_fails_is_noticed),
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_publisher_killed_at_random_leaves_a_true_history,
+        a_paused_publisher_stands_still_and_goes_on,
+        a_child_is_killed_at_a_chosen_point,
+        a_child_that_fails_is_noticed,
     ]
 }
 
@@ -38,13 +29,13 @@ struct Scenario {
     messages: usize,
 }
 
-/// What this program does as a child.
-async fn play(role: Role) -> Verdict {
+/// Roles of the children.
+pub(crate) async fn play(role: Role) -> Verdict {
     let Scenario { url, queue, messages } = role.scenario()?;
     let mut client = raw::connect(Kind::Redis, &url, None).await?;
     let history = role.history();
     match role.name() {
-        "publisher" => {
+        PUBLISHER => {
             for n in 0..messages {
                 let id = format!("{}-{n}", std::process::id());
                 history.intent(&id)?;
@@ -55,7 +46,7 @@ async fn play(role: Role) -> Verdict {
                 history.outcome(&id, outcome)?;
             }
         }
-        "consumer" => {
+        CONSUMER => {
             for _ in 0..messages {
                 let id = client.take(&queue).await?;
                 history.receipt(id)?;
@@ -77,7 +68,7 @@ async fn scenario() -> Result<Scenario> {
 /// Whatever it did before it was killed is in its history, and the broker has all that was confirmed.
 async fn a_publisher_killed_at_random_leaves_a_true_history() -> Verdict {
     let scenario = scenario().await?;
-    let publisher = Child::start("publisher", &scenario)?;
+    let publisher = Child::start(PUBLISHER, &scenario)?;
 
     let chosen = publisher.kill_somewhere(20..200, LIMIT).await?;
 
@@ -85,7 +76,7 @@ async fn a_publisher_killed_at_random_leaves_a_true_history() -> Verdict {
     assert!(entries.len() >= chosen, "{} entries after a kill at {chosen}", entries.len());
     let sent = Tally::of(&entries);
     assert!(sent.unknown.len() <= 1, "one message at most was under way: {:?}", sent.unknown);
-    let consumer = Child::start("consumer", &Scenario { messages: sent.confirmed, ..scenario })?;
+    let consumer = Child::start(CONSUMER, &Scenario { messages: sent.confirmed, ..scenario })?;
     assert!(consumer.ended(LIMIT).await?.success());
     entries.extend(consumer.history()?);
     let tally = Tally::of(&entries);
@@ -97,7 +88,7 @@ async fn a_publisher_killed_at_random_leaves_a_true_history() -> Verdict {
 /// Stopped, it writes nothing; let go, it goes on.
 async fn a_paused_publisher_stands_still_and_goes_on() -> Verdict {
     let scenario = scenario().await?;
-    let publisher = Child::start("publisher", &scenario)?;
+    let publisher = Child::start(PUBLISHER, &scenario)?;
     publisher.reached("ten entries", LIMIT, |entries| entries.len() >= 10).await?;
 
     publisher.pause()?;
@@ -126,7 +117,7 @@ async fn still(child: &Child) -> Result<usize> {
 /// A chosen point is one in the history: here the third outcome.
 async fn a_child_is_killed_at_a_chosen_point() -> Verdict {
     let scenario = scenario().await?;
-    let publisher = Child::start("publisher", &scenario)?;
+    let publisher = Child::start(PUBLISHER, &scenario)?;
     let outcomes = |entries: &[Entry]| entries.iter().filter(|entry| matches!(entry.event, Event::Outcome(..))).count();
 
     publisher.reached("three outcomes", LIMIT, |entries| outcomes(entries) >= 3).await?;
@@ -139,7 +130,7 @@ async fn a_child_is_killed_at_a_chosen_point() -> Verdict {
 /// A child that ends too early is an error at once, with what it said, and not a wait.
 async fn a_child_that_fails_is_noticed() -> Verdict {
     let scenario = Scenario { url: "redis://127.0.0.1:1/".to_owned(), queue: "none".to_owned(), messages: 1 };
-    let consumer = Child::start("consumer", &scenario)?;
+    let consumer = Child::start(CONSUMER, &scenario)?;
 
     let error = consumer.reached("a receipt", LIMIT, |entries| !entries.is_empty()).await.unwrap_err();
 

@@ -1,31 +1,30 @@
 //! Who comes in, and how: every way that the options offer to say who one is, on the doors of a real server.
 
-mod support;
-
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{connect, fresh, options_with, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use integration_tests::{Broker as Server, Door, client_certificates, tls::certificates};
 use messaging_core::{
     Broker, ConsumeOptions, Destination, ErrorKind, Message, PublishOptions, PublisherExt, QueueName,
 };
 use serde_json::{Value, json};
-use support::{Checked, connect, fresh, options_with, run, server};
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn main() -> ExitCode {
-    run(&[
-        ("the_servers_authority_is_trusted_by_file", || Box::pin(own_authority())),
-        ("the_clients_certificate_is_shown", || Box::pin(shown())),
-        ("a_clients_certificate_that_ran_out_is_refused", || Box::pin(ran_out())),
-        ("a_password_comes_from_a_file", || Box::pin(password_file())),
-        ("options_win_over_the_login_of_the_url", || Box::pin(options_win())),
-        ("a_wrong_password_in_the_options_is_not_told", || Box::pin(not_told())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        the_servers_authority_is_trusted_by_file,
+        the_clients_certificate_is_shown,
+        a_clients_certificate_that_ran_out_is_refused,
+        a_password_comes_from_a_file,
+        options_win_over_the_login_of_the_url,
+        a_wrong_password_in_the_options_is_not_told,
+    ]
 }
 
 fn file(path: &Path) -> Value {
@@ -33,7 +32,7 @@ fn file(path: &Path) -> Value {
 }
 
 /// One message there and back, so that the connections of both ways have been used.
-async fn there_and_back(broker: &Arc<dyn Broker>) -> Checked {
+async fn there_and_back(broker: &Arc<dyn Broker>) -> Verdict {
     let name = QueueName::parse(fresh("login"))?;
     let publisher = broker.publisher(&Destination::Queue(name.clone()), PublishOptions::default()).await?;
     publisher.publish(Message::new("here")).await?;
@@ -44,7 +43,7 @@ async fn there_and_back(broker: &Arc<dyn Broker>) -> Checked {
     Ok(())
 }
 
-async fn own_authority() -> Checked {
+async fn the_servers_authority_is_trusted_by_file() -> Verdict {
     let url = server().await?.url_at(Door::Tls, None)?;
     let broker = connect(options_with(&url, [("ca_file", file(&certificates()?.authority))])?).await?;
     there_and_back(&broker).await?;
@@ -52,7 +51,7 @@ async fn own_authority() -> Checked {
     Ok(())
 }
 
-async fn shown() -> Checked {
+async fn the_clients_certificate_is_shown() -> Verdict {
     let server = server().await?;
     let made = certificates()?;
     let keys = [
@@ -79,7 +78,7 @@ async fn shown() -> Checked {
 }
 
 /// The server looks at what a client shows even where it wants nothing shown.
-async fn ran_out() -> Checked {
+async fn a_clients_certificate_that_ran_out_is_refused() -> Verdict {
     let made = certificates()?;
     let keys = [
         ("ca_file", file(&made.authority)),
@@ -94,7 +93,7 @@ async fn ran_out() -> Checked {
 }
 
 /// The server's door with a login, without the login.
-fn nobody(server: &Arc<dyn Server>) -> Checked<(String, String, String)> {
+fn nobody(server: &Arc<dyn Server>) -> Verdict<(String, String, String)> {
     let accounts = server.accounts().ok_or("a server with accounts")?;
     let url = server.url_at(Door::Login, Some(&accounts.admin))?;
     let (scheme, rest) = url.split_once("://").ok_or("a url")?;
@@ -102,7 +101,7 @@ fn nobody(server: &Arc<dyn Server>) -> Checked<(String, String, String)> {
     Ok((format!("{scheme}://{place}"), accounts.admin.user.to_owned(), accounts.admin.password.to_owned()))
 }
 
-async fn password_file() -> Checked {
+async fn a_password_comes_from_a_file() -> Verdict {
     let (url, user, password) = nobody(&server().await?)?;
     let path = std::env::temp_dir().join(fresh("password"));
     std::fs::write(&path, format!("{password}\n"))?;
@@ -114,7 +113,7 @@ async fn password_file() -> Checked {
     Ok(())
 }
 
-async fn options_win() -> Checked {
+async fn options_win_over_the_login_of_the_url() -> Verdict {
     let (url, user, password) = nobody(&server().await?)?;
     let (scheme, place) = url.split_once("://").ok_or("a url")?;
     let url = format!("{scheme}://somebody:else@{place}");
@@ -123,7 +122,7 @@ async fn options_win() -> Checked {
     Ok(())
 }
 
-async fn not_told() -> Checked {
+async fn a_wrong_password_in_the_options_is_not_told() -> Verdict {
     const SECRET: &str = "n0t-the-passw0rd";
     let (url, user, _) = nobody(&server().await?)?;
     let options = options_with(&url, [("user", json!(user)), ("password", json!(SECRET))])?;

@@ -1,18 +1,12 @@
 //! The powers of the harness for real brokers, each seen by a raw client that goes where the adapter under test would.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed, and says why")]
+use std::sync::Arc;
+use std::time::Duration;
 
-mod harness;
-
-use std::{process::ExitCode, sync::Arc, time::Duration};
-
-use harness::{Verdict, case};
-use integration_tests::{
-    Kind,
-    raw::{self, RawClient},
-    suite::RealBroker,
-};
-use libtest_mimic::Trial;
+use integration_tests::Kind;
+use integration_tests::raw::{self, RawClient};
+use integration_tests::runner::{Case, Verdict};
+use integration_tests::suite::RealBroker;
 use messaging_conformance::{Harness as _, Line, Power, Stage};
 use messaging_core::{Destination, Driver, Error, ErrorKind, QueueName, Source, TopicName, join};
 use tokio::time::timeout;
@@ -27,21 +21,17 @@ const NOBODY: Driver = Driver {
     connect: |_| Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "these tests have no adapter")) }),
 };
 
-fn main() -> ExitCode {
-    harness::main(cases, |role| async move { Err(format!("nobody plays {role:?}").into()) })
-}
-
-fn cases() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     [Kind::RabbitMq, Kind::Kafka].into_iter().flat_map(of).collect()
 }
 
-fn of(kind: Kind) -> Vec<Trial> {
+fn of(kind: Kind) -> Vec<Case> {
     let broker = Arc::new(RealBroker::new(kind, NOBODY));
     macro_rules! trials {
         ($($name:ident),+ $(,)?) => {
             vec![$({
                 let broker = Arc::clone(&broker);
-                case(format!("{kind}::{}", stringify!($name)), move || async move { $name(Site { kind, broker }).await })
+                Case::new(format!("suite::{kind}::{}", stringify!($name)), move || async move { $name(Site { kind, broker }).await })
             }),+]
         };
     }
@@ -203,11 +193,9 @@ async fn a_dead_letter_refuses_while_it_is_told_to(site: Site) -> Verdict {
 
 /// The raw client makes classic queues, and adapters make others.
 async fn declare_quorum(stage: &Arc<dyn Stage>, queue: &str) -> Result<(), lapin::Error> {
-    use lapin::{
-        Connection, ConnectionProperties,
-        options::QueueDeclareOptions,
-        types::{AMQPValue, FieldTable},
-    };
+    use lapin::options::QueueDeclareOptions;
+    use lapin::types::{AMQPValue, FieldTable};
+    use lapin::{Connection, ConnectionProperties};
 
     let url = variable(stage, "MESSAGING_CONFORMANCE_URL");
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;

@@ -1,35 +1,31 @@
 //! Several members of one group: what is stale, what keeps its order, and what an attempt is.
 
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::collections::{BTreeMap, HashSet};
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{connect, fresh, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use messaging_core::{
     Broker, ConsumeOptions, Consumer, Delivery, Destination, Error, ErrorKind, Event, Message, Order, PublishOptions,
     Publisher, PublisherExt, QueueName, Received, RetryMode, Source,
 };
-use support::{connect, fresh, run, server};
 use tokio::sync::{Barrier, mpsc};
 use tokio::time::{Instant, timeout};
 
-fn main() -> ExitCode {
-    run(&[
-        ("what_went_to_another_member_is_stale_and_the_rest_is_not", || Box::pin(stale())),
-        ("what_is_settled_in_time_goes_to_nobody_else", || Box::pin(settled_in_time())),
-        ("eight_handlers_share_one_partition_and_keep_the_order_of_its_keys", || Box::pin(order_of_keys())),
-        ("a_key_goes_on_after_its_partition_was_away", || Box::pin(away_and_back())),
-        ("what_is_not_due_holds_up_nothing_else", || Box::pin(large_delays())),
-        ("what_was_released_or_never_handed_out_was_not_tried", || Box::pin(attempts())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        what_went_to_another_member_is_stale_and_the_rest_is_not,
+        what_is_settled_in_time_goes_to_nobody_else,
+        eight_handlers_share_one_partition_and_keep_the_order_of_its_keys,
+        a_key_goes_on_after_its_partition_was_away,
+        what_is_not_due_holds_up_nothing_else,
+        what_was_released_or_never_handed_out_was_not_tried,
+    ]
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Checked = Result<(), Failure>;
 
 /// For everything: a group that is shared out anew takes its members a heartbeat or two, of 5 s each.
 const LONG: Duration = Duration::from_secs(60);
@@ -39,7 +35,7 @@ async fn next(consumer: &mut Consumer) -> Result<Delivery, Failure> {
 }
 
 /// Waits until the work is shared out anew; what comes before is for `each`.
-async fn rebalanced(consumer: &mut Consumer, mut each: impl FnMut(Delivery)) -> Checked {
+async fn rebalanced(consumer: &mut Consumer, mut each: impl FnMut(Delivery)) -> Verdict {
     loop {
         match timeout(LONG, consumer.receive()).await.map_err(|_| "nothing was shared out")?? {
             Some(Received::Event(Event::Rebalanced)) => return Ok(()),
@@ -105,7 +101,7 @@ async fn one_of_each(
     Ok(([held.next().ok_or("one")?, held.next().ok_or("one")?], keys, consumer))
 }
 
-async fn stale() -> Checked {
+async fn what_went_to_another_member_is_stale_and_the_rest_is_not() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "2"), ("revoke_wait", "200ms")]).await?;
     let queue = QueueName::parse(fresh("stale"))?;
@@ -150,7 +146,7 @@ async fn stale() -> Checked {
     Ok(())
 }
 
-async fn settled_in_time() -> Checked {
+async fn what_is_settled_in_time_goes_to_nobody_else() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "2"), ("revoke_wait", "30s")]).await?;
     let queue = QueueName::parse(fresh("in-time"))?;
@@ -174,7 +170,7 @@ async fn settled_in_time() -> Checked {
     Ok(())
 }
 
-async fn order_of_keys() -> Checked {
+async fn eight_handlers_share_one_partition_and_keep_the_order_of_its_keys() -> Verdict {
     const HANDLERS: usize = 8;
     const KEYS: usize = 16;
     const EACH: usize = 8;
@@ -234,7 +230,7 @@ async fn order_of_keys() -> Checked {
     Ok(())
 }
 
-async fn away_and_back() -> Checked {
+async fn a_key_goes_on_after_its_partition_was_away() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "2"), ("revoke_wait", "0s")]).await?;
     let queue = QueueName::parse(fresh("away"))?;
@@ -296,7 +292,7 @@ async fn away_and_back() -> Checked {
 }
 
 /// More than is read ahead, by its size, waits for an hour.
-async fn large_delays() -> Checked {
+async fn what_is_not_due_holds_up_nothing_else() -> Verdict {
     const LARGE: usize = 900_000;
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
@@ -326,7 +322,7 @@ async fn large_delays() -> Checked {
     Ok(())
 }
 
-async fn attempts() -> Checked {
+async fn what_was_released_or_never_handed_out_was_not_tried() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
     let queue = QueueName::parse(fresh("attempts"))?;

@@ -1,22 +1,21 @@
 //! The certificates that tests are given, asked by a TLS client of their own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
 use std::sync::Arc;
 
-use integration_tests::{
-    proxy::TlsFront,
-    tls::{Identity, certificates},
-};
+use integration_tests::cases;
+use integration_tests::proxy::TlsFront;
+use integration_tests::runner::{Case, Verdict};
+use integration_tests::tls::{Identity, certificates};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::aws_lc_rs::default_provider,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
-};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+pub(crate) fn cases() -> Vec<Case> {
+    cases![the_server_s_is_good_for_this_machine_by_name_and_address, each_bad_one_is_refused_for_its_own_reason,]
+}
 
 async fn handshake(identity: &Identity, trust: &std::path::Path, name: &'static str) -> Result<(), String> {
     let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -33,17 +32,16 @@ async fn handshake(identity: &Identity, trust: &std::path::Path, name: &'static 
     connected.map(drop).map_err(|error| error.to_string().to_lowercase())
 }
 
-#[tokio::test]
-async fn the_server_s_is_good_for_this_machine_by_name_and_address() {
+async fn the_server_s_is_good_for_this_machine_by_name_and_address() -> Verdict {
     let all = certificates().unwrap();
 
     for name in ["localhost", "127.0.0.1"] {
         handshake(&all.server, &all.authority, name).await.unwrap();
     }
+    Ok(())
 }
 
-#[tokio::test]
-async fn each_bad_one_is_refused_for_its_own_reason() {
+async fn each_bad_one_is_refused_for_its_own_reason() -> Verdict {
     let all = certificates().unwrap();
 
     let expired = handshake(&all.expired, &all.authority, "localhost").await.unwrap_err();
@@ -53,4 +51,5 @@ async fn each_bad_one_is_refused_for_its_own_reason() {
     handshake(&all.another_name, &all.authority, "elsewhere.example").await.unwrap();
     let stranger = handshake(&all.server, &all.stranger, "localhost").await.unwrap_err();
     assert!(stranger.contains("issuer"), "{stranger}");
+    Ok(())
 }

@@ -1,16 +1,15 @@
 //! What a member comes back from: a log that was cut off, commits of others, members that died, groups that refuse.
 
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(unsafe_code, reason = "librdkafka's own list: its wrapper writes text alone")]
-
-mod support;
 
 use std::collections::HashSet;
 use std::future::poll_fn;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::{connect, fresh, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use integration_tests::{Kind, Way, own_by};
 use messaging_core::{
     Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, ErrorKind, Event, Flow, Part, PublishOptions,
@@ -23,24 +22,23 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use support::{connect, fresh, run, server};
 
-fn main() -> ExitCode {
-    run(&[
-        ("past_a_trimmed_log_it_goes_on_by_the_new_protocol", || Box::pin(trimmed("auto"))),
-        ("past_a_trimmed_log_it_goes_on_by_the_classic_protocol", || Box::pin(trimmed("classic"))),
-        ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
-        ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
-        ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),
-        ("a_purge_is_of_all_that_waits_or_refused", || Box::pin(purged_whole())),
-        ("a_member_that_is_put_out_while_it_joins_comes_back", || Box::pin(put_out())),
-        ("a_flush_is_answered_while_settlements_go_on", || Box::pin(flushed_under_load())),
-        ("what_others_committed_with_an_offset_need_not_be_text", || Box::pin(foreign_metadata())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = cases![
+        before_the_end_of_a_log_that_got_shorter_it_goes_on,
+        what_may_have_killed_a_member_does_not_wait_behind_a_backlog,
+        what_may_have_killed_a_member_is_purged_too,
+        a_purge_is_of_all_that_waits_or_refused,
+        a_member_that_is_put_out_while_it_joins_comes_back,
+        a_flush_is_answered_while_settlements_go_on,
+        what_others_committed_with_an_offset_need_not_be_text,
+    ];
+    cases.extend([
+        Case::new("recovery::past_a_trimmed_log_it_goes_on_by_the_new_protocol", || trimmed("auto")),
+        Case::new("recovery::past_a_trimmed_log_it_goes_on_by_the_classic_protocol", || trimmed("classic")),
+    ]);
+    cases
 }
-
-type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-type Found<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What a case waits for, at most.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -53,7 +51,7 @@ fn raw(url: &str) -> ClientConfig {
 }
 
 /// Writes texts into one partition.
-fn write(url: &str, topic: &str, partition: i32, texts: impl Iterator<Item = String>) -> Checked {
+fn write(url: &str, topic: &str, partition: i32, texts: impl Iterator<Item = String>) -> Verdict {
     let producer: BaseProducer = raw(url).set("queue.buffering.max.messages", "1000000").create()?;
     for text in texts {
         let record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(partition).payload(text.as_str());
@@ -64,7 +62,7 @@ fn write(url: &str, topic: &str, partition: i32, texts: impl Iterator<Item = Str
 }
 
 /// Deletes what lies below an offset.
-async fn trim(url: &str, topic: &str, partition: i32, below: i64) -> Checked {
+async fn trim(url: &str, topic: &str, partition: i32, below: i64) -> Verdict {
     let admin: AdminClient<DefaultClientContext> = raw(url).create()?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(below))?;
@@ -74,7 +72,7 @@ async fn trim(url: &str, topic: &str, partition: i32, below: i64) -> Checked {
 }
 
 /// Commits for partition 0 of a queue that has no members.
-fn commit(url: &str, queue: &QueueName, offset: i64, metadata: &str) -> Checked {
+fn commit(url: &str, queue: &QueueName, offset: i64, metadata: &str) -> Verdict {
     let other: BaseConsumer = raw(url).set("group.id", queue.as_str()).create()?;
     let mut list = TopicPartitionList::new();
     let mut one = list.add_partition(queue.as_str(), 0);
@@ -84,19 +82,19 @@ fn commit(url: &str, queue: &QueueName, offset: i64, metadata: &str) -> Checked 
 }
 
 /// Where a queue with one partition is committed.
-async fn committed(broker: &dyn Broker, queue: &QueueName) -> Found<u64> {
+async fn committed(broker: &dyn Broker, queue: &QueueName) -> Verdict<u64> {
     let positions = broker.inspect().positions(&Source::Queue(queue.clone())).await?;
     Ok(positions.first().ok_or("a position")?.committed)
 }
 
 /// A queue that is there.
-async fn queue(broker: &dyn Broker, stem: &str) -> Found<QueueName> {
+async fn queue(broker: &dyn Broker, stem: &str) -> Verdict<QueueName> {
     let queue = QueueName::parse(fresh(stem))?;
     drop(broker.publisher(&Destination::Queue(queue.clone()), PublishOptions::default()).await?);
     Ok(queue)
 }
 
-async fn next(consumer: &mut Consumer) -> Found<Delivery> {
+async fn next(consumer: &mut Consumer) -> Verdict<Delivery> {
     Ok(tokio::time::timeout(LIMIT, consumer.next()).await??.ok_or("the consumer has ended")?)
 }
 
@@ -104,12 +102,12 @@ fn text(delivery: &Delivery) -> String {
     String::from_utf8_lossy(delivery.message().payload()).into_owned()
 }
 
-async fn flush(control: Arc<dyn Control>) -> Checked {
+async fn flush(control: Arc<dyn Control>) -> Verdict {
     Ok(control.flush(tokio::time::Instant::now() + LIMIT).await?)
 }
 
 /// How many messages were missed, once a gap is told.
-async fn gap(consumer: &mut Consumer) -> Found<Option<u64>> {
+async fn gap(consumer: &mut Consumer) -> Verdict<Option<u64>> {
     let told = async {
         loop {
             if let Event::Gap { missed } = poll_fn(|cx| consumer.poll_event(cx)).await {
@@ -120,7 +118,7 @@ async fn gap(consumer: &mut Consumer) -> Found<Option<u64>> {
     Ok(tokio::time::timeout(LIMIT, told).await?)
 }
 
-async fn trimmed(protocol: &str) -> Checked {
+async fn trimmed(protocol: &str) -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("group_protocol", protocol), ("partitions", "2")]).await?;
@@ -162,7 +160,7 @@ async fn trimmed(protocol: &str) -> Checked {
 }
 
 /// As after an unclean election: what is committed lies past the end.
-async fn shortened() -> Checked {
+async fn before_the_end_of_a_log_that_got_shorter_it_goes_on() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -184,14 +182,14 @@ async fn shortened() -> Checked {
 }
 
 /// A queue whose last member died, as its last commit says.
-async fn orphaned(url: &str, broker: &dyn Broker, messages: u32) -> Found<QueueName> {
+async fn orphaned(url: &str, broker: &dyn Broker, messages: u32) -> Verdict<QueueName> {
     let queue = queue(broker, "orphaned").await?;
     write(url, queue.as_str(), 0, (0..messages).map(|number| number.to_string()))?;
     commit(url, &queue, 0, "m1o")?;
     Ok(queue)
 }
 
-async fn suspects_first() -> Checked {
+async fn what_may_have_killed_a_member_does_not_wait_behind_a_backlog() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
     let queue = orphaned(&server.url(), &*broker, 5_000).await?;
@@ -209,7 +207,7 @@ async fn suspects_first() -> Checked {
     Ok(())
 }
 
-async fn suspects_purged() -> Checked {
+async fn what_may_have_killed_a_member_is_purged_too() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
     let queue = orphaned(&server.url(), &*broker, 50).await?;
@@ -225,7 +223,7 @@ async fn suspects_purged() -> Checked {
     Ok(())
 }
 
-async fn purged_whole() -> Checked {
+async fn a_purge_is_of_all_that_waits_or_refused() -> Verdict {
     let server = server().await?;
     let here = connect(&server.url(), [("partitions", "2")]).await?;
     let elsewhere = connect(&server.url(), [("partitions", "2")]).await?;
@@ -252,7 +250,7 @@ async fn purge_until(
     broker: &dyn Broker,
     source: &Source,
     is_it: impl Fn(&messaging_core::Result<Option<u64>>) -> bool,
-) -> Checked {
+) -> Verdict {
     let begun = Instant::now();
     loop {
         let purged = broker.repair().purge(source, Part::Live).await;
@@ -265,7 +263,7 @@ async fn purge_until(
 }
 
 /// A member of the classic protocol is put out of its group between being assigned partitions and committing that it has them.
-async fn put_out() -> Checked {
+async fn a_member_that_is_put_out_while_it_joins_comes_back() -> Verdict {
     // Its command line puts members out.
     let server = own_by(Kind::Kafka, Way::Native).await?;
     let url = server.url();
@@ -319,7 +317,7 @@ async fn put_out() -> Checked {
     flush(consumer.control()).await
 }
 
-async fn flushed_under_load() -> Checked {
+async fn a_flush_is_answered_while_settlements_go_on() -> Verdict {
     const MESSAGES: u32 = 300_000;
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
@@ -343,7 +341,7 @@ async fn flushed_under_load() -> Checked {
     Ok(())
 }
 
-async fn foreign_metadata() -> Checked {
+async fn what_others_committed_with_an_offset_need_not_be_text() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;

@@ -1,23 +1,34 @@
 //! The proxy against an echo server: each fault does what it says, and nothing else.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
-use std::{
-    io::ErrorKind,
-    time::{Duration, Instant},
-};
+use integration_tests::cases;
+use integration_tests::proxy::{Direction, Fault};
+use integration_tests::runner::{Case, Verdict};
+use integration_tests::{Proxy, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use integration_tests::{
-    Proxy,
-    proxy::{Direction, Fault},
-    until,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        without_a_fault_a_megabyte_comes_back_unchanged_and_the_end_is_passed_on,
+        a_cut_resets_what_is_open_and_lets_others_in,
+        a_cut_reaches_what_was_only_just_accepted,
+        a_black_hole_holds_bytes_and_ends_without_losing_any,
+        a_black_hole_hides_the_end_of_a_connection,
+        a_cut_ends_a_black_hole_for_the_connection_in_it,
+        one_direction_can_fail_alone,
+        a_delay_is_added_each_way_and_costs_no_throughput,
+        a_throttle_takes_a_message_s_size_s_time,
+        refusing_closes_the_port_until_it_is_healed,
+        nobody_behind_it_is_a_reset,
+        dropped_it_is_gone,
+        its_port_is_below_the_clients,
+    ]
+}
 
 const SURE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(300);
@@ -61,8 +72,7 @@ async fn hears_nothing(client: &mut TcpStream) -> bool {
     timeout(SILENCE, client.read_u8()).await.is_err()
 }
 
-#[tokio::test]
-async fn without_a_fault_a_megabyte_comes_back_unchanged_and_the_end_is_passed_on() {
+async fn without_a_fault_a_megabyte_comes_back_unchanged_and_the_end_is_passed_on() -> Verdict {
     let (proxy, mut client) = proxied().await;
     let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
     let (mut from, mut to) = client.split();
@@ -84,10 +94,10 @@ async fn without_a_fault_a_megabyte_comes_back_unchanged_and_the_end_is_passed_o
     })
     .await
     .unwrap();
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_cut_resets_what_is_open_and_lets_others_in() {
+async fn a_cut_resets_what_is_open_and_lets_others_in() -> Verdict {
     let (proxy, mut client) = proxied().await;
 
     proxy.cut();
@@ -97,11 +107,11 @@ async fn a_cut_resets_what_is_open_and_lets_others_in() {
     let mut other = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(say(&mut other, b"again").await, b"again");
     assert_eq!((proxy.accepted(), proxy.open()), (2, 1));
+    Ok(())
 }
 
 /// However young a connection is: a cut that comes before its first byte concerns it too.
-#[tokio::test]
-async fn a_cut_reaches_what_was_only_just_accepted() {
+async fn a_cut_reaches_what_was_only_just_accepted() -> Verdict {
     let (address, _) = echo().await;
     let proxy = Proxy::start(address).await.unwrap();
     for nth in 1..=200 {
@@ -115,10 +125,10 @@ async fn a_cut_reaches_what_was_only_just_accepted() {
         let ended = timeout(SURE, client.read_u8()).await;
         ended.unwrap_or_else(|_| panic!("connection {nth} outlived a cut")).unwrap_err();
     }
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_black_hole_holds_bytes_and_ends_without_losing_any() {
+async fn a_black_hole_holds_bytes_and_ends_without_losing_any() -> Verdict {
     let (proxy, mut client) = proxied().await;
 
     proxy.black_hole();
@@ -131,10 +141,10 @@ async fn a_black_hole_holds_bytes_and_ends_without_losing_any() {
     proxy.heal().await.unwrap();
     assert_eq!(hear(&mut client, 4).await, b"held");
     assert_eq!(hear(&mut newcomer, 3).await, b"new");
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_black_hole_hides_the_end_of_a_connection() {
+async fn a_black_hole_hides_the_end_of_a_connection() -> Verdict {
     let (proxy, mut client) = proxied().await;
 
     proxy.black_hole();
@@ -145,10 +155,10 @@ async fn a_black_hole_hides_the_end_of_a_connection() {
     let mut rest = Vec::new();
     timeout(SURE, client.read_to_end(&mut rest)).await.expect("the end came").unwrap();
     assert!(rest.is_empty());
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_cut_ends_a_black_hole_for_the_connection_in_it() {
+async fn a_cut_ends_a_black_hole_for_the_connection_in_it() -> Verdict {
     let (proxy, mut client) = proxied().await;
 
     proxy.black_hole();
@@ -156,10 +166,10 @@ async fn a_cut_ends_a_black_hole_for_the_connection_in_it() {
     proxy.cut();
 
     timeout(SURE, client.read_u8()).await.expect("noticed in time").unwrap_err();
+    Ok(())
 }
 
-#[tokio::test]
-async fn one_direction_can_fail_alone() {
+async fn one_direction_can_fail_alone() -> Verdict {
     let (address, _) = echo().await;
     // The outer proxy counts what reaches the server's side.
     let inner = Proxy::start(address).await.unwrap();
@@ -173,10 +183,10 @@ async fn one_direction_can_fail_alone() {
 
     proxy.set(Direction::Answers, Fault::None);
     assert_eq!(hear(&mut client, 5).await, b"heard");
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_delay_is_added_each_way_and_costs_no_throughput() {
+async fn a_delay_is_added_each_way_and_costs_no_throughput() -> Verdict {
     const BY: Duration = Duration::from_millis(200);
     let (proxy, mut client) = proxied().await;
     proxy.delay(BY);
@@ -193,10 +203,10 @@ async fn a_delay_is_added_each_way_and_costs_no_throughput() {
 
     assert!(once >= 2 * BY, "{once:?}");
     assert!(began.elapsed() < 10 * BY, "{:?}", began.elapsed());
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_throttle_takes_a_message_s_size_s_time() {
+async fn a_throttle_takes_a_message_s_size_s_time() -> Verdict {
     let (proxy, mut client) = proxied().await;
     proxy.throttle(100_000);
 
@@ -207,10 +217,10 @@ async fn a_throttle_takes_a_message_s_size_s_time() {
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(480), "{took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
+    Ok(())
 }
 
-#[tokio::test]
-async fn refusing_closes_the_port_until_it_is_healed() {
+async fn refusing_closes_the_port_until_it_is_healed() -> Verdict {
     let (proxy, mut client) = proxied().await;
 
     proxy.refuse().await;
@@ -221,10 +231,10 @@ async fn refusing_closes_the_port_until_it_is_healed() {
     proxy.heal().await.unwrap();
     let mut other = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(say(&mut other, b"back").await, b"back");
+    Ok(())
 }
 
-#[tokio::test]
-async fn nobody_behind_it_is_a_reset() {
+async fn nobody_behind_it_is_a_reset() -> Verdict {
     let free = integration_tests::free_port().unwrap();
     let proxy = Proxy::start(([127, 0, 0, 1], free).into()).await.unwrap();
 
@@ -233,10 +243,10 @@ async fn nobody_behind_it_is_a_reset() {
     let error = timeout(SURE, heard).await.expect("noticed in time").unwrap_err();
 
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    Ok(())
 }
 
-#[tokio::test]
-async fn dropped_it_is_gone() {
+async fn dropped_it_is_gone() -> Verdict {
     let (proxy, mut client) = proxied().await;
     let address = proxy.address();
 
@@ -251,12 +261,13 @@ async fn dropped_it_is_gone() {
     })
     .await
     .unwrap();
+    Ok(())
 }
 
 /// The port is one that no client's end of a connection is given by the kernel.
-#[tokio::test]
-async fn its_port_is_below_the_clients() {
+async fn its_port_is_below_the_clients() -> Verdict {
     let (proxy, _) = proxied().await;
 
     assert!(proxy.address().port() < 32_768);
+    Ok(())
 }

@@ -1,13 +1,13 @@
 //! The test vectors of `docs/wire-format.md`, compared with a real broker by the plain client, both ways.
 
-mod support;
-
 use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{connect, fresh, options, raw, server};
 use futures_util::StreamExt;
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
 };
@@ -19,25 +19,24 @@ use messaging_core::{
     PublisherExt, QueueName, ReplyAddress, Settings, SubscribeOptions, TopicName,
 };
 use serde_json::{Map, Value};
-use support::{Checked, connect, fresh, options, raw, run, server};
 use tokio::time::timeout;
 
 /// How far the clock may be from what a vector says, with a slow machine between.
 const SLACK_MS: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(15);
 
-fn main() -> ExitCode {
-    run(&[
-        ("the_vectors_are_what_is_written", || Box::pin(written())),
-        ("the_vectors_are_read_as_they_are_written", || Box::pin(read())),
-        ("the_page_shows_every_vector", || Box::pin(page())),
-        ("a_key_goes_to_its_lane", || Box::pin(lanes())),
-        ("a_copy_keeps_what_is_foreign", || Box::pin(foreign())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        the_vectors_are_what_is_written,
+        the_vectors_are_read_as_they_are_written,
+        the_page_shows_every_vector,
+        a_key_goes_to_its_lane,
+        a_copy_keeps_what_is_foreign,
+    ]
 }
 
-fn vectors() -> Checked<Vec<Value>> {
-    Ok(serde_json::from_str(include_str!("wire.json"))?)
+fn vectors() -> Verdict<Vec<Value>> {
+    Ok(serde_json::from_str(include_str!("../../../docs/wire/rabbitmq.json"))?)
 }
 
 fn text<'a>(of: &'a Value, key: &str) -> &'a str {
@@ -61,7 +60,7 @@ impl Names {
 }
 
 /// The message that a vector describes.
-fn message(of: &Value) -> Checked<Message> {
+fn message(of: &Value) -> Verdict<Message> {
     let mut builder = Message::builder(text(of, "payload").to_owned())
         .id(text(of, "id"))
         .timestamp(from_millis(of["timestamp"].as_u64().ok_or("a timestamp")?));
@@ -110,7 +109,7 @@ fn shown(properties: &BasicProperties) -> Map<String, Value> {
 }
 
 /// Compares the headers, of which some are times from now.
-fn compare_headers(name: &str, found: Option<&FieldTable>, expected: &Value, names: &Names) -> Checked {
+fn compare_headers(name: &str, found: Option<&FieldTable>, expected: &Value, names: &Names) -> Verdict {
     let empty = FieldTable::default();
     let found = found.unwrap_or(&empty).inner();
     let expected = expected.as_object().ok_or("headers")?;
@@ -133,7 +132,7 @@ fn compare_headers(name: &str, found: Option<&FieldTable>, expected: &Value, nam
     Ok(())
 }
 
-async fn written() -> Checked {
+async fn the_vectors_are_what_is_written() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(options(&url)?).await?;
@@ -144,7 +143,7 @@ async fn written() -> Checked {
     Ok(())
 }
 
-async fn write_one(broker: &Arc<dyn Broker>, channel: &Channel, vector: &Value) -> Checked {
+async fn write_one(broker: &Arc<dyn Broker>, channel: &Channel, vector: &Value) -> Verdict {
     let (names, name) = (Names::fresh(), text(vector, "name"));
     let message = message(&vector["message"])?;
     let queue = Destination::queue(&names.queue)?;
@@ -188,7 +187,7 @@ async fn write_one(broker: &Arc<dyn Broker>, channel: &Channel, vector: &Value) 
     compare_headers(name, got.properties.headers().as_ref(), &amqp["headers"], &names)
 }
 
-async fn exclusive_queue(channel: &Channel) -> Checked<String> {
+async fn exclusive_queue(channel: &Channel) -> Verdict<String> {
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let queue = channel.queue_declare(ShortString::default(), options, FieldTable::default()).await?;
     Ok(queue.name().to_string())
@@ -227,7 +226,7 @@ fn properties(amqp: &Value, names: &Names) -> BasicProperties {
     all.with_headers(headers)
 }
 
-async fn read() -> Checked {
+async fn the_vectors_are_read_as_they_are_written() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(options(&url)?).await?;
@@ -239,7 +238,7 @@ async fn read() -> Checked {
     Ok(())
 }
 
-async fn read_one(broker: &Arc<dyn Broker>, channel: &Channel, vector: &Value) -> Checked {
+async fn read_one(broker: &Arc<dyn Broker>, channel: &Channel, vector: &Value) -> Verdict {
     let (names, name) = (Names::fresh(), text(vector, "name"));
     let mut consumer = match text(vector, "to") {
         "topic" => broker.subscribe(&TopicName::parse(&names.topic)?, SubscribeOptions::ephemeral()).await?,
@@ -271,8 +270,8 @@ async fn read_one(broker: &Arc<dyn Broker>, channel: &Channel, vector: &Value) -
 }
 
 /// The page shows each vector's properties and headers as this file has them.
-async fn page() -> Checked {
-    let page = include_str!("../../docs/wire-format.md");
+async fn the_page_shows_every_vector() -> Verdict {
+    let page = include_str!("../../../docs/wire-format.md");
     for vector in vectors()? {
         let row = page.lines().find(|line| line.starts_with(&format!("| {} |", text(&vector, "name"))));
         let row = row.ok_or_else(|| format!("{} is not on the page", vector["name"]))?;
@@ -298,7 +297,7 @@ async fn page() -> Checked {
 /// The lanes of some keys among eight, worked out elsewhere from what the page says.
 const LANES: [(&str, u32); 4] = [("a", 0), ("customer-7", 2), ("é", 6), ("berlin", 3)];
 
-async fn lanes() -> Checked {
+async fn a_key_goes_to_its_lane() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let queue = fresh("lanes");
@@ -320,7 +319,7 @@ async fn lanes() -> Checked {
 }
 
 /// Whoever gets a dead letter of a foreign message has it as it was.
-async fn foreign() -> Checked {
+async fn a_copy_keeps_what_is_foreign() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(options(&url)?).await?;

@@ -1,13 +1,11 @@
 //! What is there already: used as it is, or refused with the difference, and never changed.
 
-#![allow(clippy::expect_used, reason = "a test that cannot go on has failed, and says why")]
-
-mod support;
-
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{connect, fresh, options, raw, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, ExchangeKind};
@@ -17,27 +15,26 @@ use messaging_core::{
     SubscriptionName, TopicName, TopologyMode,
 };
 use serde_json::{Value, json};
-use support::{Checked, connect, fresh, options, raw, run, server};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-fn main() -> ExitCode {
-    run(&[
-        ("another_queue_is_a_mismatch_with_both_values", || Box::pin(other_arguments())),
-        ("verify_makes_nothing", || Box::pin(verify())),
-        ("assume_asks_nothing", || Box::pin(assume())),
-        ("a_native_queue_is_used_and_has_a_dead_letter", || Box::pin(native_queue())),
-        ("a_direct_exchange_goes_by_the_routing_key", || Box::pin(direct())),
-        ("a_fanout_exchange_goes_to_all", || Box::pin(fanout())),
-        ("a_headers_exchange_goes_by_the_binding_arguments", || Box::pin(headers())),
-        ("key_order_is_the_layout_of_all", || Box::pin(layouts())),
-        ("another_filter_is_a_mismatch", || Box::pin(filters())),
-        ("an_unknown_key_is_named", || Box::pin(unknown_keys())),
-        ("a_classic_queue_works", || Box::pin(classic())),
-        ("a_message_that_is_too_large_is_not_sent", || Box::pin(too_large())),
-        ("the_second_host_is_taken_if_the_first_is_closed", || Box::pin(two_hosts())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        another_queue_is_a_mismatch_with_both_values,
+        verify_makes_nothing,
+        assume_asks_nothing,
+        a_native_queue_is_used_and_has_a_dead_letter,
+        a_direct_exchange_goes_by_the_routing_key,
+        a_fanout_exchange_goes_to_all,
+        a_headers_exchange_goes_by_the_binding_arguments,
+        key_order_is_the_layout_of_all,
+        another_filter_is_a_mismatch,
+        an_unknown_key_is_named,
+        a_classic_queue_works,
+        a_message_that_is_too_large_is_not_sent,
+        the_second_host_is_taken_if_the_first_is_closed,
+    ]
 }
 
 /// Settings of one destination, as a binding has them.
@@ -45,15 +42,15 @@ fn settings<const N: usize>(native: Option<&str>, order: Order, driver: [(&str, 
     DestinationSettings { native: native.map(str::to_owned), order, driver: Settings::new("the test", driver) }
 }
 
-fn queue(name: &str) -> Checked<Destination> {
+fn queue(name: &str) -> Verdict<Destination> {
     Ok(Destination::Queue(QueueName::parse(name)?))
 }
 
-fn topic(name: &str) -> Checked<Destination> {
+fn topic(name: &str) -> Verdict<Destination> {
     Ok(Destination::Topic(TopicName::parse(name)?))
 }
 
-async fn make_queue(channel: &Channel, name: &str, kind: &str) -> Checked {
+async fn make_queue(channel: &Channel, name: &str, kind: &str) -> Verdict {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from(kind)));
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -62,30 +59,30 @@ async fn make_queue(channel: &Channel, name: &str, kind: &str) -> Checked {
 }
 
 /// Whether a queue is there, asked on a channel of its own: a refused question ends it.
-async fn is_there(connection: &lapin::Connection, name: &str) -> Checked<bool> {
+async fn is_there(connection: &lapin::Connection, name: &str) -> Verdict<bool> {
     let channel = connection.create_channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     Ok(channel.queue_declare(name.into(), options, FieldTable::default()).await.is_ok())
 }
 
-async fn publish(broker: &Arc<dyn Broker>, to: &Destination, payload: &'static str) -> Checked {
+async fn publish(broker: &Arc<dyn Broker>, to: &Destination, payload: &'static str) -> Verdict {
     let message = Message::new(payload);
     broker.publisher(to, PublishOptions::default()).await?.publish(message).await?;
     Ok(())
 }
 
-async fn next(consumer: &mut Consumer) -> Checked<String> {
+async fn next(consumer: &mut Consumer) -> Verdict<String> {
     let delivery = timeout(PATIENCE, consumer.next()).await??.ok_or("a delivery")?;
     let text = String::from_utf8_lossy(delivery.message().payload()).into_owned();
     delivery.ack().await?;
     Ok(text)
 }
 
-fn subscription(name: &str) -> Checked<SubscribeOptions> {
+fn subscription(name: &str) -> Verdict<SubscribeOptions> {
     Ok(SubscribeOptions::durable(SubscriptionName::parse(name)?))
 }
 
-async fn other_arguments() -> Checked {
+async fn another_queue_is_a_mismatch_with_both_values() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let (connection, channel) = raw(&url).await?;
@@ -114,7 +111,7 @@ async fn other_arguments() -> Checked {
     publish(&maker, &queue(&ours)?, "x").await
 }
 
-async fn verify() -> Checked {
+async fn verify_makes_nothing() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let (connection, _channel) = raw(&url).await?;
@@ -135,7 +132,7 @@ async fn verify() -> Checked {
     publish(&broker, &queue(&name)?, "x").await
 }
 
-async fn assume() -> Checked {
+async fn assume_asks_nothing() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let (_connection, channel) = raw(&url).await?;
@@ -152,7 +149,7 @@ async fn assume() -> Checked {
     Ok(())
 }
 
-async fn native_queue() -> Checked {
+async fn a_native_queue_is_used_and_has_a_dead_letter() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let (_connection, channel) = raw(&url).await?;
@@ -177,7 +174,7 @@ async fn existing<const N: usize>(
     url: &str,
     kind: ExchangeKind,
     driver: [(&str, Value); N],
-) -> Checked<(Arc<dyn Broker>, TopicName)> {
+) -> Verdict<(Arc<dyn Broker>, TopicName)> {
     let (_connection, channel) = raw(url).await?;
     let (name, native) = (fresh("events"), fresh("Events.Native"));
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
@@ -187,7 +184,7 @@ async fn existing<const N: usize>(
     Ok((broker, TopicName::parse(&name)?))
 }
 
-async fn direct() -> Checked {
+async fn a_direct_exchange_goes_by_the_routing_key() -> Verdict {
     let server = server().await?;
     let driver = [("exchange_type", json!("direct")), ("routing_key", json!("invoice"))];
     let (broker, name) = existing(&server.url(), ExchangeKind::Direct, driver).await?;
@@ -199,7 +196,7 @@ async fn direct() -> Checked {
     Ok(())
 }
 
-async fn fanout() -> Checked {
+async fn a_fanout_exchange_goes_to_all() -> Verdict {
     let server = server().await?;
     let (broker, name) = existing(&server.url(), ExchangeKind::Fanout, [("exchange_type", json!("fanout"))]).await?;
     let mut one = broker.subscribe(&name, subscription("one")?).await?;
@@ -211,7 +208,7 @@ async fn fanout() -> Checked {
     Ok(())
 }
 
-async fn headers() -> Checked {
+async fn a_headers_exchange_goes_by_the_binding_arguments() -> Verdict {
     let server = server().await?;
     let arguments = json!({ "x-match": "all", "region": "eu" });
     let driver = [("exchange_type", json!("headers")), ("binding_arguments", arguments)];
@@ -225,10 +222,10 @@ async fn headers() -> Checked {
     Ok(())
 }
 
-async fn layouts() -> Checked {
+async fn key_order_is_the_layout_of_all() -> Verdict {
     let server = server().await?;
     let url = server.url();
-    let keyed = |to: &Destination, lanes: u32| -> Checked<ConnectOptions> {
+    let keyed = |to: &Destination, lanes: u32| -> Verdict<ConnectOptions> {
         let settings = settings(None, Order::ByKey, [("lanes", json!(lanes))]);
         Ok(options(&url)?.with_destination(to.clone(), settings))
     };
@@ -250,11 +247,11 @@ async fn layouts() -> Checked {
     Ok(())
 }
 
-async fn filters() -> Checked {
+async fn another_filter_is_a_mismatch() -> Verdict {
     let server = server().await?;
     let broker = connect(options(&server.url())?).await?;
     let name = TopicName::parse(fresh("weather"))?;
-    let with = |filter: &str| -> Checked<SubscribeOptions> {
+    let with = |filter: &str| -> Verdict<SubscribeOptions> {
         Ok(subscription("dashboard")?.with_filter(SubjectFilter::parse(filter)?))
     };
     let mut rain = broker.subscribe(&name, with("*.rain")?).await?;
@@ -272,7 +269,7 @@ async fn filters() -> Checked {
     Ok(())
 }
 
-async fn unknown_keys() -> Checked {
+async fn an_unknown_key_is_named() -> Verdict {
     // Told before anything connects: there is nothing at this address.
     let nowhere = || options("amqp://127.0.0.1:1");
     let url = ConnectOptions::new(BrokerUrl::parse("amqp://127.0.0.1:1?hartbeat=3s")?);
@@ -294,7 +291,7 @@ async fn unknown_keys() -> Checked {
     Ok(())
 }
 
-async fn classic() -> Checked {
+async fn a_classic_queue_works() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let (_connection, channel) = raw(&url).await?;
@@ -308,7 +305,7 @@ async fn classic() -> Checked {
     make_queue(&channel, &format!("{name}--dead"), "classic").await
 }
 
-async fn too_large() -> Checked {
+async fn a_message_that_is_too_large_is_not_sent() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let (_connection, channel) = raw(&url).await?;
@@ -325,7 +322,7 @@ async fn too_large() -> Checked {
     Ok(())
 }
 
-async fn two_hosts() -> Checked {
+async fn the_second_host_is_taken_if_the_first_is_closed() -> Verdict {
     let server = server().await?;
     let url = server.url();
     // Held for a moment, so that it is nobody's, and closed before it is used.

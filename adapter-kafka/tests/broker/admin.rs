@@ -1,15 +1,13 @@
 //! Looking at queues and repairing them while others write: what is asked for ends, and nothing is lost.
 
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::support::{connect, fresh, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use messaging_core::wire::{DEAD_ORIGIN, DUE, to_millis};
 use messaging_core::{
     Broker, ConsumeOptions, Destination, Message, Part, PublishOptions, PublisherExt, QueueName, Redrive, Source,
@@ -17,20 +15,17 @@ use messaging_core::{
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
-use support::{connect, fresh, run, server};
 use tokio::time::{sleep, timeout};
 
-fn main() -> ExitCode {
-    run(&[
-        ("what_fails_again_while_it_is_redriven_is_not_lost", || Box::pin(failing_again())),
-        ("asking_ends_while_others_write", || Box::pin(asking_while_others_write())),
-        ("asking_ends_behind_transactions", || Box::pin(asking_behind_transactions())),
-        ("two_records_of_one_id_are_two_letters", || Box::pin(letters_of_one_id())),
-        ("nothing_lags_when_all_that_can_be_delivered_was", || Box::pin(lag_behind_transactions())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        what_fails_again_while_it_is_redriven_is_not_lost,
+        asking_ends_while_others_write,
+        asking_ends_behind_transactions,
+        two_records_of_one_id_are_two_letters,
+        nothing_lags_when_all_that_can_be_delivered_was,
+    ]
 }
-
-type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// How long anything here may take that is not slow by nature.
 const SOON: Duration = Duration::from_secs(10);
@@ -60,7 +55,7 @@ async fn failing(broker: &Arc<dyn Broker>, queue: &QueueName) -> Result<Arc<Atom
     Ok(failed)
 }
 
-async fn until(count: &AtomicUsize, wanted: usize) -> Checked {
+async fn until(count: &AtomicUsize, wanted: usize) -> Verdict {
     let reached = async {
         while count.load(Ordering::SeqCst) < wanted {
             sleep(Duration::from_millis(10)).await;
@@ -70,7 +65,7 @@ async fn until(count: &AtomicUsize, wanted: usize) -> Checked {
     waited.map_err(|_| format!("{} of {wanted} have failed", count.load(Ordering::SeqCst)).into())
 }
 
-async fn failing_again() -> Checked {
+async fn what_fails_again_while_it_is_redriven_is_not_lost() -> Verdict {
     const MESSAGES: usize = 100;
     let server = server().await?;
     let broker = connect(&server.url(), []).await?;
@@ -115,7 +110,7 @@ async fn failing_again() -> Checked {
     Ok(())
 }
 
-async fn asking_while_others_write() -> Checked {
+async fn asking_ends_while_others_write() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "2")]).await?;
     let queue = QueueName::parse(fresh("busy"))?;
@@ -160,7 +155,7 @@ async fn asking_while_others_write() -> Checked {
     Ok(())
 }
 
-async fn asking_behind_transactions() -> Checked {
+async fn asking_ends_behind_transactions() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
     let queue = QueueName::parse(fresh("transacted"))?;
@@ -174,7 +169,7 @@ async fn asking_behind_transactions() -> Checked {
 }
 
 /// Writes a transaction that is committed and one that is aborted.
-async fn write_transactions(url: &str, topic: &str) -> Checked {
+async fn write_transactions(url: &str, topic: &str) -> Verdict {
     let producer: FutureProducer = config(url).set("transactional.id", topic).create()?;
     producer.init_transactions(SOON)?;
     for (text, is_kept) in [("kept", true), ("taken back", false)] {
@@ -186,7 +181,7 @@ async fn write_transactions(url: &str, topic: &str) -> Checked {
     Ok(())
 }
 
-async fn lag_behind_transactions() -> Checked {
+async fn nothing_lags_when_all_that_can_be_delivered_was() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
     let queue = QueueName::parse(fresh("marked"))?;
@@ -213,7 +208,7 @@ async fn lag_behind_transactions() -> Checked {
     Ok(())
 }
 
-async fn letters_of_one_id() -> Checked {
+async fn two_records_of_one_id_are_two_letters() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "1")]).await?;
     let queue = QueueName::parse(fresh("same"))?;

@@ -1,38 +1,32 @@
 //! Logins and encryption on a real broker: each right way carries messages, and each wrong one says at once where and why, without
 //! the password.
 
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
-
-#[allow(dead_code, reason = "each program of tests uses its part")]
-mod support;
-
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::support::fresh;
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use integration_tests::tls::certificates;
 use integration_tests::{Broker as Server, Door, Error as Missing, Kind, Way, available, free_port, own_by};
 use messaging_core::{
     Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Destination, ErrorKind, PublishOptions, PublisherExt, QueueName,
     Registry, Settings, TopologyMode,
 };
-use support::{fresh, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 
-fn main() -> ExitCode {
-    run(&[
-        ("right_logins_publish_and_consume", || Box::pin(right())),
-        ("who_shows_a_certificate_is_its_owner", || Box::pin(client_certificates())),
-        ("a_first_server_that_is_dead_is_passed_over", || Box::pin(dead_server())),
-        ("wrong_passwords_and_users_are_refused", || Box::pin(wrong_logins())),
-        ("wrong_certificates_and_protocols_are_told_apart", || Box::pin(wrong_lines())),
-        ("who_has_no_permission_is_told_so", || Box::pin(no_permission())),
-        ("ports_without_kafka_are_named", || Box::pin(wrong_ports())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        right_logins_publish_and_consume,
+        who_shows_a_certificate_is_its_owner,
+        a_first_server_that_is_dead_is_passed_over,
+        wrong_passwords_and_users_are_refused,
+        wrong_certificates_and_protocols_are_told_apart,
+        who_has_no_permission_is_told_so,
+        ports_without_kafka_are_named,
+    ]
 }
-
-type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// How soon a wrong address is told.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -63,7 +57,7 @@ async fn connect(url: &str, settings: Settings) -> messaging_core::Result<std::s
 }
 
 /// A message goes out and comes in.
-async fn carries(broker: &dyn Broker) -> Checked {
+async fn carries(broker: &dyn Broker) -> Verdict {
     let queue = QueueName::parse(fresh("login"))?;
     let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
     let publisher = broker.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
@@ -74,7 +68,7 @@ async fn carries(broker: &dyn Broker) -> Checked {
     Ok(())
 }
 
-async fn right() -> Checked {
+async fn right_logins_publish_and_consume() -> Verdict {
     let server = server().await?;
     let authority = certificates()?.authority.display().to_string();
     let password = server.accounts().ok_or("accounts")?.admin.password;
@@ -91,7 +85,7 @@ async fn right() -> Checked {
 }
 
 /// The door asks for a certificate: who shows one is its owner, who may do nothing here, and not the nobody who may do all.
-async fn client_certificates() -> Checked {
+async fn who_shows_a_certificate_is_its_owner() -> Verdict {
     let server = server().await?;
     let made = certificates()?;
     let url = server.url_at(Door::Tls, None)?;
@@ -107,7 +101,7 @@ async fn client_certificates() -> Checked {
     Ok(())
 }
 
-async fn dead_server() -> Checked {
+async fn a_first_server_that_is_dead_is_passed_over() -> Verdict {
     let server = server().await?;
     let url = server.url_at(Door::Plain, None)?;
     let closed = format!("kafka://127.0.0.1:{},{}", free_port()?, url.trim_start_matches("kafka://"));
@@ -118,7 +112,7 @@ async fn dead_server() -> Checked {
 }
 
 /// Connecting there fails within 5 s with this kind of error, which names the address and the next step and shows no secret.
-async fn fails(what: &str, url: &str, settings: Settings, kind: ErrorKind, next: &str) -> Checked {
+async fn fails(what: &str, url: &str, settings: Settings, kind: ErrorKind, next: &str) -> Verdict {
     let mut tries = Vec::new();
     // On a machine that is busy with something else a try may be late: that every one is, is the adapter's doing.
     let error = loop {
@@ -143,7 +137,7 @@ async fn fails(what: &str, url: &str, settings: Settings, kind: ErrorKind, next:
     Ok(())
 }
 
-async fn wrong_logins() -> Checked {
+async fn wrong_passwords_and_users_are_refused() -> Verdict {
     let server = server().await?;
     let authority = certificates()?.authority.display().to_string();
     let accounts = server.accounts().ok_or("accounts")?;
@@ -162,7 +156,7 @@ async fn wrong_logins() -> Checked {
 }
 
 /// Somebody who may do nothing is told so, and not that nothing is there.
-async fn no_permission() -> Checked {
+async fn who_has_no_permission_is_told_so() -> Verdict {
     let server = server().await?;
     let limited = &server.accounts().ok_or("accounts")?.limited;
     let queue = fresh("forbidden");
@@ -183,7 +177,7 @@ async fn no_permission() -> Checked {
     Ok(())
 }
 
-async fn wrong_lines() -> Checked {
+async fn wrong_certificates_and_protocols_are_told_apart() -> Verdict {
     let server = server().await?;
     let made = certificates()?;
     let (authority, stranger) = (made.authority.display().to_string(), made.stranger.display().to_string());
@@ -210,7 +204,7 @@ async fn wrong_lines() -> Checked {
     Ok(())
 }
 
-async fn wrong_ports() -> Checked {
+async fn ports_without_kafka_are_named() -> Verdict {
     let closed = free_port()?;
     let http = TcpListener::bind("127.0.0.1:0").await?;
     let web = http.local_addr()?;

@@ -1,13 +1,11 @@
 //! The test vectors of `docs/wire-format.md`, compared with a real broker by the raw client, and what others write.
 
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use crate::support::{connect, fresh, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use messaging_core::wire::{self, to_millis};
 use messaging_core::{
     BrokerUrl, ConnectOptions, ConsumeOptions, DeadLetterReason, Destination, Message, Namespace, PublishOptions,
@@ -17,23 +15,20 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use support::{connect, fresh, run, server};
 
-fn main() -> ExitCode {
-    run(&[
-        ("the_test_vectors_are_what_is_written", || Box::pin(vectors())),
-        ("copies_are_written_as_the_page_says", || Box::pin(copies())),
-        ("replies_are_written_as_the_page_says", || Box::pin(replies())),
-        ("what_others_write_by_the_page_is_read", || Box::pin(read_back())),
-        ("a_foreign_record_is_read_and_copied_to_the_byte", || Box::pin(foreign())),
-        ("copies_keep_properties_and_every_header_to_the_byte", || Box::pin(copies_of_odd())),
-        ("a_received_message_that_is_rebuilt_is_what_the_builder_says", || Box::pin(rebuilt())),
-        ("a_tombstone_is_not_an_empty_payload", || Box::pin(tombstone())),
-        ("a_key_goes_where_java_puts_it", || Box::pin(partitions())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        the_test_vectors_are_what_is_written,
+        copies_are_written_as_the_page_says,
+        replies_are_written_as_the_page_says,
+        what_others_write_by_the_page_is_read,
+        a_foreign_record_is_read_and_copied_to_the_byte,
+        copies_keep_properties_and_every_header_to_the_byte,
+        a_received_message_that_is_rebuilt_is_what_the_builder_says,
+        a_tombstone_is_not_an_empty_payload,
+        a_key_goes_where_java_puts_it,
+    ]
 }
-
-type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Every record of a topic, partition by partition.
 fn records(server: &str, topic: &str) -> Vec<OwnedMessage> {
@@ -73,7 +68,7 @@ fn bootstrap(url: &str) -> &str {
     url.trim_start_matches("kafka://")
 }
 
-async fn vectors() -> Checked {
+async fn the_test_vectors_are_what_is_written() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -134,7 +129,7 @@ fn is_in(time: Option<&u64>, by: Duration) -> bool {
     time.is_some_and(|time| time.abs_diff(wanted) < 60_000)
 }
 
-async fn copies() -> Checked {
+async fn copies_are_written_as_the_page_says() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -191,7 +186,7 @@ async fn copies() -> Checked {
     Ok(())
 }
 
-async fn replies() -> Checked {
+async fn replies_are_written_as_the_page_says() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let space = fresh("space");
@@ -224,7 +219,7 @@ async fn replies() -> Checked {
     Ok(())
 }
 
-async fn read_back() -> Checked {
+async fn what_others_write_by_the_page_is_read() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -291,7 +286,7 @@ fn raw(server: &str) -> FutureProducer {
     ClientConfig::new().set("bootstrap.servers", server).create().expect("a raw client")
 }
 
-async fn foreign() -> Checked {
+async fn a_foreign_record_is_read_and_copied_to_the_byte() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -342,7 +337,7 @@ fn without_additions(record: &OwnedMessage) -> Vec<(String, Option<Vec<u8>>)> {
         .collect()
 }
 
-async fn copies_of_odd() -> Checked {
+async fn copies_keep_properties_and_every_header_to_the_byte() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -400,7 +395,7 @@ fn broker_copy(delivery: &messaging_core::Delivery) -> Message {
     delivery.message().clone()
 }
 
-async fn rebuilt() -> Checked {
+async fn a_received_message_that_is_rebuilt_is_what_the_builder_says() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -441,7 +436,7 @@ async fn rebuilt() -> Checked {
     Ok(())
 }
 
-async fn tombstone() -> Checked {
+async fn a_tombstone_is_not_an_empty_payload() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -484,7 +479,7 @@ const JAVA: [(&str, i32); 9] = [
     ("abc", 3),
 ];
 
-async fn partitions() -> Checked {
+async fn a_key_goes_where_java_puts_it() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("partitions", "12")]).await?;
     let publisher = broker.publisher(&Destination::queue(fresh("keys"))?, PublishOptions::default()).await?;

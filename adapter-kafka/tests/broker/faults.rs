@@ -1,14 +1,12 @@
 //! What the suite does not ask for: dead brokers and threads, topology differences, the older group protocols, new partitions.
 
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::{connect, fresh, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use integration_tests::{Kind, Way, own, own_by};
 use messaging_core::{
     Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Delivery, Destination, DestinationSettings, ErrorKind,
@@ -20,28 +18,32 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, Resourc
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
-use support::{connect, fresh, run, server};
 
-fn main() -> ExitCode {
-    run(&[
-        ("closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread", || Box::pin(close_in_silence())),
-        ("while_a_broker_closes_what_was_started_is_settled_for_good", || Box::pin(settled_while_closing())),
-        ("verifying_lists_every_difference", || Box::pin(differences())),
-        ("verifying_names_all_that_is_missing", || Box::pin(nothing_there())),
-        ("what_is_made_is_as_asked_for", || Box::pin(made_as_asked())),
-        ("publishers_use_the_partitions_that_there_are", || Box::pin(growing_while_published_to())),
-        ("what_the_broker_finds_too_large_was_not_sent", || Box::pin(too_large())),
-        ("whatever_a_topic_takes_its_copies_take", || Box::pin(large_and_early())),
-        ("a_message_that_cannot_be_copied_is_held_back_and_named", || Box::pin(uncopied())),
-        ("an_offset_that_is_not_there_is_refused_or_a_gap", || Box::pin(offsets_not_there())),
-        ("more_copies_than_brokers_are_refused", || Box::pin(too_many_copies())),
-        ("the_classic_protocol_shares_and_hands_over", || Box::pin(older("classic"))),
-        ("without_the_new_protocol_the_classic_one_is_taken", || Box::pin(fall_back())),
-        ("partitions_that_are_added_are_read_from_their_beginning", || Box::pin(added_partitions())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = cases![
+        while_a_broker_closes_what_was_started_is_settled_for_good,
+        verifying_lists_every_difference,
+        verifying_names_all_that_is_missing,
+        what_is_made_is_as_asked_for,
+        publishers_use_the_partitions_that_there_are,
+        what_the_broker_finds_too_large_was_not_sent,
+        whatever_a_topic_takes_its_copies_take,
+        a_message_that_cannot_be_copied_is_held_back_and_named,
+        an_offset_that_is_not_there_is_refused_or_a_gap,
+        more_copies_than_brokers_are_refused,
+        without_the_new_protocol_the_classic_one_is_taken,
+        partitions_that_are_added_are_read_from_their_beginning,
+    ];
+    cases.extend([
+        Case::new(
+            "faults::closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread",
+            closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread,
+        )
+        .alone(),
+        Case::new("faults::the_classic_protocol_shares_and_hands_over", || older("classic")),
+    ]);
+    cases
 }
-
-type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// The threads of this process that belong to librdkafka or to the adapter.
 fn threads() -> Vec<String> {
@@ -53,7 +55,7 @@ fn threads() -> Vec<String> {
         .collect()
 }
 
-async fn close_in_silence() -> Checked {
+async fn closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread() -> Verdict {
     let server = own(Kind::Kafka).await?;
     let before = threads().len();
     let broker = connect(&server.url(), []).await?;
@@ -93,7 +95,7 @@ async fn close_in_silence() -> Checked {
 
 /// The client that operators have.
 /// Handlers that run while a broker closes retry, dead-letter and publish as ever.
-async fn settled_while_closing() -> Checked {
+async fn while_a_broker_closes_what_was_started_is_settled_for_good() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, []).await?;
@@ -143,14 +145,14 @@ fn operator(url: &str) -> Result<AdminClient<DefaultClientContext>, rdkafka::err
     ClientConfig::new().set("bootstrap.servers", url.trim_start_matches("kafka://")).create()
 }
 
-async fn make(url: &str, topics: &[NewTopic<'_>]) -> Checked {
+async fn make(url: &str, topics: &[NewTopic<'_>]) -> Verdict {
     for made in operator(url)?.create_topics(topics, &AdminOptions::new()).await? {
         made.map_err(|(name, code)| format!("{name}: {code}"))?;
     }
     Ok(())
 }
 
-async fn grow(url: &str, topic: &str, to: usize) -> Checked {
+async fn grow(url: &str, topic: &str, to: usize) -> Verdict {
     for made in operator(url)?.create_partitions(&[NewPartitions::new(topic, to)], &AdminOptions::new()).await? {
         made.map_err(|(name, code)| format!("{name}: {code}"))?;
     }
@@ -171,7 +173,7 @@ async fn opened_by(
     broker.publisher(to, PublishOptions::default()).await
 }
 
-async fn differences() -> Checked {
+async fn verifying_lists_every_difference() -> Verdict {
     let server = server().await?;
     let queue = fresh("differs");
     let (retry, dead) = (format!("{queue}--retry"), format!("{queue}--dead"));
@@ -223,7 +225,7 @@ async fn differences() -> Checked {
     Ok(())
 }
 
-async fn nothing_there() -> Checked {
+async fn verifying_names_all_that_is_missing() -> Verdict {
     let server = server().await?;
     let queue = fresh("unknown");
     let begun = Instant::now();
@@ -237,7 +239,7 @@ async fn nothing_there() -> Checked {
     Ok(())
 }
 
-async fn made_as_asked() -> Checked {
+async fn what_is_made_is_as_asked_for() -> Verdict {
     let server = server().await?;
     let queue = fresh("kept");
     let asked = [("retention", "7days"), ("compaction", "true"), ("partitions", "2"), ("message_bytes", "2000000")];
@@ -264,7 +266,7 @@ async fn made_as_asked() -> Checked {
 }
 
 /// Messages without a key go to each partition in turn: to those that there are, and to those that come.
-async fn growing_while_published_to() -> Checked {
+async fn publishers_use_the_partitions_that_there_are() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -294,7 +296,7 @@ async fn growing_while_published_to() -> Checked {
 }
 
 /// The topic takes less than the configuration allows.
-async fn too_large() -> Checked {
+async fn what_the_broker_finds_too_large_was_not_sent() -> Verdict {
     let server = server().await?;
     let queue = fresh("small");
     let small = NewTopic::new(&queue, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "10000");
@@ -311,7 +313,7 @@ async fn too_large() -> Checked {
 }
 
 /// A record that is larger than any message of ours, and of a time that is still to come: copies of it are made all the same.
-async fn large_and_early() -> Checked {
+async fn whatever_a_topic_takes_its_copies_take() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let queue = QueueName::parse(fresh("large"))?;
@@ -345,7 +347,7 @@ async fn large_and_early() -> Checked {
 /// Payload of a record that is larger than what is taken where nothing else is said.
 const LARGE: usize = 3_000_000;
 
-async fn write_large(url: &str, topic: &str, at: i64) -> Checked {
+async fn write_large(url: &str, topic: &str, at: i64) -> Verdict {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", url.trim_start_matches("kafka://"))
         .set("message.max.bytes", "4000000")
@@ -363,7 +365,7 @@ async fn write_large(url: &str, topic: &str, at: i64) -> Checked {
 }
 
 /// The dead letter, made by somebody else, takes less than the queue.
-async fn uncopied() -> Checked {
+async fn a_message_that_cannot_be_copied_is_held_back_and_named() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let queue = QueueName::parse(fresh("pinned"))?;
@@ -413,7 +415,7 @@ async fn uncopied() -> Checked {
     Ok(())
 }
 
-async fn offsets_not_there() -> Checked {
+async fn an_offset_that_is_not_there_is_refused_or_a_gap() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;
@@ -449,7 +451,7 @@ async fn offsets_not_there() -> Checked {
     Ok(())
 }
 
-async fn too_many_copies() -> Checked {
+async fn more_copies_than_brokers_are_refused() -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("replication", "7")]).await?;
     let begun = Instant::now();
@@ -468,14 +470,14 @@ async fn take(consumer: &mut Consumer) -> Result<String, Box<dyn std::error::Err
     Ok(text)
 }
 
-async fn older(protocol: &str) -> Checked {
+async fn older(protocol: &str) -> Verdict {
     let server = server().await?;
     let broker = connect(&server.url(), [("group_protocol", protocol), ("session_timeout", "6s")]).await?;
     share_and_hand_over(&*broker, QueueName::parse(fresh("older"))?).await
 }
 
 /// On a broker whose coordinator does not know the new protocol.
-async fn fall_back() -> Checked {
+async fn without_the_new_protocol_the_classic_one_is_taken() -> Verdict {
     let server = own_by(Kind::Kafka, Way::Native).await?;
     let features = "org.apache.kafka.tools.FeatureCommand";
     server.administer(&[features, "downgrade", "--feature", "group.version=0"]).await?;
@@ -501,7 +503,7 @@ async fn fall_back() -> Checked {
 }
 
 /// Two members share, one leaves, the other gets the rest: each message once.
-async fn share_and_hand_over(broker: &dyn Broker, queue: QueueName) -> Checked {
+async fn share_and_hand_over(broker: &dyn Broker, queue: QueueName) -> Verdict {
     let mut first = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
     let mut second = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
     let publisher = broker.publisher(&Destination::Queue(queue), PublishOptions::default()).await?;
@@ -527,7 +529,7 @@ async fn share_and_hand_over(broker: &dyn Broker, queue: QueueName) -> Checked {
     Ok(())
 }
 
-async fn added_partitions() -> Checked {
+async fn partitions_that_are_added_are_read_from_their_beginning() -> Verdict {
     let server = server().await?;
     let url = server.url();
     let broker = connect(&url, [("partitions", "1")]).await?;

@@ -1,15 +1,14 @@
 //! Delay buckets: what the shared suite does not see of them.
 
-mod support;
-
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::support::{connect, fresh, options, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use messaging_core::{
     ConsumeOptions, Consumer, Destination, ErrorKind, ErrorOutcome, Message, PublishOptions, PublisherExt, QueueName,
     SubjectFilter, SubscribeOptions, SubscriptionName, TopicName,
 };
-use support::{Checked, connect, fresh, options, run, server};
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -17,20 +16,20 @@ const DELAY: Duration = Duration::from_millis(300);
 /// Each way: a bucket takes several round trips, and a new channel two.
 const SLOW: Duration = Duration::from_millis(500);
 
-fn main() -> ExitCode {
-    run(&[
-        ("those_of_whom_nobody_hears_stop_nobody", || Box::pin(unheard())),
-        ("a_queue_and_a_topic_of_one_name_do_not_mix", || Box::pin(one_name())),
-        ("a_bucket_that_is_being_made_when_the_connection_is_cut_is_made_again", || Box::pin(cut())),
-        ("time_runs_out_also_while_a_bucket_is_being_made", || Box::pin(slow())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        those_of_whom_nobody_hears_stop_nobody,
+        a_queue_and_a_topic_of_one_name_do_not_mix,
+        a_bucket_that_is_being_made_when_the_connection_is_cut_is_made_again,
+        time_runs_out_also_while_a_bucket_is_being_made,
+    ]
 }
 
-fn delayed(text: &str, subject: &str) -> Checked<Message> {
+fn delayed(text: &str, subject: &str) -> Verdict<Message> {
     Ok(Message::builder(text.to_owned()).subject(subject).delay(DELAY).build()?)
 }
 
-async fn next(consumer: &mut Consumer) -> Checked<String> {
+async fn next(consumer: &mut Consumer) -> Verdict<String> {
     let delivery = timeout(PATIENCE, consumer.next()).await??.ok_or("a delivery")?;
     let text = String::from_utf8_lossy(delivery.message().payload()).into_owned();
     delivery.ack().await?;
@@ -38,7 +37,7 @@ async fn next(consumer: &mut Consumer) -> Checked<String> {
 }
 
 /// A bucket that loses nothing lets only so many through at a time until each has found a queue.
-async fn unheard() -> Checked {
+async fn those_of_whom_nobody_hears_stop_nobody() -> Verdict {
     let server = server().await?;
     let broker = connect(options(&server.url())?).await?;
     let topic = TopicName::parse(fresh("unheard"))?;
@@ -47,7 +46,7 @@ async fn unheard() -> Checked {
     let mut consumer = broker.subscribe(&topic, heard).await?;
     let publisher = broker.publisher(&Destination::Topic(topic), PublishOptions::default()).await?;
 
-    let mut all = (0..200).map(|_| delayed("lost", "unheard")).collect::<Checked<Vec<_>>>()?;
+    let mut all = (0..200).map(|_| delayed("lost", "unheard")).collect::<Verdict<Vec<_>>>()?;
     all.push(delayed("found", "heard")?);
     for result in publisher.publish_batch(all).await {
         result?;
@@ -57,7 +56,7 @@ async fn unheard() -> Checked {
     Ok(())
 }
 
-async fn one_name() -> Checked {
+async fn a_queue_and_a_topic_of_one_name_do_not_mix() -> Verdict {
     let server = server().await?;
     let broker = connect(options(&server.url())?).await?;
     let name = fresh("both");
@@ -77,7 +76,7 @@ async fn one_name() -> Checked {
 }
 
 /// The message has not left while its bucket is made, so that a lost connection is no reason to fail it.
-async fn cut() -> Checked {
+async fn a_bucket_that_is_being_made_when_the_connection_is_cut_is_made_again() -> Verdict {
     let server = server().await?;
     let route = server.route().await?;
     let broker = connect(options(route.url())?).await?;
@@ -108,7 +107,7 @@ async fn cut() -> Checked {
 }
 
 /// Neither the message nor those behind it wait for the bucket longer than their senders do.
-async fn slow() -> Checked {
+async fn time_runs_out_also_while_a_bucket_is_being_made() -> Verdict {
     let server = server().await?;
     let route = server.route().await?;
     let broker = connect(options(route.url())?).await?;

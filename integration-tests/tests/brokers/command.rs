@@ -1,45 +1,29 @@
 //! The command for people, used as a person does.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
-mod harness;
-
-use std::{
-    process::{ExitCode, Output, Stdio},
-    time::Duration,
-};
-
-use harness::{Verdict, case};
-use integration_tests::{
-    Kind, Way, available,
-    child::{Child, Role},
-    own_by, raw, shared,
-};
-use libtest_mimic::Trial;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-    time::timeout,
-};
+use integration_tests::cases;
+use integration_tests::child::{Child, Role};
+use integration_tests::runner::{Case, Verdict};
+use integration_tests::{Kind, Way, available, own_by, raw, shared};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
 
 const SURE: Duration = Duration::from_secs(60);
+/// Role of the child that asks for the broker of its environment.
+pub(crate) const ASKS: &str = "asks";
 
-fn main() -> ExitCode {
-    harness::main(cases, ask_for_the_broker_of_the_environment)
-}
-
-fn cases() -> Vec<Trial> {
-    vec![
-        case(
-            "up_prints_an_address_that_answers_and_ends_at_ctrl_c",
-            up_prints_an_address_that_answers_and_ends_at_ctrl_c,
-        ),
-        case("an_unknown_broker_is_refused_with_the_known_ones", an_unknown_broker_is_refused_with_the_known_ones),
-        case("doctor_says_what_is_missing_and_how_to_get_it", doctor_says_what_is_missing_and_how_to_get_it),
-        case("doctor_fails_for_what_is_required", doctor_fails_for_what_is_required),
-        case("a_case_without_its_broker_is_ignored_or_fails", a_case_without_its_broker_is_ignored_or_fails),
-        case("the_environment_comes_first", the_environment_comes_first),
-        case("an_address_without_a_broker_is_a_failure", an_address_without_a_broker_is_a_failure),
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        up_prints_an_address_that_answers_and_ends_at_ctrl_c,
+        an_unknown_broker_is_refused_with_the_known_ones,
+        doctor_says_what_is_missing_and_how_to_get_it,
+        doctor_fails_for_what_is_required,
+        a_case_without_its_broker_is_ignored_or_fails,
+        the_environment_comes_first,
+        an_address_without_a_broker_is_a_failure,
     ]
 }
 
@@ -89,7 +73,7 @@ async fn doctor_says_what_is_missing_and_how_to_get_it() -> Verdict {
 
     assert!(said.status.success());
     let text = String::from_utf8(said.stdout).unwrap();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL_KINDS {
         let line = text.lines().find(|line| line.starts_with(kind.name()) && line.contains("native")).expect("a line");
         assert!(line.contains("missing") && line.contains("install.sh"), "{line}");
     }
@@ -113,7 +97,7 @@ async fn doctor_fails_for_what_is_required() -> Verdict {
 /// This very program without a cache: its cases end as ignored with the reason, or, where brokers are required, fail with it.
 async fn a_case_without_its_broker_is_ignored_or_fails() -> Verdict {
     let nowhere = std::env::temp_dir().join("there-is-no-such-folder");
-    let case = "up_prints_an_address_that_answers_and_ends_at_ctrl_c";
+    let case = "command::up_prints_an_address_that_answers_and_ends_at_ctrl_c";
     for (required, verdict) in [("0", "0 failed; 1 ignored"), ("1", "1 failed; 0 ignored")] {
         let mut program = Command::new(std::env::current_exe()?);
         program.args([case, "--exact"]).env("MESSAGING_BROKER_CACHE", &nowhere);
@@ -128,8 +112,8 @@ async fn a_case_without_its_broker_is_ignored_or_fails() -> Verdict {
     Ok(())
 }
 
-/// What this program does as a child: its environment names a broker.
-async fn ask_for_the_broker_of_the_environment(_: Role) -> Verdict {
+/// Role of a child whose environment names a broker.
+pub(crate) async fn ask_for_the_broker_of_the_environment(_: Role) -> Verdict {
     let broker = shared(Kind::Redis).await?;
     assert_eq!(broker.way(), Way::Environment);
     raw::round_trip(Kind::Redis, &broker.url()).await?;
@@ -145,7 +129,7 @@ async fn the_environment_comes_first() -> Verdict {
     let broker = own_by(Kind::Redis, Way::Native).await?;
     let variable = format!("{}={}", Kind::Redis.variable(), broker.url());
 
-    let child = Child::start_by(&["env", &variable], "asks", &())?;
+    let child = Child::start_by(&["env", &variable], ASKS, &())?;
 
     let status = child.ended(SURE).await?;
     assert!(status.success(), "{}", std::fs::read_to_string(child.output_file())?);
@@ -156,7 +140,7 @@ async fn the_environment_comes_first() -> Verdict {
 async fn an_address_without_a_broker_is_a_failure() -> Verdict {
     let port = integration_tests::free_port()?;
     let variable = format!("{}=redis://127.0.0.1:{port}/", Kind::Redis.variable());
-    let child = Child::start_by(&["env", &variable], "asks", &())?;
+    let child = Child::start_by(&["env", &variable], ASKS, &())?;
 
     let status = child.ended(SURE).await?;
 

@@ -1,45 +1,31 @@
 //! Nothing is left: not by a run that ends well, nor by one that panics, is interrupted, or is killed together with its reaper.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
-mod harness;
-
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    time::Duration,
-};
-
-use harness::{Verdict, case, unlimited};
-use integration_tests::{
-    Error, Kind, Result, Way, available, base,
-    child::{Child, Event, Role},
-    own_by, run_folder, until,
-};
-use libtest_mimic::Trial;
+use integration_tests::cases;
+use integration_tests::child::{Child, Event, Role};
+use integration_tests::runner::{Case, Verdict};
+use integration_tests::{Error, Kind, Result, Way, available, base, own_by, run_folder, until};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Each of the runs has a limit of its own.
+const TWENTY_RUNS_LIMIT: Duration = Duration::from_secs(900);
 /// The mark that every process of a run carries, as documented.
 const MARK: &str = "MESSAGING_BROKER_RUN";
 
-fn main() -> ExitCode {
-    harness::main(cases, play)
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases =
+        cases![a_dropped_broker_leaves_nothing, the_next_run_sweeps_what_nobody_reaped, every_broker_is_present,];
+    cases.push(Case::new("leftovers::twenty_runs_leave_nothing", twenty_runs_leave_nothing).within(TWENTY_RUNS_LIMIT));
+    cases
 }
 
-fn cases() -> Vec<Trial> {
-    vec![
-        // Each of its twenty runs has its own limit.
-        unlimited("twenty_runs_leave_nothing", twenty_runs_leave_nothing),
-        case("a_dropped_broker_leaves_nothing", a_dropped_broker_leaves_nothing),
-        case("the_next_run_sweeps_what_nobody_reaped", the_next_run_sweeps_what_nobody_reaped),
-        case("every_broker_is_present", every_broker_is_present),
-    ]
-}
-
-/// What this program does as a child: it starts a broker, says where its run is, and ends as it is told.
-async fn play(role: Role) -> Verdict {
+/// Roles of the children: start a broker, note the folder of the run, and end as the role says.
+pub(crate) async fn play(role: Role) -> Verdict {
     let kind: Kind = role.scenario::<String>()?.parse()?;
     let broker = own_by(kind, Way::Native).await?;
     role.history().note(run_folder()?.display().to_string())?;
@@ -112,7 +98,7 @@ async fn the_next_run_sweeps_what_nobody_reaped() -> Verdict {
 
 /// Where brokers are required, all of them are there: a suite that tests nothing must not look well.
 async fn every_broker_is_present() -> Verdict {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL_KINDS {
         available(kind)?;
     }
     Ok(())

@@ -1,14 +1,14 @@
 //! A cancel that the broker never answers: no consumer is left behind of which the adapter does not know.
 
-mod support;
-
 use std::future::poll_fn;
 use std::io::Result as IoResult;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{connect, fresh, options_with, raw, server};
+use integration_tests::cases;
+use integration_tests::runner::{Case, Verdict};
 use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -17,7 +17,6 @@ use messaging_core::{
     QueueName,
 };
 use serde_json::json;
-use support::{Checked, connect, fresh, options_with, raw, run, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,43 +26,40 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// After so long a call counts as unanswered.
 const REQUEST_TIMEOUT: &str = "3s";
 
-fn main() -> ExitCode {
-    run(&[
-        ("a_consumer_that_pauses_is_gone_all_the_same", || Box::pin(paused())),
-        ("a_consumer_that_resumes_meanwhile_is_there_once", || Box::pin(resumed())),
-    ])
+pub(crate) fn cases() -> Vec<Case> {
+    cases![a_consumer_that_pauses_is_gone_all_the_same, a_consumer_that_resumes_meanwhile_is_there_once,]
 }
 
-async fn paused() -> Checked {
-    let mut case = Case::begin().await?;
-    case.wait_for_consumers(1).await?;
+async fn a_consumer_that_pauses_is_gone_all_the_same() -> Verdict {
+    let mut setup = Setup::begin().await?;
+    setup.wait_for_consumers(1).await?;
 
-    case.front.swallow(true);
-    case.consumer.control().set_flow(Flow::Paused);
-    case.wait_for_consumers(0).await?;
+    setup.front.swallow(true);
+    setup.consumer.control().set_flow(Flow::Paused);
+    setup.wait_for_consumers(0).await?;
 
-    case.front.swallow(false);
-    case.consumer.control().set_flow(Flow::Running);
-    case.gets("after the pause").await?;
-    case.wait_for_consumers(1).await
+    setup.front.swallow(false);
+    setup.consumer.control().set_flow(Flow::Running);
+    setup.gets("after the pause").await?;
+    setup.wait_for_consumers(1).await
 }
 
-async fn resumed() -> Checked {
-    let mut case = Case::begin().await?;
-    case.front.swallow(true);
-    case.consumer.control().set_flow(Flow::Paused);
-    case.front.until_swallowed().await?;
+async fn a_consumer_that_resumes_meanwhile_is_there_once() -> Verdict {
+    let mut setup = Setup::begin().await?;
+    setup.front.swallow(true);
+    setup.consumer.control().set_flow(Flow::Paused);
+    setup.front.until_swallowed().await?;
 
-    case.front.swallow(false);
-    case.consumer.control().set_flow(Flow::Running);
+    setup.front.swallow(false);
+    setup.consumer.control().set_flow(Flow::Running);
 
-    while timeout(PATIENCE, poll_fn(|cx| case.consumer.poll_event(cx))).await? != Event::Reconnected {}
-    case.wait_for_consumers(1).await?;
-    case.gets("to the only consumer").await
+    while timeout(PATIENCE, poll_fn(|cx| setup.consumer.poll_event(cx))).await? != Event::Reconnected {}
+    setup.wait_for_consumers(1).await?;
+    setup.gets("to the only consumer").await
 }
 
 /// A consumer whose requests go through a [`Front`], and a look at the broker past it.
-struct Case {
+struct Setup {
     front: Front,
     broker: Arc<dyn Broker>,
     consumer: Consumer,
@@ -72,8 +68,8 @@ struct Case {
     _connection: lapin::Connection,
 }
 
-impl Case {
-    async fn begin() -> Checked<Self> {
+impl Setup {
+    async fn begin() -> Verdict<Self> {
         let server = server().await?;
         let url = BrokerUrl::parse(&server.url())?;
         let upstream = url.hosts().first().ok_or("a host")?.to_string();
@@ -87,7 +83,7 @@ impl Case {
     }
 
     /// Waits until the broker has so many consumers of the queue.
-    async fn wait_for_consumers(&mut self, count: u32) -> Checked {
+    async fn wait_for_consumers(&mut self, count: u32) -> Verdict {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let settled = async {
             loop {
@@ -103,7 +99,7 @@ impl Case {
         Ok(())
     }
 
-    async fn gets(&mut self, payload: &'static str) -> Checked {
+    async fn gets(&mut self, payload: &'static str) -> Verdict {
         let to = Destination::Queue(self.queue.clone());
         self.broker.publisher(&to, PublishOptions::default()).await?.publish(Message::new(payload)).await?;
         let delivery = timeout(PATIENCE, self.consumer.next()).await??.ok_or("a delivery")?;
@@ -139,7 +135,7 @@ impl Front {
         self.swallows.send_replace(does);
     }
 
-    async fn until_swallowed(&mut self) -> Checked {
+    async fn until_swallowed(&mut self) -> Verdict {
         timeout(PATIENCE, self.swallowed.wait_for(|count| *count > 0)).await??;
         Ok(())
     }
