@@ -38,14 +38,14 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// What the configuration says of one destination.
+/// Configuration of one destination.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DestinationSettings {
     /// The name of something that exists already, used instead of the derived one.
     pub native: Option<String>,
-    /// Whether it is laid out for key order. Some brokers need to know before the first publish.
+    /// Layout for key order, or without. Some brokers need to know before the first publish.
     pub order: Order,
-    /// What only the driver knows; it takes each key or refuses it.
+    /// Options that only the driver knows; it takes each key or refuses it.
     pub driver: Settings,
 }
 
@@ -56,13 +56,13 @@ pub struct ConnectOptions {
     pub name: BrokerName,
     /// The address.
     pub url: BrokerUrl,
-    /// What keeps tenants, environments or tests apart.
+    /// Prefix that keeps tenants, environments or tests apart.
     pub namespace: Option<Namespace>,
-    /// What to do about destinations that are missing or differ.
+    /// Treatment of destinations that are missing or differ.
     pub topology: TopologyMode,
-    /// What the configuration says of single destinations.
+    /// Configuration of single destinations.
     pub destinations: BTreeMap<Destination, DestinationSettings>,
-    /// What only the driver knows; it takes each key or refuses it.
+    /// Options that only the driver knows; it takes each key or refuses it.
     pub settings: Settings,
 }
 
@@ -100,14 +100,14 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets what to do about destinations that are missing or differ.
+    /// Sets the treatment of destinations that are missing or differ.
     #[must_use]
     pub fn with_topology(mut self, topology: TopologyMode) -> Self {
         self.topology = topology;
         self
     }
 
-    /// Sets what the configuration says of one destination.
+    /// Sets the configuration of one destination.
     #[must_use]
     pub fn with_destination(mut self, destination: Destination, settings: DestinationSettings) -> Self {
         self.destinations.insert(destination, settings);
@@ -121,7 +121,7 @@ impl ConnectOptions {
         natives.fold(Names::new(self.namespace.clone()), |names, (to, native)| names.with_native(to.clone(), native))
     }
 
-    /// Sets what only the driver knows.
+    /// Sets the options that only the driver knows.
     #[must_use]
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -216,26 +216,11 @@ impl Registry {
     /// As for [`driver`](Self::driver), or what the driver says.
     pub async fn connect(&self, options: ConnectOptions) -> Result<Arc<dyn Broker>> {
         let driver = self.driver(options.url.scheme())?;
-        misplaced(&options)?;
         let (name, url) = (options.name.clone(), options.url.to_string());
         let broker = (driver.connect)(options).await.map_err(|error| {
             error.with_context("broker", format_args!("{:?}", name.as_str())).with_context("url", url)
         })?;
         Ok(Checked::around(broker))
-    }
-}
-
-/// Refuses keys of the configuration that stand in the address, where no driver reads them.
-fn misplaced(options: &ConnectOptions) -> Result<()> {
-    let places = [
-        ("topology", format!("topology = \"…\" in [brokers.{}]", options.name.as_str())),
-        ("namespace", "namespace = \"…\" at the top of the configuration".to_owned()),
-    ];
-    match places.into_iter().find(|(key, _)| options.url.has_parameter(key)) {
-        Some((key, place)) => {
-            Err(Error::new(ErrorKind::Config, format!("{key:?} is no parameter of an address: set {place}")))
-        }
-        None => Ok(()),
     }
 }
 
