@@ -216,26 +216,11 @@ impl Registry {
     /// As for [`driver`](Self::driver), or what the driver says.
     pub async fn connect(&self, options: ConnectOptions) -> Result<Arc<dyn Broker>> {
         let driver = self.driver(options.url.scheme())?;
-        misplaced(&options)?;
         let (name, url) = (options.name.clone(), options.url.to_string());
         let broker = (driver.connect)(options).await.map_err(|error| {
             error.with_context("broker", format_args!("{:?}", name.as_str())).with_context("url", url)
         })?;
         Ok(Checked::around(broker))
-    }
-}
-
-/// Refuses keys of the configuration that stand in the address, where no driver reads them.
-fn misplaced(options: &ConnectOptions) -> Result<()> {
-    let places = [
-        ("topology", format!("topology = \"…\" in [brokers.{}]", options.name.as_str())),
-        ("namespace", "namespace = \"…\" at the top of the configuration".to_owned()),
-    ];
-    match places.into_iter().find(|(key, _)| options.url.has_parameter(key)) {
-        Some((key, place)) => {
-            Err(Error::new(ErrorKind::Config, format!("{key:?} is no parameter of an address: set {place}")))
-        }
-        None => Ok(()),
     }
 }
 

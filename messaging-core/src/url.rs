@@ -120,11 +120,6 @@ impl BrokerUrl {
         Settings::new(format!("the parameters of {self}"), pairs)
     }
 
-    /// True if a parameter of this name is given.
-    pub(crate) fn has_parameter(&self, key: &str) -> bool {
-        self.parameters.iter().any(|(known, _)| known == key)
-    }
-
     /// Replaces the credentials, as when they come from a file or the environment.
     #[must_use]
     pub fn with_login(mut self, user: impl Into<String>, password: SecretString) -> Self {

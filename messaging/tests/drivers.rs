@@ -61,22 +61,6 @@ async fn an_address_without_a_scheme_is_answered_with_this_builds() {
     }
 }
 
-#[tokio::test]
-async fn a_key_of_the_configuration_in_an_address_is_answered_with_its_place() {
-    for scheme in drivers().drivers().iter().flat_map(|driver| driver.schemes) {
-        for key in ["topology", "namespace"] {
-            let place = match key {
-                "namespace" => "namespace = \"…\" at the top of the configuration",
-                _ => "topology = \"…\" in [brokers.main]",
-            };
-            assert_eq!(
-                refusal(&format!("{scheme}://127.0.0.1:1?{key}=s3cret")).await,
-                format!("{key:?} is no parameter of an address: set {place}")
-            );
-        }
-    }
-}
-
 #[cfg(feature = "memory")]
 mod with_memory {
     use messaging::{Config, ConsumeOptions, Message, PublishOptions, PublisherExt, QueueName, UsedAs};
