@@ -17,7 +17,7 @@ use crate::publisher::Publisher;
 /// Publishers that a requester keeps open at most; beyond it the one that was used least recently is let go.
 pub const REQUEST_PUBLISHERS_MAX: usize = 64;
 
-/// What an adapter implements for requests: an address at which replies arrive, and publishers of requests.
+/// The adapter's side of requests: an address at which replies arrive, and publishers of requests.
 ///
 /// Replies that arrive at the address go to the [`Inbox`] that came with [`Broker::replies`](crate::Broker::replies), for as long
 /// as this lives. The adapter closes the inbox when the broker is closed.

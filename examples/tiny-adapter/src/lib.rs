@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::consumer::{Holder, TinyDeliveries};
 
-/// What outlives a connection.
+/// The part that outlives a connection.
 #[derive(Clone, Debug, Default)]
 pub struct TinyServer(Arc<Mutex<BTreeMap<QueueName, Arc<Queue>>>>);
 
