@@ -22,7 +22,7 @@ pub enum Redrive {
 /// A part of a source. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// What waits to be delivered.
+    /// Messages that wait to be delivered.
     Live,
     /// The dead letter.
     Dead,

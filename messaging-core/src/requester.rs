@@ -17,7 +17,7 @@ use crate::publisher::Publisher;
 /// Publishers that a requester keeps open at most; beyond it the one that was used least recently is let go.
 pub const REQUEST_PUBLISHERS_MAX: usize = 64;
 
-/// What an adapter implements for requests: an address at which replies arrive, and publishers of requests.
+/// The adapter's side of requests: an address at which replies arrive, and publishers of requests.
 ///
 /// Replies that arrive at the address go to the [`Inbox`] that came with [`Broker::replies`](crate::Broker::replies), for as long
 /// as this lives. The adapter closes the inbox when the broker is closed.
@@ -112,5 +112,61 @@ impl Cache {
         self.uses += 1;
         self.publishers.insert(to.clone(), (Arc::clone(&opened), self.uses));
         (opened, dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::in_flight::Permit;
+    use crate::outcome::Outcome;
+    use crate::publisher::{PublishOptions, PublisherCore, Receipt};
+    use crate::scope::Scope;
+
+    #[derive(Debug)]
+    struct Nowhere(PublisherCore);
+
+    impl Publisher for Nowhere {
+        fn core(&self) -> &PublisherCore {
+            &self.0
+        }
+
+        fn send(&self, _: Message, _: Permit) -> Outcome<Receipt> {
+            Outcome::ready(Ok(Receipt::default()))
+        }
+    }
+
+    fn publisher() -> Arc<dyn Publisher> {
+        let scope = Scope::new(crate::name::BrokerName::main(), "test", "nowhere");
+        Arc::new(Nowhere(PublisherCore::new(scope, &PublishOptions::default())))
+    }
+
+    fn queue(number: usize) -> QueueName {
+        QueueName::parse(format!("q-{number}")).unwrap()
+    }
+
+    #[test]
+    fn the_publisher_used_least_recently_is_let_go() {
+        let mut cache = Cache::default();
+        for number in 0..REQUEST_PUBLISHERS_MAX {
+            assert!(cache.keep(&queue(number), publisher()).1.is_none());
+        }
+        let second = cache.get(&queue(1)).unwrap();
+        assert!(cache.get(&queue(0)).is_some());
+        let (_, dropped) = cache.keep(&queue(REQUEST_PUBLISHERS_MAX), publisher());
+        assert!(dropped.is_some() && cache.get(&queue(2)).is_none(), "the third was used least recently");
+        assert!(Arc::ptr_eq(&cache.get(&queue(1)).unwrap(), &second));
+        for number in 0..REQUEST_PUBLISHERS_MAX * 3 {
+            drop(cache.keep(&queue(number), publisher()));
+            assert!(cache.publishers.len() <= REQUEST_PUBLISHERS_MAX);
+        }
+    }
+
+    #[test]
+    fn of_two_that_were_opened_at_once_the_first_is_kept() {
+        let mut cache = Cache::default();
+        let (first, _) = cache.keep(&queue(0), publisher());
+        let (kept, dropped) = cache.keep(&queue(0), publisher());
+        assert!(Arc::ptr_eq(&first, &kept) && dropped.is_some_and(|dropped| !Arc::ptr_eq(&dropped, &first)));
     }
 }

@@ -23,16 +23,16 @@ pub(super) struct InterceptedDeliveries {
 }
 
 /// The stream is there until the drop.
-const PRESENT: &str = "the stream is taken only when its consumer is dropped";
+const STREAM_PRESENT: &str = "the stream is taken only when its consumer is dropped";
 
-#[allow(clippy::expect_used, reason = "see PRESENT")]
+#[allow(clippy::expect_used, reason = "see STREAM_PRESENT")]
 impl InterceptedDeliveries {
     pub(super) fn new(stream: Stream, how: Arc<dyn Intercept>, capabilities: Arc<Capabilities>) -> Self {
         Self { stream: Some(stream), how, capabilities, settlers: None }
     }
 
     fn stream(&mut self) -> &mut Stream {
-        self.stream.as_mut().expect(PRESENT)
+        self.stream.as_mut().expect(STREAM_PRESENT)
     }
 
     fn wrap(&mut self, delivery: Delivery) -> Delivery {
@@ -81,9 +81,9 @@ impl Deliveries for InterceptedDeliveries {
         how.poll_event(self.stream(), cx)
     }
 
-    #[allow(clippy::expect_used, reason = "see PRESENT")]
+    #[allow(clippy::expect_used, reason = "see STREAM_PRESENT")]
     fn control(&self) -> Arc<dyn Control> {
-        let inner = self.stream.as_ref().expect(PRESENT).source.control();
+        let inner = self.stream.as_ref().expect(STREAM_PRESENT).source.control();
         Arc::new(InterceptedControl { inner, how: Arc::clone(&self.how) })
     }
 

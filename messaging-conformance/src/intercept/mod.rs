@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 pub use self::broker::around;
 
-/// What a consumer has behind it.
+/// The adapter's side of a consumer.
 #[derive(Debug)]
 pub struct Stream {
     /// The adapter's deliveries.

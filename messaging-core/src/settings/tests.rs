@@ -51,7 +51,9 @@ fn take_all(value: &Value) -> Settings {
     settings.take_flag("h");
     settings.take_duration("i");
     settings.take_at_least("j", std::time::Duration::MAX);
-    settings.take_table("k").map(Settings::close);
+    if let Some(table) = settings.take_table("k") {
+        table.close();
+    }
     settings.take_named("l");
     settings.take_values("m");
     settings.take_name("n", "queue name", |text| QueueName::parse(text));
