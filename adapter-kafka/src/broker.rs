@@ -7,22 +7,22 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, DestinationSettings,
-    DrainReport, Error, ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher,
-    QueueConsumer, QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber,
-    TopicName, Topology, TopologyMode, join,
+    Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DestinationSettings, DrainReport, Error,
+    ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher, Repair, Replies,
+    ReplyAddress, Result, Scope, Source, Topology, TopologyMode, join,
 };
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::DRIVER;
 use crate::capabilities;
 use crate::config::{ConnectionOptions, DestinationOptions};
 use crate::connection::Connection;
-use crate::consumer::{End, Intake};
+use crate::consumer::{End, Intake, Opening, Settings, open};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaReplies;
-use crate::topology::{Topics, derived};
+use crate::topology::{Topics, derived, ensure};
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ struct Inner {
     namespace: Option<Namespace>,
     destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
     connection: Arc<Connection>,
+    /// Runtime on which the broker was opened. Tasks of its handles live there, whichever runtime opens them.
+    runtime: Handle,
     consumers: Mutex<Vec<Weak<Intake>>>,
     publishers: Mutex<Vec<Weak<KafkaPublisher>>>,
 }
@@ -56,11 +58,16 @@ impl KafkaBroker {
         let largest = own.max(connection.destinations.largest());
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { identity, namespace, destinations, connection, consumers, publishers })))
+        let runtime = Handle::current();
+        Ok(Self(Arc::new(Inner { identity, namespace, destinations, connection, runtime, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.0.connection
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.0.runtime
     }
 
     pub(crate) fn topology_mode(&self) -> TopologyMode {
@@ -112,7 +119,7 @@ impl KafkaBroker {
     }
 
     /// Remembers a consumer, to be closed with the broker.
-    pub(crate) fn register(&self, intake: Arc<Intake>) {
+    fn register(&self, intake: Arc<Intake>) {
         let mut consumers = self.0.consumers.lock();
         consumers.retain(|known| known.strong_count() > 0);
         consumers.push(Arc::downgrade(&intake));
@@ -127,6 +134,35 @@ impl KafkaBroker {
     /// The consumers that were opened here and are still there.
     pub(crate) fn consumers(&self) -> Vec<Arc<Intake>> {
         self.0.consumers.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Makes or verifies the topics of a destination, as the topology mode says; returns the number of partitions of each.
+    pub(crate) async fn ensure(&self, destination: &Destination, topics: &Topics) -> Result<Vec<i32>> {
+        let options = self.options(destination);
+        ensure(self.connection(), self.topology_mode(), &destination.to_string(), topics, options).await
+    }
+
+    /// The same before something is consumed, which needs the main topic whatever the mode.
+    pub(crate) async fn ensure_readable(&self, destination: &Destination, topics: &Topics) -> Result<Vec<i32>> {
+        self.connection().check_open()?;
+        let counts = self.ensure(destination, topics).await?;
+        if counts.first() == Some(&0) {
+            return Err(missing(destination, &topics.main));
+        }
+        Ok(counts)
+    }
+
+    /// Opens a consumer and remembers it, to be closed with the broker.
+    pub(crate) async fn open_consumer(
+        &self,
+        settings: Settings,
+        opening: Opening,
+        place: &(dyn fmt::Display + Sync),
+    ) -> Result<Consumer> {
+        self.connection().check_open()?;
+        let (consumer, intake) = open(settings, opening, self.scope(place)).await?;
+        self.register(intake);
+        Ok(consumer)
     }
 
     async fn target(&self, destination: &Destination) -> Result<Target> {
@@ -157,7 +193,8 @@ impl KafkaBroker {
         let target = self.target(destination).await?;
         sender.warm(vec![target.main.name.clone()]).await;
         let connection = Arc::clone(self.connection());
-        let publisher = KafkaPublisher::new(self.scope(destination), target, connection, sender, options);
+        let publisher =
+            KafkaPublisher::new(self.scope(destination), target, connection, sender, options, self.runtime());
         let mut publishers = self.0.publishers.lock();
         publishers.retain(|known| known.strong_count() > 0);
         publishers.push(Arc::downgrade(&publisher));
@@ -192,7 +229,7 @@ fn redacted(url: &messaging_core::BrokerUrl, error: Error) -> Error {
     if text == error.text() { error } else { Error::new(error.kind(), text) }
 }
 
-pub(crate) fn missing(destination: &Destination, physical: &str) -> Error {
+fn missing(destination: &Destination, physical: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!("{destination} does not exist as topic {physical:?}: create it, or use topology = create"),
@@ -201,24 +238,6 @@ pub(crate) fn missing(destination: &Destination, physical: &str) -> Error {
 
 fn closed() -> End {
     End::new(ErrorKind::Closed, "the broker was closed: open it again")
-}
-
-#[async_trait]
-impl QueueConsumer for KafkaBroker {
-    async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
-        self.connection().check_open()?;
-        let capabilities = Arc::new(Broker::capabilities(self, Place::Consume(queue, &options)));
-        self.consume_queue(queue, options, capabilities).await
-    }
-}
-
-#[async_trait]
-impl Subscriber for KafkaBroker {
-    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
-        self.connection().check_open()?;
-        let capabilities = Arc::new(Broker::capabilities(self, Place::Subscribe(topic, &options)));
-        self.subscribe_topic(topic, options, capabilities).await
-    }
 }
 
 #[async_trait]

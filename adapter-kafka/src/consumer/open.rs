@@ -14,6 +14,7 @@ use super::worker::{GroupClient, PanicGuard, Worker, WorkerEnd};
 use super::{Intake, KafkaDeliveries, Settings, offsets};
 use crate::config::GroupProtocol;
 use crate::error::from_kafka;
+use crate::topology::{Topics, places};
 
 /// How long a new member waits for its part of the partitions before `consume` returns without. There may be none for it: the
 /// group has more members than partitions.
@@ -28,6 +29,15 @@ pub(crate) enum Opening {
     Group { group: String, start: Start, main: Vec<PartitionId>, retries: Vec<PartitionId> },
     /// Alone, from the ends of these partitions on.
     Ephemeral { places: Vec<PartitionId> },
+}
+
+impl Opening {
+    /// As a member of a group that reads these topics, whose partitions are counted in the order of [`Topics::subscribed`].
+    pub(crate) fn group(group: String, start: Start, topics: &Topics, counts: &[i32]) -> Self {
+        let all = places(&topics.subscribed(), counts);
+        let (retries, main) = all.into_iter().partition(|(topic, _)| Some(topic.as_str()) == topics.retry.as_deref());
+        Self::Group { group, start, main, retries }
+    }
 }
 
 /// Opens a consumer; returns once it misses nothing any more.
