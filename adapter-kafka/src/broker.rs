@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
+use adapter_kit::Opened;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
@@ -11,7 +12,6 @@ use messaging_core::{
     ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher, Repair, Replies,
     ReplyAddress, Result, Scope, Source, Topology, TopologyMode, join,
 };
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,8 +35,8 @@ struct Inner {
     connection: Arc<Connection>,
     /// Runtime on which the broker was opened. Tasks of its handles live there, whichever runtime opens them.
     runtime: Handle,
-    consumers: Mutex<Vec<Weak<Intake>>>,
-    publishers: Mutex<Vec<Weak<KafkaPublisher>>>,
+    consumers: Opened<Intake>,
+    publishers: Opened<KafkaPublisher>,
 }
 
 /// Opens a broker: the connect function of [`DRIVER`].
@@ -57,7 +57,7 @@ impl KafkaBroker {
         let own = destinations.values().map(|(_, options)| options.largest()).max().unwrap_or(0);
         let largest = own.max(connection.destinations.largest());
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
-        let (consumers, publishers) = Default::default();
+        let (consumers, publishers) = (Opened::new(), Opened::new());
         let runtime = Handle::current();
         Ok(Self(Arc::new(Inner { identity, namespace, destinations, connection, runtime, consumers, publishers })))
     }
@@ -118,22 +118,9 @@ impl KafkaBroker {
         self.0.identity.scope(place)
     }
 
-    /// Remembers a consumer, to be closed with the broker.
-    fn register(&self, intake: Arc<Intake>) {
-        let mut consumers = self.0.consumers.lock();
-        consumers.retain(|known| known.strong_count() > 0);
-        consumers.push(Arc::downgrade(&intake));
-        drop(consumers);
-        // Closed while this was opened: `close` may not have seen it.
-        if self.connection().is_closed() {
-            intake.end(closed());
-            intake.leave();
-        }
-    }
-
     /// The consumers that were opened here and are still there.
     pub(crate) fn consumers(&self) -> Vec<Arc<Intake>> {
-        self.0.consumers.lock().iter().filter_map(Weak::upgrade).collect()
+        self.0.consumers.live()
     }
 
     /// Makes or verifies the topics of a destination, as the topology mode says; returns the number of partitions of each.
@@ -161,7 +148,10 @@ impl KafkaBroker {
     ) -> Result<Consumer> {
         self.connection().check_open()?;
         let (consumer, intake) = open(settings, opening, self.scope(place)).await?;
-        self.register(intake);
+        self.0.consumers.add(&intake).inspect_err(|_| {
+            intake.end(closed());
+            intake.leave();
+        })?;
         Ok(consumer)
     }
 
@@ -195,13 +185,7 @@ impl KafkaBroker {
         let connection = Arc::clone(self.connection());
         let publisher =
             KafkaPublisher::new(self.scope(destination), target, connection, sender, options, self.runtime());
-        let mut publishers = self.0.publishers.lock();
-        publishers.retain(|known| known.strong_count() > 0);
-        publishers.push(Arc::downgrade(&publisher));
-        drop(publishers);
-        if self.connection().is_closed() {
-            publisher.core().in_flight().close();
-        }
+        self.0.publishers.add(&publisher).inspect_err(|_| publisher.core().in_flight().close())?;
         Ok(publisher)
     }
 }
@@ -267,15 +251,14 @@ impl Broker for KafkaBroker {
             return DrainReport::default();
         }
         // Consumers first: their handlers may still publish, retry and dead-letter.
-        let consumers = self.consumers();
+        let consumers = self.0.consumers.close();
         let drains = consumers.iter().map(|consumer| async move {
             // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
             consumer.end(closed());
             consumer.drain(by).await
         });
         let reports = join_all(drains).await;
-        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
-        publishers.iter().for_each(|publisher| publisher.core().in_flight().close());
+        self.0.publishers.close().iter().for_each(|publisher| publisher.core().in_flight().close());
         self.connection().close();
         let senders = self.connection().take_senders();
         let _ = join_all(senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()))).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use adapter_kit::instant_after;
 use messaging_core::wire::{self, DeadLetterMark, to_millis};
 use messaging_core::{
     Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
@@ -81,7 +82,7 @@ impl Partition {
             return self.refuse(offset);
         }
         let intake = Arc::clone(&self.intake);
-        let due = (!after.is_zero()).then(|| to_millis(SystemTime::now() + after) + 1);
+        let due = (!after.is_zero()).then(|| instant_after(after));
         intake.take_back(Item::again(&self, delivery, attempt), due);
         if due.is_some() {
             intake.wake();

@@ -45,6 +45,7 @@ impl Subscriber for KafkaBroker {
             only_key: None,
             capabilities,
             connection: Arc::clone(self.connection()),
+            broker: self.identity().name().clone(),
         };
         self.open_consumer(settings, opening, &*place).await
     }

@@ -41,7 +41,7 @@ impl KafkaDeliveries {
 
     /// Where a consumer of this client is in each partition of its main topic: the next offset, and the lowest open one.
     pub(crate) fn positions(intake: &Intake) -> Vec<(i32, i64, i64)> {
-        let partitions = intake.partitions.lock();
+        let partitions = intake.partitions();
         let main = partitions.iter().filter(|partition| partition.role == Role::Main);
         main.map(|partition| {
             let (next, open) = partition.position();
@@ -132,12 +132,12 @@ impl Intake {
 
     /// Whatever is out is stale from now on, also before the polling thread comes to leave.
     fn disown(&self) {
-        self.partitions.lock().iter().for_each(|partition| partition.disown());
+        self.partitions().iter().for_each(|partition| partition.disown());
     }
 
     /// The partitions that this member has.
     pub(crate) fn places(&self) -> Vec<PartitionId> {
-        self.partitions.lock().iter().map(|one| (one.topic.to_string(), one.number)).collect()
+        self.partitions().iter().map(|one| (one.topic.to_string(), one.number)).collect()
     }
 
     /// Passes over all that waits for this consumer.

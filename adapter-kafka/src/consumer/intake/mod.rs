@@ -1,7 +1,7 @@
 //! Between the polling thread and the application: what was read and not handed out yet.
 
+mod delayed;
 mod item;
-mod later;
 mod outlet;
 mod ready;
 mod state;
@@ -10,17 +10,19 @@ mod waiting;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use adapter_kit::Trouble;
 use messaging_core::{
-    Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Health, HealthState, Order, Result, RetryMode, Source,
-    SubjectFilter, Tickets,
+    BrokerName, Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Health, HealthState, Order, Result,
+    RetryMode, Source, SubjectFilter, Tickets,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant as Due;
 
 pub(crate) use self::item::Item;
 pub(super) use self::item::{Batch, Content};
@@ -32,7 +34,7 @@ use crate::consumer::partition::Partition;
 use crate::raw::QueueWaker;
 use crate::topology::Topics;
 
-/// How long a lost connection keeps health degraded. The client tries a broker that stands still about every six seconds, so the
+/// Time for which a lost connection keeps health degraded. The client tries a broker that stands still about every six seconds, so the
 /// window must be longer.
 const LOST_WINDOW: Duration = Duration::from_secs(8);
 /// The most events kept for an application that does not ask for them.
@@ -88,6 +90,17 @@ pub(crate) struct Settings {
     pub(crate) only_key: Option<String>,
     pub(crate) capabilities: Arc<Capabilities>,
     pub(crate) connection: Arc<Connection>,
+    pub(crate) broker: BrokerName,
+}
+
+impl Settings {
+    /// Names the consumer in health and in the log.
+    fn name(&self) -> String {
+        match &self.source {
+            Some(source) => format!("the consumer of {source}"),
+            None => format!("an ephemeral consumer of topic {:?}", self.topics.main),
+        }
+    }
 }
 
 /// The place where a consumer's deliveries wait, shared by its polling thread, its receiver and its settlers.
@@ -106,8 +119,8 @@ pub(crate) struct Intake {
     /// The polling thread waits for room to read on.
     pub(super) is_full: AtomicBool,
     tickets: Arc<Tickets<()>>,
-    /// When a broker that it reads from was lost, the last time.
-    pub(crate) lost: Mutex<Option<Instant>>,
+    /// A broker that it reads from was lost.
+    pub(crate) trouble: Trouble,
     /// The flow is stopped for good.
     is_stopped: AtomicBool,
     idle: Notify,
@@ -115,13 +128,15 @@ pub(crate) struct Intake {
     pub(super) queue_waker: Mutex<Option<QueueWaker>>,
     pub(super) thread: OnceLock<Thread>,
     pub(crate) progress: watch::Sender<Progress>,
-    /// The positions of the partitions that this member has.
-    pub(super) partitions: Mutex<Vec<Arc<Partition>>>,
+    /// The partitions that this member has. The polling thread and their deliveries keep them, and they keep this.
+    partitions: Mutex<Vec<Weak<Partition>>>,
 }
 
 impl Intake {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        let trouble = Trouble::new(settings.broker.clone(), settings.name(), HealthState::Degraded);
         Arc::new(Self {
+            trouble: trouble.with_linger(LOST_WINDOW),
             state: Mutex::new(State::new(settings.options.retry_mode)),
             settings,
             unsettled: AtomicUsize::new(0),
@@ -131,7 +146,6 @@ impl Intake {
             starved: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             tickets: Tickets::new(),
-            lost: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             idle: Notify::new(),
             orders: Mutex::default(),
@@ -166,8 +180,24 @@ impl Intake {
 
     /// Settlements that the broker may not know: they may come again.
     pub(crate) fn unconfirmed(&self) -> u64 {
-        let here: u64 = self.partitions.lock().iter().map(|partition| partition.unconfirmed()).sum();
+        let here: u64 = self.partitions().iter().map(|partition| partition.unconfirmed()).sum();
         self.unconfirmed.load(Ordering::SeqCst) + here
+    }
+
+    /// The partitions that this member has.
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn add_partition(&self, partition: &Arc<Partition>) {
+        self.partitions.lock().push(Arc::downgrade(partition));
+    }
+
+    /// Takes a partition from this member: what is out of it is stale from now on. Its places come free, because nobody can
+    /// settle them any more.
+    pub(super) fn remove_partition(&self, partition: &Arc<Partition>) {
+        self.freed(partition.kill(), false);
+        self.partitions.lock().retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(partition)));
     }
 
     /// Notes settlements of partitions that are gone, and that the broker did not confirm.
@@ -210,22 +240,22 @@ impl Intake {
     }
 
     /// Takes in what was read before its time.
-    pub(super) fn delay(&self, due: u64, item: Item) {
+    pub(super) fn delay(&self, due: Due, item: Item) {
         self.state.lock().delayed.insert(due, item);
     }
 
     /// Lets go of what is due by now; returns when the next is.
-    pub(super) fn release_due(&self, now: u64) -> Option<u64> {
+    pub(super) fn release_due(&self, now: Due) -> Option<Due> {
         let mut state = self.state.lock();
         let mut released = false;
-        while let Some(item) = state.held.pop(now).or_else(|| state.delayed.pop(now)) {
+        while let Some(item) = state.held.pop_due(now).or_else(|| state.delayed.pop_due(now)) {
             state.admit(item, self.is_ordered());
             released = true;
         }
         if released {
             state.wake();
         }
-        [state.held.next(), state.delayed.next()].into_iter().flatten().min()
+        [state.held.next_due(), state.delayed.next_due()].into_iter().flatten().min()
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -267,7 +297,7 @@ impl Intake {
     ///
     /// Once the consumer is stopped or the partition goes, it stays unsettled, for the next member. That is looked at under the
     /// lock: who stops or takes away says so first and then takes out what is here, under this lock too.
-    pub(crate) fn take_back(&self, item: Item, due: Option<u64>) {
+    pub(crate) fn take_back(&self, item: Item, due: Option<Due>) {
         let mut state = self.state.lock();
         if state.flow == Flow::Stopped || !item.partition().is_wanted() {
             if let Some(key) = item.withhold() {
@@ -373,23 +403,18 @@ impl Intake {
 
     /// How well this consumer is: ended, without its broker, or with partitions or messages that stand still.
     pub(crate) fn health(&self) -> Health {
-        let name = match &self.settings.source {
-            Some(source) => format!("the consumer of {source}"),
-            None => format!("an ephemeral subscription of topic {:?}", self.settings.topics.main),
-        };
+        let name = self.settings.name();
         if let Some(end) = self.ended() {
             return match end.kind {
                 ErrorKind::Closed => Health::up(),
                 _ => Health::not_up(HealthState::Degraded, format!("{name} has ended: {}", end.text)),
             };
         }
-        let lost = self.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_WINDOW);
-        let lost = lost.map(|ago| format!("{name} lost a broker that it reads from, {} s ago", ago.as_secs()));
-        let uncopied = self.partitions.lock().iter().flat_map(|partition| partition.uncopied()).collect::<Vec<_>>();
-        let reasons = lost
-            .into_iter()
-            .chain(self.faults.texts().into_iter().chain(uncopied).map(|text| format!("{name}: {text}")));
-        reasons.fold(Health::up(), |health, text| health.and(Health::not_up(HealthState::Degraded, text)))
+        let uncopied = self.partitions().iter().flat_map(|partition| partition.uncopied()).collect::<Vec<_>>();
+        let reasons = self.faults.texts().into_iter().chain(uncopied);
+        reasons.fold(self.trouble.health(), |health, text| {
+            health.and(Health::not_up(HealthState::Degraded, format!("{name}: {text}")))
+        })
     }
 
     /// Changes the flow; returns how many that were not started went back.

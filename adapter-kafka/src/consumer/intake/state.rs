@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use messaging_core::{Event, Flow, RetryMode};
 
-use super::later::Later;
+use super::delayed::Delayed;
 use super::ready::Ready;
 use super::waiting::is_ahead;
 use super::{End, Item, Waiting};
@@ -16,9 +16,9 @@ pub(super) struct State {
     /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
     pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
     /// What was read before it is due.
-    pub(super) delayed: Later,
+    pub(super) delayed: Delayed,
     /// Retries that wait here.
-    pub(super) held: Later,
+    pub(super) held: Delayed,
     retry_mode: RetryMode,
     /// How many wait in `lanes`.
     pub(super) behind: usize,
@@ -36,8 +36,8 @@ impl State {
         Self {
             ready: Ready::default(),
             lanes: HashMap::new(),
-            delayed: Later::default(),
-            held: Later::default(),
+            delayed: Delayed::default(),
+            held: Delayed::default(),
             retry_mode,
             behind: 0,
             bytes: 0,

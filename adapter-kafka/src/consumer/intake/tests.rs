@@ -24,6 +24,7 @@ fn intake(options: ConsumeOptions) -> Arc<Intake> {
         only_key: None,
         capabilities: Arc::new(capabilities),
         connection: Connection::nowhere(),
+        broker: BrokerName::main(),
     })
 }
 
@@ -140,15 +141,17 @@ fn what_is_not_due_does_not_hold_up_what_is() {
     let intake = intake(ConsumeOptions::default());
     let partition = partition(&intake);
     let half = DELAYED_BYTES / 2;
-    intake.delay(10, item(&partition, 0, message("a", half)));
+    let now = Due::now();
+    let at = |millis| now + Duration::from_millis(millis);
+    intake.delay(at(10), item(&partition, 0, message("a", half)));
     assert!(!intake.waiting().is_enough() && intake.waiting().is_still_enough_delayed());
     assert!(!intake.waiting().is_enough_delayed());
-    intake.delay(20, item(&partition, 1, message("a", half)));
+    intake.delay(at(20), item(&partition, 1, message("a", half)));
     assert!(!intake.waiting().is_still_enough() && intake.waiting().is_enough_delayed());
 
-    assert_eq!(intake.release_due(10), Some(20));
+    assert_eq!(intake.release_due(at(10)), Some(at(20)));
     assert!(intake.waiting().is_enough(), "it is to be handed out now");
-    assert_eq!(intake.release_due(20), None);
+    assert_eq!(intake.release_due(at(20)), None);
     assert!(!intake.waiting().is_still_enough_delayed());
     assert_eq!(take(&intake, 2).len(), 2);
     assert_eq!(intake.waiting().bytes, 0);
@@ -167,7 +170,7 @@ fn held_retries_use_the_prefetch() {
     out.extend(take(&intake, 9));
     assert_eq!(out.len(), 1);
 
-    assert_eq!(intake.release_due(u64::MAX), None);
+    assert_eq!(intake.release_due(Due::now() + HOUR * 2), None);
     out.extend(take(&intake, 9));
     assert_eq!(out.len(), 2, "its place came free when it was due");
     assert_eq!(Intake::set_flow(&intake, Flow::Stopped), 1);
@@ -184,7 +187,7 @@ fn where_others_go_on_retries_use_the_prefetch_only_when_there_are_too_many() {
     let mut out = take(&intake, 9);
     assert_eq!(out.len(), 1, "others go on");
 
-    intake.take_back(item(&partition, 3, message("a", AHEAD_BYTES)), Some(u64::MAX));
+    intake.take_back(item(&partition, 3, message("a", AHEAD_BYTES)), Some(Due::now() + HOUR));
     drop(out.remove(0).ack());
     assert!(take(&intake, 9).is_empty(), "what is held has a bound");
 }

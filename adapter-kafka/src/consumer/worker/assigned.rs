@@ -56,7 +56,7 @@ impl Assigned {
         let role = self.intake.settings.topics.role(&id.0);
         let topic: Arc<str> = id.0.as_str().into();
         let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, id.1, role, offset, past));
-        self.intake.partitions.lock().push(Arc::clone(&partition));
+        self.intake.add_partition(&partition);
         let assigned = AssignedPartition {
             partition,
             is_paused: false,
@@ -75,13 +75,10 @@ impl Assigned {
         let mut last = Vec::new();
         for id in ids {
             let Some(AssignedPartition { partition, .. }) = self.partitions.remove(id) else { continue };
-            let still_out = partition.kill();
-            // Nobody can settle these any more: their places come free now.
-            self.intake.freed(still_out, false);
+            self.intake.remove_partition(&partition);
             if let Some((offset, metadata)) = partition.take_commit(Ending::Clean) {
                 last.push((id.clone(), offset, metadata));
             }
-            self.intake.partitions.lock().retain(|known| !Arc::ptr_eq(known, &partition));
             self.intake.faults.clear_partition(id);
         }
         last

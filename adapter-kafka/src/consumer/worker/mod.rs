@@ -15,9 +15,8 @@ mod watch;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use messaging_core::wire::to_millis;
 use messaging_core::{Error, ErrorKind, Event, Flow};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -103,7 +102,7 @@ impl Worker {
         let _guard = PanicGuard(Arc::clone(&self.intake));
         while !self.is_over() {
             self.apply_orders();
-            let now = to_millis(SystemTime::now());
+            let now = tokio::time::Instant::now();
             let due = self.intake.release_due(now);
             self.membership.tick(&self.client, &mut self.assigned, &mut self.commits);
             self.commits.tick(&self.client, &self.assigned);
@@ -127,9 +126,7 @@ impl Worker {
             let is_busy = self.membership.is_rebalancing() || self.commits.is_awaited() || self.assigned.has_suspects();
             let wait = match due {
                 _ if is_busy => BUSY_POLL_TIMEOUT,
-                Some(due) => {
-                    Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL_TIMEOUT)
-                }
+                Some(due) => due.duration_since(now).clamp(Duration::from_millis(1), POLL_TIMEOUT),
                 None => POLL_TIMEOUT,
             };
             if has_room {
@@ -191,7 +188,6 @@ impl Worker {
     fn apply_reported(&mut self) {
         let Reported { group, commits, cut, disturbed, is_in_doubt, is_fatal } = self.client.reported();
         if let Some(why) = &cut {
-            *self.intake.lost.lock() = Some(Instant::now());
             self.reconnection.set_lost(why);
         }
         // An ephemeral subscription loses nothing with a connection that it does not read from.
@@ -342,10 +338,7 @@ impl Drop for PanicGuard {
         self.0.end(End::new(ErrorKind::Internal, "the consumer's thread has died: consume again"));
         // Nobody is left to hand these out or to settle them.
         self.0.withhold(|_| true);
-        for partition in std::mem::take(&mut *self.0.partitions.lock()) {
-            let still_out = partition.kill();
-            self.0.freed(still_out, false);
-        }
+        self.0.partitions().iter().for_each(|partition| self.0.remove_partition(partition));
         self.0.progress.send_modify(|progress| progress.has_left = true);
     }
 }

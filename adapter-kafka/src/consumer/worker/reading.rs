@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use messaging_core::wire::to_millis;
+use adapter_kit::instant_of;
+use messaging_core::wire::{from_millis, to_millis};
 use messaging_core::{Flow, Order};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -281,7 +282,7 @@ impl AssignedPartition {
             expires: decoded.expires,
         };
         if decoded.due > now {
-            partition.intake.delay(decoded.due, item);
+            partition.intake.delay(instant_of(from_millis(decoded.due)), item);
         } else if is_suspect {
             self.suspects.push_back(item);
         } else {

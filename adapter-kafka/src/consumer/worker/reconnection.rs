@@ -19,25 +19,21 @@ const KNOWN_BROKERS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Reconnection {
     intake: Arc<Intake>,
-    /// Since when the connection is lost.
-    lost: Option<Instant>,
     probed: Instant,
 }
 
 impl Reconnection {
     pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, lost: None, probed: Instant::now() }
+        Self { intake, probed: Instant::now() }
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.lost.is_some()
+        self.intake.trouble.is_set()
     }
 
     /// Notes that a connection was lost.
-    pub(super) fn set_lost(&mut self, why: &str) {
-        if self.lost.is_none() {
-            self.lost = Some(Instant::now());
-            tracing::warn!(topic = self.intake.settings.topics.main, why, "a consumer lost its broker");
+    pub(super) fn set_lost(&self, why: &str) {
+        if self.intake.trouble.set(why) {
             self.intake.tell(Event::Disconnected);
         }
     }
@@ -49,22 +45,19 @@ impl Reconnection {
             return false;
         }
         self.probed = Instant::now();
-        let Some(lost) = self.lost else {
+        if !self.is_lost() {
             if self.remind_of_servers(client) {
                 self.set_lost("the client knows no broker any more");
             }
             return false;
-        };
-        let main = &self.intake.settings.topics.main;
-        let answer = client.consumer().fetch_metadata(Some(main), PROBE_TIMEOUT);
+        }
+        let answer = client.consumer().fetch_metadata(Some(&self.intake.settings.topics.main), PROBE_TIMEOUT);
         // A broker that goes down or comes up in order answers for a while, and names none, not even itself.
         if !answer.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
             self.remind_of_servers(client);
             return false;
         }
-        tracing::info!(topic = main, after = ?lost.elapsed(), "a consumer's broker is back");
-        self.lost = None;
-        true
+        self.intake.trouble.clear()
     }
 
     fn remind_of_servers(&self, client: &GroupClient) -> bool {

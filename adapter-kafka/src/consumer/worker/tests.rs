@@ -29,9 +29,10 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
         only_key: None,
         capabilities: Arc::new(Capabilities::none()),
         connection: Connection::unopened(&format!("kafka://{servers}")),
+        broker: BrokerName::main(),
     };
     let opening = Opening::Ephemeral { places: vec![("weather".to_owned(), 0)] };
-    let scope = Scope::new(BrokerName::parse("main").unwrap(), "kafka", "weather");
+    let scope = Scope::new(BrokerName::main(), "kafka", "weather");
     let (mut consumer, intake) = open(settings, opening, scope).await.unwrap();
     assert_eq!(intake.health().state, HealthState::Up);
 
