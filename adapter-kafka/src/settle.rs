@@ -36,10 +36,8 @@ impl Settler for Partition {
     }
 
     fn ack_many(&self, tags: &[u64]) -> Outcome<Acked> {
-        let (acked, keys) = self.settle_many(tags);
-        if !keys.is_empty() {
-            self.intake.release_keys(keys);
-        }
+        let acked = self.settle_many(tags);
+        self.intake.free_keys(tags.iter().map(|tag| self.id(offset_of(*tag))));
         self.intake.freed(acked, true);
         Outcome::ready(Ok(Acked { acked: acked as u64, stale: (tags.len() - acked) as u64 }))
     }
@@ -56,10 +54,8 @@ fn offset_of(tag: u64) -> i64 {
 impl Partition {
     /// Settles an offset for good; false if it is not this member's any more.
     fn finish(&self, offset: i64) -> bool {
-        let (settled, key) = self.settle_one(offset);
-        if let Some(key) = key {
-            self.intake.release_keys([key]);
-        }
+        let settled = self.settle_one(offset);
+        self.intake.free_keys([self.id(offset)]);
         if settled {
             self.intake.freed(1, true);
         }
@@ -68,9 +64,7 @@ impl Partition {
 
     /// Refuses a settlement that comes too late. Its key waited for it all the same.
     fn refuse(&self, offset: i64) -> Outcome {
-        if let Some(key) = self.release_key(offset) {
-            self.intake.release_keys([key]);
-        }
+        self.intake.free_keys([self.id(offset)]);
         Outcome::ready(Err(stale()))
     }
 

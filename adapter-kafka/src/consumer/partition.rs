@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use adapter_kit::DeliveryId;
 use messaging_core::Error;
 use parking_lot::Mutex;
 
@@ -31,6 +32,8 @@ pub(crate) struct Partition {
     pub(crate) topic: Arc<str>,
     pub(crate) number: i32,
     pub(crate) role: Role,
+    /// Number of this assignment within its consumer.
+    epoch: u64,
     /// How many deliveries were handed out. Whoever has the intake's lock writes it, and [`OffsetWindow`] counts those that came back.
     taken: AtomicU64,
     /// The offset after the highest that was handed out.
@@ -55,6 +58,7 @@ impl Partition {
     ) -> Self {
         let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS_SPAN } else { start };
         Self {
+            epoch: intake.next_epoch(),
             intake,
             topic,
             number,
@@ -82,22 +86,20 @@ impl Partition {
         window.out_of(self.taken.load(Ordering::Relaxed))
     }
 
-    /// Settles a delivery; also gives the key that it held up, stale or not.
-    pub(crate) fn settle_one(&self, offset: i64) -> (bool, Option<Box<str>>) {
-        let mut window = self.window.lock();
-        (window.settle(offset), window.release_key(offset))
+    /// Settles a delivery; false if it is stale.
+    pub(crate) fn settle_one(&self, offset: i64) -> bool {
+        self.window.lock().settle(offset)
     }
 
-    /// Settles many deliveries under one lock.
-    pub(crate) fn settle_many(&self, tags: &[u64]) -> (usize, Vec<Box<str>>) {
+    /// Settles many deliveries under one lock; returns how many were not stale.
+    pub(crate) fn settle_many(&self, tags: &[u64]) -> usize {
         let mut window = self.window.lock();
-        let mut keys = Vec::new();
-        let mut settled = 0;
-        for offset in tags.iter().filter_map(|tag| i64::try_from(*tag).ok()) {
-            settled += usize::from(window.settle(offset));
-            keys.extend(window.release_key(offset));
-        }
-        (settled, keys)
+        tags.iter().filter_map(|tag| i64::try_from(*tag).ok()).filter(|offset| window.settle(*offset)).count()
+    }
+
+    /// Identity of a delivery among all of its consumer.
+    pub(crate) fn id(&self, offset: i64) -> DeliveryId {
+        DeliveryId { epoch: self.epoch, tag: u64::try_from(offset).unwrap_or(0) }
     }
 
     /// Takes a delivery back that was tried so often by now; false if it is stale.
@@ -126,14 +128,8 @@ impl Partition {
 
     /// Settles one that was to be handed out and is not: expired, or not for this subscription.
     pub(super) fn pass_over(&self, offset: i64) {
-        let key = {
-            let mut window = self.window.lock();
-            window.pass_over(offset);
-            window.release_key(offset)
-        };
-        if let Some(key) = key {
-            self.intake.release_keys([key]);
-        }
+        self.window.lock().pass_over(offset);
+        self.intake.free_keys([self.id(offset)]);
     }
 
     /// True if an offset is this member's and open.
@@ -143,10 +139,6 @@ impl Partition {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.window.lock().is_leaving
-    }
-
-    pub(crate) fn release_key(&self, offset: i64) -> Option<Box<str>> {
-        self.window.lock().release_key(offset)
     }
 
     /// Takes the offset to commit and its metadata, if they changed since the last call.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use adapter_kit::DeliveryId;
 use messaging_core::wire::to_millis;
 use messaging_core::{Delivery, Message, Settler, Unsettled};
 
@@ -72,9 +73,14 @@ impl Item {
         }
     }
 
-    /// It is not handed out from here. Gives the key that it held up.
-    pub(super) fn withhold(&self) -> Option<Box<str>> {
-        self.partition().window.lock().withhold(self.offset, self.attempt - 1)
+    /// Its identity among the deliveries of its consumer.
+    pub(super) fn id(&self) -> DeliveryId {
+        self.partition().id(self.offset)
+    }
+
+    /// It is not handed out from here.
+    pub(super) fn withhold(&self) {
+        self.partition().window.lock().withhold(self.offset, self.attempt - 1);
     }
 
     pub(super) fn into_delivery(self) -> Delivery {

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use adapter_kit::Trouble;
+use adapter_kit::{DeliveryId, Trouble};
 use messaging_core::{
     BrokerName, Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Health, HealthState, Order, Result,
     RetryMode, Source, SubjectFilter, Tickets,
@@ -112,6 +112,8 @@ pub(crate) struct Intake {
     settled: AtomicU64,
     /// Settlements of partitions that this member does not have any more, and that the broker did not confirm.
     unconfirmed: AtomicU64,
+    /// Assignments of partitions so far.
+    epochs: AtomicU64,
     /// Faults of single partitions.
     pub(crate) faults: Faults,
     /// Whoever receives waits for room within the prefetch.
@@ -142,6 +144,7 @@ impl Intake {
             unsettled: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
+            epochs: AtomicU64::new(0),
             faults: Faults::default(),
             starved: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
@@ -236,7 +239,7 @@ impl Intake {
 
     /// Whether nothing else holds up the key of an item.
     pub(super) fn is_free(&self, item: &Item) -> bool {
-        !self.is_ordered() || item.key().is_none_or(|key| !self.state.lock().lanes.contains_key(&*key))
+        !self.is_ordered() || item.key().is_none_or(|key| !!self.state.lock().gate.is_free(&key))
     }
 
     /// Takes in what was read before its time.
@@ -279,14 +282,13 @@ impl Intake {
         let mut gone = state.ready.take_out(|item| leaving(item.partition()));
         let bytes: usize = gone.iter().map(Item::size).sum();
         state.bytes = state.bytes.saturating_sub(bytes);
-        gone.extend(state.take_out_of_lanes(&leaving));
+        gone.extend(state.take_waiting(&leaving));
         gone.extend(state.held.take_out(&leaving));
         gone.extend(state.delayed.take_out(&leaving));
         // Those that held their key up make room for the next of it.
         for item in &gone {
-            if let Some(key) = item.withhold() {
-                state.next_of(&key);
-            }
+            item.withhold();
+            state.leave(item.id());
         }
         state.wake();
         drop(state);
@@ -300,10 +302,9 @@ impl Intake {
     pub(crate) fn take_back(&self, item: Item, due: Option<Due>) {
         let mut state = self.state.lock();
         if state.flow == Flow::Stopped || !item.partition().is_wanted() {
-            if let Some(key) = item.withhold() {
-                state.next_of(&key);
-                state.wake();
-            }
+            item.withhold();
+            state.leave(item.id());
+            state.wake();
             return;
         }
         // It still holds its key up, where keys are ordered: it is the next of it.
@@ -317,13 +318,19 @@ impl Intake {
         }
     }
 
-    /// A delivery that held its key up is settled: the next of the key may go.
-    pub(crate) fn release_keys(&self, keys: impl IntoIterator<Item = Box<str>>) {
-        let mut state = self.state.lock();
-        for key in keys {
-            state.next_of(&key);
+    /// Deliveries are settled, stale or not: where keys are ordered, the next of their keys may go.
+    pub(crate) fn free_keys(&self, ids: impl IntoIterator<Item = DeliveryId>) {
+        if !self.is_ordered() {
+            return;
         }
+        let mut state = self.state.lock();
+        ids.into_iter().for_each(|id| state.leave(id));
         state.wake();
+    }
+
+    /// A number for a partition's assignment that no other of this consumer has.
+    pub(super) fn next_epoch(&self) -> u64 {
+        self.epochs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Room within the prefetch came free.

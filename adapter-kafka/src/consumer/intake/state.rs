@@ -1,8 +1,10 @@
 //! What waits, behind the intake's lock.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::task::Waker;
 
+use adapter_kit::{DeliveryId, KeyGate};
 use messaging_core::{Event, Flow, RetryMode};
 
 use super::delayed::Delayed;
@@ -13,16 +15,14 @@ use crate::consumer::partition::Partition;
 
 pub(super) struct State {
     pub(super) ready: Ready,
-    /// Where keys are ordered: what waits behind each key that is out. An entry without any is a key that is out alone.
-    pub(super) lanes: HashMap<Box<str>, VecDeque<Item>>,
+    /// Where keys are ordered: lets one message of a key pass.
+    pub(super) gate: KeyGate<Item>,
     /// What was read before it is due.
     pub(super) delayed: Delayed,
     /// Retries that wait here.
     pub(super) held: Delayed,
     retry_mode: RetryMode,
-    /// How many wait in `lanes`.
-    pub(super) behind: usize,
-    /// How much waits in `ready` and `lanes`.
+    /// Size of the messages in `ready` and at the gate.
     pub(super) bytes: usize,
     pub(super) flow: Flow,
     pub(super) end: Option<End>,
@@ -35,11 +35,10 @@ impl State {
     pub(super) fn new(retry_mode: RetryMode) -> Self {
         Self {
             ready: Ready::default(),
-            lanes: HashMap::new(),
+            gate: KeyGate::new(),
             delayed: Delayed::default(),
             held: Delayed::default(),
             retry_mode,
-            behind: 0,
             bytes: 0,
             flow: Flow::Running,
             end: None,
@@ -51,7 +50,7 @@ impl State {
 
     pub(super) fn waiting(&self) -> Waiting {
         Waiting {
-            messages: self.ready.len() + self.behind,
+            messages: self.ready.len() + self.gate.waiting(),
             first: self.ready.first(),
             bytes: self.bytes,
             held: self.held_places(),
@@ -68,65 +67,40 @@ impl State {
     }
 
     pub(super) fn admit(&mut self, item: Item, is_ordered: bool) {
-        if let Some(item) = self.wait_for_key(item, is_ordered) {
+        if let Some(item) = self.enter(item, is_ordered) {
             self.ready.push(item);
         }
     }
 
     pub(super) fn admit_first(&mut self, item: Item, is_ordered: bool) {
-        if let Some(item) = self.wait_for_key(item, is_ordered) {
+        if let Some(item) = self.enter(item, is_ordered) {
             self.ready.push_first(item);
         }
     }
 
-    /// Puts an item behind others of its key, or gives it back if it may be handed out.
-    fn wait_for_key(&mut self, item: Item, is_ordered: bool) -> Option<Item> {
+    /// Counts an item, and gives it back unless it waits behind another of its key.
+    fn enter(&mut self, item: Item, is_ordered: bool) -> Option<Item> {
         self.bytes += item.size();
-        // One that was retried still holds its key up, and is the next of it.
-        let is_next = is_ordered && item.partition().window.lock().holds_key(item.offset);
-        if is_ordered
-            && !is_next
-            && let Some(key) = item.key()
-        {
-            if let Some(lane) = self.lanes.get_mut(&*key) {
-                drop(key);
-                lane.push_back(item);
-                self.behind += 1;
-                return None;
-            }
-            let key: Box<str> = key.into();
-            self.lanes.insert(key.clone(), VecDeque::new());
-            item.partition().window.lock().hold_key(item.offset, key);
+        if !is_ordered {
+            return Some(item);
         }
-        Some(item)
-    }
-
-    /// Lets the next message of a key go.
-    pub(super) fn next_of(&mut self, key: &str) {
-        match self.lanes.get_mut(key).map(VecDeque::pop_front) {
-            Some(Some(item)) => {
-                self.behind -= 1;
-                item.partition().window.lock().hold_key(item.offset, key.into());
-                self.ready.push(item);
-            }
-            Some(None) => drop(self.lanes.remove(key)),
-            None => {}
+        match item.key().map(Cow::into_owned) {
+            Some(key) => self.gate.enter(item.id(), &key, item),
+            None => Some(item),
         }
     }
 
-    pub(super) fn take_out_of_lanes(&mut self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
-        let mut gone = Vec::new();
-        for lane in self.lanes.values_mut() {
-            for item in std::mem::take(lane) {
-                if leaving(item.partition()) {
-                    self.bytes = self.bytes.saturating_sub(item.size());
-                    gone.push(item);
-                } else {
-                    lane.push_back(item);
-                }
-            }
+    /// The key of a message is free: the next message of it may go.
+    pub(super) fn leave(&mut self, id: DeliveryId) {
+        if let Some(next) = self.gate.leave(id) {
+            self.ready.push(next);
         }
-        self.behind = self.lanes.values().map(VecDeque::len).sum();
+    }
+
+    /// Removes what waits behind other messages of its key.
+    pub(super) fn take_waiting(&mut self, leaving: impl Fn(&Partition) -> bool) -> Vec<Item> {
+        let gone = self.gate.take_waiting(|item| leaving(item.partition()));
+        self.bytes = self.bytes.saturating_sub(gone.iter().map(Item::size).sum());
         gone
     }
 
