@@ -1,6 +1,5 @@
 //! The broker handle: names, topology, opening and closing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Error, ErrorKind, Health, HealthState, Namespace, PublishOptions, Publisher,
+    Destinations, DrainReport, Error, ErrorKind, Health, HealthState, Names, PublishOptions, Publisher,
     QueueConsumer, QueueName, ReplyAddress, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName,
-    TopologyMode, Transaction, Usage, join,
+    TopologyMode, Transaction, Usage,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +22,7 @@ use crate::connection::Connection;
 use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaRequester;
-use crate::topology::{Topics, derived};
+use crate::topology::Topics;
 
 /// A broker that stands still is lost again each time that a client has tried it, every six seconds; the others answer for it
 /// when they are asked.
@@ -35,9 +34,9 @@ pub(crate) struct KafkaBroker(Arc<Inner>);
 
 struct Inner {
     name: BrokerName,
-    namespace: Option<Namespace>,
+    names: Names,
     topology: TopologyMode,
-    destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+    destinations: Destinations<DestinationOptions>,
     connection: Arc<Connection>,
     consumers: Mutex<Vec<Weak<Intake>>>,
     publishers: Mutex<Vec<Weak<KafkaPublisher>>>,
@@ -50,18 +49,15 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 
 impl KafkaBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
-        let ConnectOptions { name, url, namespace, topology, destinations, settings } = options;
+        let names = options.names();
+        let ConnectOptions { name, url, namespace: _, topology, destinations, settings } = options;
         let connection = ConnectionOptions::read(&url, settings)?;
-        let with_options = |(destination, settings): (Destination, DestinationSettings)| {
-            let options = connection.destinations.clone().with_destination(&settings)?;
-            Ok((destination, (settings.native, options)))
-        };
-        let destinations: BTreeMap<_, _> = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
-        let own = destinations.values().map(|(_, options)| options.largest()).max().unwrap_or(0);
-        let largest = own.max(connection.destinations.largest());
+        let defaults = connection.destinations.clone();
+        let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
+        let largest = destinations.iter().map(DestinationOptions::largest).max().unwrap_or(0);
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { name, namespace, topology, destinations, connection, consumers, publishers })))
+        Ok(Self(Arc::new(Inner { name, names, topology, destinations, connection, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -72,44 +68,13 @@ impl KafkaBroker {
         self.0.topology
     }
 
-    pub(crate) fn namespace(&self) -> Option<&Namespace> {
-        self.0.namespace.as_ref()
-    }
-
-    /// The topic of a destination.
-    pub(crate) fn physical(&self, destination: &Destination) -> String {
-        if let Some((Some(native), _)) = self.0.destinations.get(destination) {
-            return native.clone();
-        }
-        match destination {
-            Destination::Queue(queue) => join(self.namespace(), &[queue.as_str()]),
-            Destination::Topic(topic) => join(self.namespace(), &[topic.as_str()]),
-            Destination::Reply(address) => address.as_str().to_owned(),
-        }
-    }
-
-    /// The group of a source.
-    pub(crate) fn group(&self, source: &Source) -> String {
-        match source {
-            Source::Queue(queue) => self.physical(&Destination::Queue(queue.clone())),
-            Source::Subscription(topic, name) => {
-                derived(&self.physical(&Destination::Topic(topic.clone())), name.as_str())
-            }
-        }
-    }
-
-    /// The topics of a source.
-    pub(crate) fn topics(&self, source: &Source) -> Topics {
-        match source {
-            Source::Queue(_) => Topics::of_queue(&self.group(source)),
-            Source::Subscription(topic, _) => {
-                Topics::of_subscription(&self.physical(&Destination::Topic(topic.clone())), &self.group(source))
-            }
-        }
+    /// The names of topics and groups. A source's group is called as the source is.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     pub(crate) fn options(&self, destination: &Destination) -> &DestinationOptions {
-        self.0.destinations.get(destination).map_or(&self.connection().options.destinations, |(_, options)| options)
+        self.0.destinations.of(destination)
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {
@@ -135,11 +100,9 @@ impl KafkaBroker {
     }
 
     async fn target(&self, destination: &Destination) -> Result<Target> {
-        let main = self.physical(destination);
         let topics = match destination {
-            Destination::Queue(_) => Topics::of_queue(&main),
-            Destination::Topic(_) => Topics::of_ephemeral(&main),
             Destination::Reply(address) => return reply_target(address),
+            Destination::Queue(_) | Destination::Topic(_) => Topics::of_destination(self.names(), destination),
         };
         let counts = self.ensure(destination, &topics).await?;
         let topic = |name: &String| {
@@ -195,13 +158,6 @@ fn reply_target(address: &ReplyAddress) -> Result<Target> {
 fn redacted(url: &messaging_core::BrokerUrl, error: Error) -> Error {
     let text = url.redact(error.text());
     if text == error.text() { error } else { Error::new(error.kind(), text) }
-}
-
-pub(crate) fn missing(destination: &Destination, physical: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{destination} does not exist as topic {physical:?}: create it, or use topology = create"),
-    )
 }
 
 fn closed() -> End {

@@ -107,7 +107,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::time::timeout(limit, answered).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(Error::new(ErrorKind::Internal, format!("{what}: the thread that asked has died"))),
-        Err(_) => Err(Error::new(ErrorKind::Timeout, format!("{what}: the broker did not answer within {limit:?}"))),
+        Err(_) => Err(Error::silent(what, limit)),
     }
 }
 
@@ -227,7 +227,7 @@ impl Connection {
 
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.is_closed() {
-            Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again"))
+            Err(Error::closed("the broker"))
         } else {
             Ok(())
         }

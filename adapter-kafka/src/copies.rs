@@ -74,7 +74,7 @@ impl CopyDesk {
     /// Makes a copy; `then` is called exactly once, here or on the producer's thread.
     pub(crate) fn make(&self, copy: Copy<'_>, then: Then) {
         let Some(producer) = self.0.get() else {
-            return then(Err(Error::new(ErrorKind::Closed, "the broker was closed")));
+            return then(Err(Error::closed("the broker")));
         };
         let mut record: BaseRecord<'_, [u8], [u8], Opaque> =
             BaseRecord::with_opaque_to(copy.topic, Box::new(then)).timestamp(copy.timestamp).headers(copy.headers);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use messaging_core::{
     ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Message, PublishOptions, QueueName, ReplyAddress,
-    Requester, Result, SubscribeOptions, Usage, join,
+    Requester, Result, SubscribeOptions, Usage,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub(crate) struct KafkaRequester {
 
 impl KafkaRequester {
     pub(crate) async fn open(broker: &KafkaBroker) -> Result<Arc<Self>> {
-        let topic = join(broker.namespace(), &["messaging", "replies"]);
+        let topic = broker.names().shared(&["messaging", "replies"]);
         let topics = Topics { main: topic.clone(), retry: None, delayed: None, dead: None, retry_partitions: 0 };
         let options = DestinationOptions {
             retention: Some(Retention::For(KEPT)),

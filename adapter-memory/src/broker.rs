@@ -1,6 +1,5 @@
 //! The broker handle: names, topology, opening and closing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,9 +7,9 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Namespace,
+    Destinations, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Names,
     PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions,
-    Subscriber, TopicName, TopologyMode, Transaction, Usage, join,
+    Subscriber, TopicName, TopologyMode, Transaction, Usage,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -32,10 +31,9 @@ pub(crate) struct MemoryBroker(Arc<Inner>);
 
 struct Inner {
     name: BrokerName,
-    namespace: Option<Namespace>,
+    names: Names,
     topology: TopologyMode,
-    defaults: DestinationOptions,
-    destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+    destinations: Destinations<DestinationOptions>,
     server: Arc<Server>,
     closed: Arc<AtomicBool>,
     consumers: Mutex<Vec<Weak<Attachment>>>,
@@ -56,15 +54,15 @@ impl MemoryBroker {
         Self::build(
             server,
             BrokerName::main(),
-            None,
+            Names::new(None),
             TopologyMode::Create,
-            DestinationOptions::default(),
-            BTreeMap::new(),
+            Destinations::default(),
         )
     }
 
     pub(crate) fn open(server: Arc<Server>, options: ConnectOptions) -> Result<Self> {
-        let ConnectOptions { name, url, namespace, topology, destinations, settings } = options;
+        let names = options.names();
+        let ConnectOptions { name, url, namespace: _, topology, destinations, settings } = options;
         if url.user().is_some() || !url.path().is_empty() || url.hosts().len() > 1 {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -74,29 +72,23 @@ impl MemoryBroker {
             ));
         }
         let defaults = DestinationOptions::default().with(settings)?.with(url.parameters())?;
-        let with_options = |(destination, settings): (Destination, DestinationSettings)| {
-            let options = defaults.clone().with_destination(&settings)?;
-            Ok((destination, (settings.native, options)))
-        };
-        let destinations = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
-        Ok(Self::build(server, name, namespace, topology, defaults, destinations))
+        let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
+        Ok(Self::build(server, name, names, topology, destinations))
     }
 
     fn build(
         server: Arc<Server>,
         name: BrokerName,
-        namespace: Option<Namespace>,
+        names: Names,
         topology: TopologyMode,
-        defaults: DestinationOptions,
-        destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+        destinations: Destinations<DestinationOptions>,
     ) -> Self {
         let closed = Arc::default();
         let (consumers, senders, inboxes) = Default::default();
         Self(Arc::new(Inner {
             name,
-            namespace,
+            names,
             topology,
-            defaults,
             destinations,
             server,
             closed,
@@ -114,41 +106,37 @@ impl MemoryBroker {
         self.0.topology
     }
 
-    /// The name of a destination at the server.
-    pub(crate) fn physical(&self, destination: &Destination) -> String {
-        if let Some((Some(native), _)) = self.0.destinations.get(destination) {
-            return native.clone();
-        }
-        let namespace = self.0.namespace.as_ref();
-        match destination {
-            Destination::Queue(queue) => join(namespace, &[queue.as_str()]),
-            Destination::Topic(topic) => join(namespace, &[topic.as_str()]),
-            Destination::Reply(address) => address.as_str().to_owned(),
-        }
+    /// The names at the server.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     pub(crate) fn options(&self, destination: &Destination) -> &DestinationOptions {
-        self.0.destinations.get(destination).map_or(&self.0.defaults, |(_, options)| options)
+        self.0.destinations.of(destination)
     }
 
     /// The backlog of a source.
     pub(crate) fn source(&self, source: &Source) -> Result<Arc<Backlog>> {
         self.check_open()?;
-        let destination = match source {
-            Source::Queue(queue) => Destination::Queue(queue.clone()),
-            Source::Subscription(topic, _) => Destination::Topic(topic.clone()),
+        let full = self.names().source(source);
+        let found = match source {
+            Source::Queue(_) => self.server().queue(&full),
+            Source::Subscription(topic, _) => {
+                let topic = self.names().destination(&Destination::Topic(topic.clone()));
+                self.server().topic(&topic).and_then(|topic| topic.subscription(&full))
+            }
         };
-        self.server().source(&self.physical(&destination), source)
+        found.ok_or_else(|| Error::missing(source, &full))
     }
 
     /// The queue, made or verified by the topology mode; none if it is only assumed.
     pub(crate) fn queue(&self, name: &QueueName) -> Result<Option<Arc<Backlog>>> {
         let destination = Destination::Queue(name.clone());
-        let (physical, options) = (self.physical(&destination), self.options(&destination));
+        let (physical, options) = (self.names().destination(&destination), self.options(&destination));
         let make = || Backlog::queue(Source::Queue(name.clone()), options.clone(), self.server().clock);
         let queue = match self.0.topology {
             TopologyMode::Create => self.server().queue_or_insert(&physical, make),
-            TopologyMode::Verify => self.server().queue(&physical).ok_or_else(|| missing(&destination, &physical))?,
+            TopologyMode::Verify => self.server().queue(&physical).ok_or_else(|| Error::missing(&destination, &physical))?,
             TopologyMode::Assume => return Ok(self.server().queue(&physical)),
         };
         same(&destination, &queue.options, options)?;
@@ -161,10 +149,10 @@ impl MemoryBroker {
     /// The topic, made or verified by the topology mode; none if it is only assumed.
     pub(crate) fn topic(&self, name: &TopicName) -> Result<Option<Arc<Topic>>> {
         let destination = Destination::Topic(name.clone());
-        let (physical, options) = (self.physical(&destination), self.options(&destination));
+        let (physical, options) = (self.names().destination(&destination), self.options(&destination));
         let topic = match self.0.topology {
             TopologyMode::Create => self.server().topic_or_insert(&physical, options.clone(), name),
-            TopologyMode::Verify => self.server().topic(&physical).ok_or_else(|| missing(&destination, &physical))?,
+            TopologyMode::Verify => self.server().topic(&physical).ok_or_else(|| Error::missing(&destination, &physical))?,
             TopologyMode::Assume => return Ok(self.server().topic(&physical)),
         };
         same(&destination, &topic.options, options)?;
@@ -173,7 +161,7 @@ impl MemoryBroker {
 
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.0.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again"));
+            return Err(Error::closed("the broker"));
         }
         Ok(())
     }
@@ -190,7 +178,7 @@ impl MemoryBroker {
 
     pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
         let assumed = |is_queue| {
-            Target::Assumed(Assumed { physical: self.physical(destination), place: destination.to_string(), is_queue })
+            Target::Assumed(Assumed { physical: self.names().destination(destination), place: destination.to_string(), is_queue })
         };
         Ok(match destination {
             Destination::Queue(queue) => self.queue(queue)?.map_or_else(|| assumed(true), Target::Queue),
@@ -236,25 +224,12 @@ impl MemoryBroker {
     }
 }
 
-fn missing(destination: &Destination, physical: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{destination} does not exist as {physical:?}: create it, or use topology = create"),
-    )
-}
-
 fn same(destination: &Destination, is: &DestinationOptions, asked: &DestinationOptions) -> Result<()> {
     let differences = is.differences(asked);
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::Mismatch,
-        format!(
-            "{destination} exists and differs: {}; change the configuration or the name; nothing was changed",
-            differences.join(", ")
-        ),
-    ))
+    Err(Error::differs(destination, differences.join(", ")))
 }
 
 #[async_trait]
@@ -262,7 +237,7 @@ impl QueueConsumer for MemoryBroker {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
         self.check_link()?;
         let destination = Destination::Queue(queue.clone());
-        let backlog = self.queue(queue)?.ok_or_else(|| missing(&destination, &self.physical(&destination)))?;
+        let backlog = self.queue(queue)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
         Ok(self.consumer(destination, backlog, None, &options))
     }
 }
@@ -273,10 +248,10 @@ impl Subscriber for MemoryBroker {
         self.check_link()?;
         let SubscribeOptions { durability, start, filter, consume } = options;
         let destination = Destination::Topic(topic.clone());
-        let found = self.topic(topic)?.ok_or_else(|| missing(&destination, &self.physical(&destination)))?;
+        let found = self.topic(topic)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
         Ok(match durability {
             Durability::Durable(name) => {
-                let backlog = found.subscribe(&name, start, filter.as_ref())?;
+                let backlog = found.subscribe(self.names(), &name, start, filter.as_ref())?;
                 self.consumer(Source::Subscription(topic.clone(), name), backlog, None, &consume)
             }
             Durability::Ephemeral => {

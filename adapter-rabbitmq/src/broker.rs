@@ -22,7 +22,7 @@ use crate::connection::Link;
 use crate::consumer::{self, Around, Handle, Plan, Shared, What};
 use crate::delay::Delays;
 use crate::error::closed;
-use crate::layout::{Names, Target};
+use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
 use crate::requester::RabbitRequester;
 use crate::topology::Topology;
@@ -66,8 +66,8 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 impl RabbitBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
         let config = Arc::new(Config::new(&options)?);
-        let ConnectOptions { name, namespace, topology, url: _, destinations: _, settings: _ } = options;
-        let names = Names { namespace };
+        let ConnectOptions { name, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
+        let names = options.names();
         let consuming = Arc::new(Link::open(config.clone(), "consume").await?);
         let publishing = Arc::new(Link::open(config.clone(), "publish").await?);
         // Declarations go over the connection that never publishes: a blocked one answers nothing.
@@ -117,7 +117,7 @@ impl RabbitBroker {
     }
 
     pub(crate) fn target(&self, destination: &Destination) -> Target {
-        self.0.names.target(destination, &self.0.config)
+        Target::of(destination, &self.0.names, &self.0.config)
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {

@@ -46,8 +46,6 @@ pub(crate) struct DestinationOptions {
     pub(crate) binding_arguments: BTreeMap<String, Value>,
     /// How many messages an ephemeral subscription may be behind before it loses some.
     pub(crate) ephemeral_lag: u32,
-    /// Something that exists already under this name.
-    pub(crate) native: Option<String>,
     pub(crate) order: Order,
 }
 
@@ -62,7 +60,6 @@ impl Default for DestinationOptions {
             routing_key: None,
             binding_arguments: BTreeMap::new(),
             ephemeral_lag: 100_000,
-            native: None,
             order: Order::None,
         }
     }
@@ -108,9 +105,8 @@ impl DestinationOptions {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] that names the key.
-    pub(crate) fn with_destination(mut self, settings: &DestinationSettings) -> Result<Self> {
-        let DestinationSettings { native, order, driver } = settings;
-        let mut driver = driver.clone();
+    pub(crate) fn with_destination(mut self, settings: DestinationSettings) -> Result<Self> {
+        let DestinationSettings { native, order, mut driver } = settings;
         self.take(&mut driver)?;
         self.arguments.extend(driver.take::<BTreeMap<String, Value>>("arguments")?.unwrap_or_default());
         if let Some(word) = driver.take::<String>("exchange_type")? {
@@ -122,9 +118,8 @@ impl DestinationOptions {
         self.routing_key = driver.take::<String>("routing_key")?;
         self.binding_arguments = driver.take::<BTreeMap<String, Value>>("binding_arguments")?.unwrap_or_default();
         driver.finish()?;
-        self.native.clone_from(native);
-        self.order = *order;
-        if self.native.is_some() && self.order == Order::ByKey {
+        self.order = order;
+        if native.is_some() && self.order == Order::ByKey {
             return Err(Error::new(
                 ErrorKind::Config,
                 "key order spreads a destination over queues of its own: leave out native, or order_by",

@@ -19,6 +19,7 @@ mod checked;
 mod consume;
 mod consumer;
 mod delivery;
+mod destinations;
 mod driver;
 mod error;
 mod health;
@@ -26,6 +27,7 @@ mod in_flight;
 mod inbox;
 mod message;
 mod name;
+mod names;
 mod outcome;
 mod parsed_text;
 mod publisher;
@@ -51,6 +53,7 @@ pub use self::consume::{
 };
 pub use self::consumer::{Consumer, Control, Deliveries, DrainReport, Event, Flow, Received};
 pub use self::delivery::{Acked, Delivery, Position, Settler, Unsettled};
+pub use self::destinations::Destinations;
 pub use self::driver::{ConnectOptions, Connecting, DestinationSettings, Driver, Registry};
 pub use self::error::{Error, ErrorKind, ErrorOutcome, Result};
 pub use self::health::{Health, HealthState};
@@ -63,6 +66,7 @@ pub use self::name::{
     BrokerName, Destination, JOINT, NAME_MAX, Namespace, QueueName, ReplyAddress, Source, SubscriptionName, TopicName,
     join,
 };
+pub use self::names::Names;
 pub use self::outcome::{Answers, Outcome, Tickets, TicketsOwner};
 pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherExt, Receipt};
 pub use self::scope::Scope;

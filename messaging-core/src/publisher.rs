@@ -189,7 +189,7 @@ pub trait PublisherExt: Publisher {
                     Err(_) => {
                         waiting
                             .extend(rest.iter().map(|_| {
-                                Outcome::ready(Err(Error::new(ErrorKind::Closed, "the publisher is closed")))
+                                Outcome::ready(Err(Error::closed("the publisher")))
                             }));
                         break;
                     }

@@ -27,7 +27,6 @@ use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
 use crate::connection::Link;
-use crate::convert::Extra;
 use crate::delay::{Delays, Due};
 use crate::error::{closed, silent};
 use crate::layout::Target;
@@ -51,7 +50,7 @@ pub(super) enum Envelope {
 #[derive(Debug)]
 pub(crate) struct CopyTo {
     pub(crate) place: CopyPlace,
-    pub(crate) extra: Extra,
+    pub(crate) facts: Facts,
     /// Whether it is an error if no queue takes it.
     pub(crate) mandatory: bool,
 }
