@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    Destinations, DrainReport, Error, ErrorKind, Health, HealthState, Names, PublishOptions, Publisher,
-    QueueConsumer, QueueName, ReplyAddress, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName,
-    TopologyMode, Transaction, Usage,
+    Destinations, DrainReport, Error, ErrorKind, Health, HealthState, Names, PublishOptions, Publisher, QueueConsumer,
+    QueueName, ReplyAddress, Requester, Result, Scope, SubscribeOptions, Subscriber, TopicName, TopologyMode,
+    Transaction, Usage,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};

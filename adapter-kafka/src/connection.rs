@@ -226,11 +226,7 @@ impl Connection {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() {
-            Err(Error::closed("the broker"))
-        } else {
-            Ok(())
-        }
+        if self.is_closed() { Err(Error::closed("the broker")) } else { Ok(()) }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use messaging_core::{Error, ErrorKind, Result};
+use messaging_core::{Error, Result};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;

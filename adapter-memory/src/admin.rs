@@ -49,11 +49,7 @@ impl MemoryBroker {
                         )]
                     }
                 });
-                PlanStep {
-                    what: source.to_string(),
-                    physical_name,
-                    action: is.map_or(PlanAction::Create, kept),
-                }
+                PlanStep { what: source.to_string(), physical_name, action: is.map_or(PlanAction::Create, kept) }
             }
         }
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    Destinations, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Names,
-    PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions,
-    Subscriber, TopicName, TopologyMode, Transaction, Usage,
+    Destinations, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Names, PublishOptions,
+    Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName,
+    TopologyMode, Transaction, Usage,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -51,13 +51,7 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 
 impl MemoryBroker {
     pub(crate) fn with_defaults(server: Arc<Server>) -> Self {
-        Self::build(
-            server,
-            BrokerName::main(),
-            Names::new(None),
-            TopologyMode::Create,
-            Destinations::default(),
-        )
+        Self::build(server, BrokerName::main(), Names::new(None), TopologyMode::Create, Destinations::default())
     }
 
     pub(crate) fn open(server: Arc<Server>, options: ConnectOptions) -> Result<Self> {
@@ -85,17 +79,7 @@ impl MemoryBroker {
     ) -> Self {
         let closed = Arc::default();
         let (consumers, senders, inboxes) = Default::default();
-        Self(Arc::new(Inner {
-            name,
-            names,
-            topology,
-            destinations,
-            server,
-            closed,
-            consumers,
-            senders,
-            inboxes,
-        }))
+        Self(Arc::new(Inner { name, names, topology, destinations, server, closed, consumers, senders, inboxes }))
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
@@ -136,7 +120,9 @@ impl MemoryBroker {
         let make = || Backlog::queue(Source::Queue(name.clone()), options.clone(), self.server().clock);
         let queue = match self.0.topology {
             TopologyMode::Create => self.server().queue_or_insert(&physical, make),
-            TopologyMode::Verify => self.server().queue(&physical).ok_or_else(|| Error::missing(&destination, &physical))?,
+            TopologyMode::Verify => {
+                self.server().queue(&physical).ok_or_else(|| Error::missing(&destination, &physical))?
+            }
             TopologyMode::Assume => return Ok(self.server().queue(&physical)),
         };
         same(&destination, &queue.options, options)?;
@@ -152,7 +138,9 @@ impl MemoryBroker {
         let (physical, options) = (self.names().destination(&destination), self.options(&destination));
         let topic = match self.0.topology {
             TopologyMode::Create => self.server().topic_or_insert(&physical, options.clone(), name),
-            TopologyMode::Verify => self.server().topic(&physical).ok_or_else(|| Error::missing(&destination, &physical))?,
+            TopologyMode::Verify => {
+                self.server().topic(&physical).ok_or_else(|| Error::missing(&destination, &physical))?
+            }
             TopologyMode::Assume => return Ok(self.server().topic(&physical)),
         };
         same(&destination, &topic.options, options)?;
@@ -178,7 +166,11 @@ impl MemoryBroker {
 
     pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
         let assumed = |is_queue| {
-            Target::Assumed(Assumed { physical: self.names().destination(destination), place: destination.to_string(), is_queue })
+            Target::Assumed(Assumed {
+                physical: self.names().destination(destination),
+                place: destination.to_string(),
+                is_queue,
+            })
         };
         Ok(match destination {
             Destination::Queue(queue) => self.queue(queue)?.map_or_else(|| assumed(true), Target::Queue),
@@ -237,7 +229,8 @@ impl QueueConsumer for MemoryBroker {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
         self.check_link()?;
         let destination = Destination::Queue(queue.clone());
-        let backlog = self.queue(queue)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
+        let backlog =
+            self.queue(queue)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
         Ok(self.consumer(destination, backlog, None, &options))
     }
 }
@@ -248,7 +241,8 @@ impl Subscriber for MemoryBroker {
         self.check_link()?;
         let SubscribeOptions { durability, start, filter, consume } = options;
         let destination = Destination::Topic(topic.clone());
-        let found = self.topic(topic)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
+        let found =
+            self.topic(topic)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
         Ok(match durability {
             Durability::Durable(name) => {
                 let backlog = found.subscribe(self.names(), &name, start, filter.as_ref())?;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
     Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DrainReport, Error,
-    ErrorKind, Health, Inbox, Order, PublishOptions, Publisher, Requester, Result, Scope, Transaction, Usage,
+    ErrorKind, Health, Inbox, Names, Order, PublishOptions, Publisher, Requester, Result, Scope, Transaction, Usage,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -66,8 +66,8 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 impl RabbitBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
         let config = Arc::new(Config::new(&options)?);
-        let ConnectOptions { name, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
         let names = options.names();
+        let ConnectOptions { name, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
         let consuming = Arc::new(Link::open(config.clone(), "consume").await?);
         let publishing = Arc::new(Link::open(config.clone(), "publish").await?);
         // Declarations go over the connection that never publishes: a blocked one answers nothing.

@@ -5,7 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use messaging_core::{
-    BrokerUrl, ConnectOptions, Destination, DestinationSettings, Error, ErrorKind, Order, Result, Settings,
+    BrokerUrl, ConnectOptions, Destination, DestinationSettings, Destinations, Error, ErrorKind, Order, Result,
+    Settings,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -151,8 +152,7 @@ pub(crate) struct Config {
     pub(crate) authority: Option<String>,
     /// The client's own certificate and key, in PEM.
     pub(crate) identity: Option<(String, SecretString)>,
-    defaults: DestinationOptions,
-    destinations: BTreeMap<Destination, DestinationOptions>,
+    destinations: Destinations<DestinationOptions>,
 }
 
 impl Config {
@@ -178,22 +178,19 @@ impl Config {
             new_queue_wait: Duration::from_secs(2),
             authority: None,
             identity: None,
-            defaults: DestinationOptions::default(),
-            destinations: BTreeMap::new(),
+            destinations: Destinations::default(),
         };
+        let mut defaults = DestinationOptions::default();
         for mut settings in [settings.clone(), url.parameters()] {
+            defaults.take(&mut settings)?;
             config.take(&mut settings)?;
             settings.finish()?;
         }
-        for (destination, settings) in destinations {
-            let taken = config.defaults.clone().with_destination(settings)?;
-            config.destinations.insert(destination.clone(), taken);
-        }
+        config.destinations = Destinations::read(defaults, destinations.clone(), DestinationOptions::with_destination)?;
         Ok(config)
     }
 
     fn take(&mut self, settings: &mut Settings) -> Result<()> {
-        self.defaults.take(settings)?;
         let durations = [
             ("heartbeat", &mut self.heartbeat, Duration::from_secs(1)),
             ("connect_timeout", &mut self.connect_timeout, Duration::from_millis(100)),
@@ -247,7 +244,7 @@ impl Config {
 
     /// What holds for one destination.
     pub(crate) fn destination(&self, destination: &Destination) -> &DestinationOptions {
-        self.destinations.get(destination).unwrap_or(&self.defaults)
+        self.destinations.of(destination)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::suggest::hint;
 use crate::{
-    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Namespace, Names, Order, Result, Settings,
+    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Names, Namespace, Order, Result, Settings,
     TopologyMode,
 };
 

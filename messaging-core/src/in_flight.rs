@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// How finely bytes are counted: one message of average size or below weighs this much.
 const UNIT: usize = 1024;
@@ -58,7 +58,7 @@ impl InFlight {
     /// Waits for room for one message of `bytes`.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once [`close`](Self::close) was called.
     pub async fn room(&self, bytes: usize) -> Result<Room> {
         match self.try_room(bytes) {
             Some(room) => Ok(room),
@@ -87,7 +87,7 @@ impl InFlight {
     /// Waits for room for as many of the messages as fit at once, at least one. Returns how many those are.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once [`close`](Self::close) was called.
     pub async fn room_for_many(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(usize, Room)> {
         let mut count = 0;
         let mut weight = 0;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::name::{Destination, JOINT, Namespace, Source, join};
 
 /// The part of a source in which its dead letters wait.
-pub const DEAD: &str = "dead";
+const DEAD: &str = "dead";
 
 /// Names at the broker, within one namespace.
 ///
@@ -162,7 +162,10 @@ mod tests {
         assert_eq!(dev.source(&subscription()), "dev--weather--dashboard");
         assert_eq!(dev.dead(&subscription()), "dev--weather--dashboard--dead");
         assert_eq!(names(None).dead(&Source::Queue(queue("q"))), "q--dead");
-        assert_eq!(dev.part_of_destination(&TopicName::parse("weather").unwrap().into(), "delayed"), "dev--weather--delayed");
+        assert_eq!(
+            dev.part_of_destination(&TopicName::parse("weather").unwrap().into(), "delayed"),
+            "dev--weather--delayed"
+        );
         assert_eq!(dev.shared(&["messaging", "replies"]), "dev--messaging--replies");
         assert_eq!(dev.destination(&Destination::Reply(ReplyAddress::new("amq.reply.1"))), "amq.reply.1");
     }
@@ -190,9 +193,8 @@ mod tests {
 
     #[test]
     fn a_mapping_sees_whole_derived_names_and_no_native_one() {
-        let names = names(Some("dev"))
-            .with_native(queue("old").into(), "a.b")
-            .with_mapping(|full| full.replace('.', "_"));
+        let names =
+            names(Some("dev")).with_native(queue("old").into(), "a.b").with_mapping(|full| full.replace('.', "_"));
         assert_eq!(names.destination(&queue("orders.eu").into()), "dev--orders_eu");
         assert_eq!(names.dead(&Source::Queue(queue("orders.eu"))), "dev--orders_eu--dead");
         assert_eq!(names.destination(&queue("old").into()), "a.b");

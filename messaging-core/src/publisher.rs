@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use crate::{Error, ErrorKind, InFlight, Message, Outcome, Position, Result, Room, Scope};
+use crate::{Error, InFlight, Message, Outcome, Position, Result, Room, Scope};
 
 /// What a topic without any subscription does with a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum NoSubscriber {
     /// It is accepted and forgotten.
     #[default]
     Accept,
-    /// The publish fails with [`ErrorKind::Unroutable`]. Needs
+    /// The publish fails with [`ErrorKind::Unroutable`](crate::ErrorKind::Unroutable). Needs
     /// [`Feature::RequireSubscriber`](crate::Feature::RequireSubscriber).
     Refuse,
 }
@@ -142,8 +142,8 @@ pub trait PublisherExt: Publisher {
     /// nor frees its room. Many calls may run at once on one handle.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`], [`ErrorKind::Unsupported`] or [`ErrorKind::InvalidMessage`] before anything is sent;
-    /// [`ErrorKind::Closed`] after the broker was closed; otherwise what the broker said, with
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) or [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) before anything is sent;
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the broker was closed; otherwise what the broker said, with
     /// [`outcome`](Error::outcome) telling whether the message may have arrived.
     fn publish(&self, message: impl Into<Message> + Send) -> impl Future<Output = Result<Receipt>> + Send {
         let message = message.into();
@@ -187,10 +187,7 @@ pub trait PublisherExt: Publisher {
                 let (count, room) = match self.in_flight().room_for_many(rest.iter().map(Message::size)).await {
                     Ok(room) => room,
                     Err(_) => {
-                        waiting
-                            .extend(rest.iter().map(|_| {
-                                Outcome::ready(Err(Error::closed("the publisher")))
-                            }));
+                        waiting.extend(rest.iter().map(|_| Outcome::ready(Err(Error::closed("the publisher")))));
                         break;
                     }
                 };

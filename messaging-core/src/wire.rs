@@ -128,7 +128,8 @@ impl Facts {
         let Self { attempts, redriven, due, expires, dead } = self;
         let mut entries = Vec::new();
         let counts = [(ATTEMPTS, *attempts), (REDRIVEN, *redriven)];
-        entries.extend(counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string())));
+        entries
+            .extend(counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string())));
         let times = [(DUE, *due), (EXPIRES, *expires), (DEAD_AT, dead.as_ref().and_then(|dead| dead.at))];
         entries.extend(times.into_iter().filter_map(|(name, at)| Some((name, to_millis_up(at?).to_string()))));
         if let Some(dead) = dead {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use futures_util::future::join_all;
 use messaging_core::wire::{DeadLetterMark, Facts};
-use messaging_core::{DeadLetter, DeadLetterReason, Error, ErrorKind, Redrive, Result, Source};
+use messaging_core::{DeadLetter, DeadLetterReason, Error, Redrive, Result, Source};
 use rdkafka::message::{Message as _, OwnedHeaders};
 use tokio::sync::oneshot;
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use messaging_core::wire::to_millis;
-use messaging_core::{Browsed, Depth, Error, ErrorKind, Message, Result, Source, SourcePosition};
+use messaging_core::{Browsed, Depth, Error, Message, Result, Source, SourcePosition};
 
 use super::reader::{Range, observer, read};
 use crate::broker::KafkaBroker;

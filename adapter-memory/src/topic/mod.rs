@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use messaging_core::{Error, ErrorKind, Message, Names, Result, Source, Start, SubjectFilter, SubscriptionName, TopicName};
+use messaging_core::{
+    Error, ErrorKind, Message, Names, Result, Source, Start, SubjectFilter, SubscriptionName, TopicName,
+};
 use parking_lot::Mutex;
 
 pub(crate) use self::feed::Feed;

@@ -6,7 +6,9 @@ mod session;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use messaging_core::{Destination, Error, ErrorKind, Names, Order, Result, Source, SubjectFilter, TopicName, TopologyMode};
+use messaging_core::{
+    Destination, Error, ErrorKind, Names, Order, Result, Source, SubjectFilter, TopicName, TopologyMode,
+};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -316,4 +318,3 @@ fn other_layout(what: &str, next: &str) -> Error {
         format!("{what} exists and is laid out in another way, with or without key order: {next}; nothing was changed"),
     )
 }
-

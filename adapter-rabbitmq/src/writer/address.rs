@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use lapin::BasicProperties;
 use lapin::types::ShortString;
+use messaging_core::wire::Facts;
 use messaging_core::{Error, ErrorKind, Message};
 use tokio::time::Instant;
 

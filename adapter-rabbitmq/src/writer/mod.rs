@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::types::ShortString;
+use messaging_core::wire::Facts;
 use messaging_core::{Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Receipt, Result, Room, Tickets};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use messaging_conformance::{Line, Power, RawMessage, Stage, WrongAddress};
 use messaging_core::{
-    Broker, BrokerUrl, ConnectOptions, Destination, Error, ErrorKind, Message, Namespace, Names, QueueName, Source, join,
+    Broker, BrokerUrl, ConnectOptions, Destination, Error, ErrorKind, Message, Names, Namespace, QueueName, Source,
+    join,
 };
 use tokio::task::JoinHandle;
 
