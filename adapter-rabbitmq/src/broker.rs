@@ -100,10 +100,6 @@ impl RabbitBroker {
         if self.0.is_closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.0.config
-    }
-
     pub(crate) fn topology(&self) -> &Arc<Topology> {
         &self.0.topology
     }
