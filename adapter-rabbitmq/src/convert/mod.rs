@@ -28,7 +28,8 @@ mod tests {
     use bytes::Bytes;
     use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable, ShortString};
-    use messaging_core::{Message, ReplyAddress, wire};
+    use messaging_core::wire::{self, Facts};
+    use messaging_core::{Message, ReplyAddress};
 
     use super::*;
 
