@@ -230,6 +230,7 @@ impl fmt::Debug for Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[tokio::test]
     async fn count_and_bytes_are_both_bounded() {

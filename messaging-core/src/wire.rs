@@ -127,17 +127,17 @@ impl Facts {
     pub fn entries(&self) -> Vec<(&'static str, String)> {
         let Self { attempts, redriven, due, expires, dead } = self;
         let mut entries = Vec::new();
+        if let Some(dead) = dead {
+            entries.extend(dead.origin.as_ref().map(|origin| (DEAD_ORIGIN, write_source(origin))));
+            entries.extend(dead.code.as_ref().map(|code| (DEAD_REASON, code.clone())));
+        }
         let counts = [(ATTEMPTS, *attempts), (REDRIVEN, *redriven)];
         entries
             .extend(counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string())));
         let times = [(DUE, *due), (EXPIRES, *expires), (DEAD_AT, dead.as_ref().and_then(|dead| dead.at))];
         entries.extend(times.into_iter().filter_map(|(name, at)| Some((name, to_millis_up(at?).to_string()))));
-        if let Some(dead) = dead {
-            entries.extend(dead.origin.as_ref().map(|origin| (DEAD_ORIGIN, write_source(origin))));
-            entries.extend(dead.code.as_ref().map(|code| (DEAD_REASON, code.clone())));
-            if !dead.errors.is_empty() {
-                entries.push((DEAD_ERRORS, write_errors(&dead.errors)));
-            }
+        if let Some(dead) = dead.as_ref().filter(|dead| !dead.errors.is_empty()) {
+            entries.push((DEAD_ERRORS, write_errors(&dead.errors)));
         }
         entries
     }
