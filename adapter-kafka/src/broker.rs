@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    Destinations, DrainReport, Error, ErrorKind, Health, HealthState, Names, PublishOptions, Publisher, QueueConsumer,
-    QueueName, ReplyAddress, Requester, Result, Scope, SubscribeOptions, Subscriber, TopicName, TopologyMode,
-    Transaction, Usage,
+    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
+    Error, ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer,
+    QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName, Topology,
+    TopologyMode,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -21,21 +20,16 @@ use crate::config::{ConnectionOptions, DestinationOptions};
 use crate::connection::Connection;
 use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
-use crate::requester::KafkaRequester;
+use crate::requester::KafkaReplies;
 use crate::topology::Topics;
-
-/// A broker that stands still is lost again each time that a client has tried it, every six seconds; the others answer for it
-/// when they are asked.
-const LOST_LATELY: Duration = Duration::from_secs(8);
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
 pub(crate) struct KafkaBroker(Arc<Inner>);
 
 struct Inner {
-    name: BrokerName,
+    identity: Identity,
     names: Names,
-    topology: TopologyMode,
     destinations: Destinations<DestinationOptions>,
     connection: Arc<Connection>,
     consumers: Mutex<Vec<Weak<Intake>>>,
@@ -49,23 +43,24 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 
 impl KafkaBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
+        let identity = options.identity(DRIVER.name);
         let names = options.names();
-        let ConnectOptions { name, url, namespace: _, topology, destinations, settings } = options;
+        let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
         let connection = ConnectionOptions::read(&url, settings)?;
         let defaults = connection.destinations.clone();
         let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
         let largest = destinations.iter().map(DestinationOptions::largest).max().unwrap_or(0);
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { name, names, topology, destinations, connection, consumers, publishers })))
+        Ok(Self(Arc::new(Inner { identity, names, destinations, connection, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.0.connection
     }
 
-    pub(crate) fn topology(&self) -> TopologyMode {
-        self.0.topology
+    pub(crate) fn topology_mode(&self) -> TopologyMode {
+        self.0.identity.topology_mode()
     }
 
     /// The names of topics and groups. A source's group is called as the source is.
@@ -78,7 +73,7 @@ impl KafkaBroker {
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {
-        Scope::new(self.0.name.clone(), DRIVER.name, place)
+        self.0.identity.scope(place)
     }
 
     /// Remembers a consumer, to be closed with the broker.
@@ -131,7 +126,7 @@ impl KafkaBroker {
         publishers.push(Arc::downgrade(&publisher));
         drop(publishers);
         if self.connection().is_closed() {
-            publisher.in_flight.close();
+            publisher.core().in_flight().close();
         }
         Ok(publisher)
     }
@@ -168,8 +163,7 @@ fn closed() -> End {
 impl QueueConsumer for KafkaBroker {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
         self.connection().check_open()?;
-        let destination = Destination::Queue(queue.clone());
-        let capabilities = Arc::new(Broker::capabilities(self, &destination, Usage::Consume(&options)));
+        let capabilities = Arc::new(Broker::capabilities(self, Place::Consume(queue, &options)));
         self.consume_queue(queue, options, capabilities).await
     }
 }
@@ -178,83 +172,77 @@ impl QueueConsumer for KafkaBroker {
 impl Subscriber for KafkaBroker {
     async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
         self.connection().check_open()?;
-        let destination = Destination::Topic(topic.clone());
-        let capabilities = Arc::new(Broker::capabilities(self, &destination, Usage::Subscribe(&options)));
+        let capabilities = Arc::new(Broker::capabilities(self, Place::Subscribe(topic, &options)));
         self.subscribe_topic(topic, options, capabilities).await
     }
 }
 
 #[async_trait]
 impl Broker for KafkaBroker {
-    fn name(&self) -> &BrokerName {
-        &self.0.name
+    fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
-    fn driver(&self) -> &'static str {
-        DRIVER.name
-    }
-
-    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities {
-        capabilities::of(&self.connection().options, self.options(destination), usage)
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        let connection = &self.connection().options;
+        let destination = of.destination();
+        let options = destination.as_ref().map_or(&connection.destinations, |destination| self.options(destination));
+        capabilities::of(connection, options, of)
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         Ok(self.open_publisher(destination, &options).await?)
     }
 
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.connection().check_open()?;
-        Ok(KafkaRequester::open(self).await?)
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Err(Error::new(ErrorKind::Unsupported, capabilities::NO_TRANSACTIONS))
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        self
-    }
-
     fn health(&self) -> Health {
-        let mut health = self.connection().health();
-        for consumer in self.consumers() {
-            if let Some(end) = consumer.ended().filter(|end| end.kind != ErrorKind::Closed) {
-                let text = format!("a consumer of topic {:?} has ended: {}", consumer.settings.topics.main, end.text);
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            } else if let Some(ago) = consumer.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_LATELY) {
-                let topic = &consumer.settings.topics.main;
-                let text = format!("a consumer of topic {topic:?} lost a broker that it reads from, {ago:?} ago");
-                health = health.and(Health::not_up(HealthState::Degraded, text));
-            }
-        }
-        health
+        let consumers = self.consumers();
+        consumers.iter().fold(self.connection().health(), |health, consumer| health.and(consumer.health()))
     }
 
     async fn close(&self, by: Instant) -> DrainReport {
-        if !self.connection().close() {
+        if !self.connection().begin_close() {
             return DrainReport::default();
         }
-        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
-        publishers.iter().for_each(|publisher| publisher.in_flight.close());
+        // Consumers first: their handlers may still publish, retry and dead-letter.
         let consumers = self.consumers();
         let drains = consumers.iter().map(|consumer| async move {
-            // In this order: closed is what a receive that waits has to say.
+            // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
             consumer.end(closed());
             consumer.drain(by).await
         });
+        let reports = join_all(drains).await;
+        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
+        publishers.iter().for_each(|publisher| publisher.core().in_flight().close());
+        self.connection().close();
         let senders = self.connection().take_senders();
-        let flushes = senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()));
-        let (reports, _) = futures_util::future::join(join_all(drains), join_all(flushes)).await;
+        let _ = join_all(senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()))).await;
         for sender in &senders {
             sender.abandon();
         }
         self.connection().drop_copies();
         reports.into_iter().fold(DrainReport::default(), DrainReport::and)
     }
+
+    fn topology(&self) -> &dyn Topology {
+        self
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        self
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        self.connection().check_open()?;
+        Ok(Arc::new(KafkaReplies::open(self, inbox).await?))
+    }
 }
 
 impl fmt::Debug for KafkaBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaBroker").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("KafkaBroker").field("name", self.0.identity.name()).finish_non_exhaustive()
     }
 }

@@ -1,10 +1,10 @@
-//! What Kafka can do, declared as far as the conformance suite proves it.
+//! Capabilities of Kafka, declared as far as the conformance suite proves them.
 
 use std::time::Duration;
 
 use messaging_core::{
-    Attempts, Browsing, Capabilities, Durability, Expired, Feature, Filtering, Limits, PublishDedup, Readiness,
-    RetryPlace, SettlementTiming, StaleDetection, Usage,
+    Attempts, Browsing, Capabilities, Durability, Expired, Feature, Filtering, Limits, Place, PublishDedup, Readiness,
+    RetryPlace, SettlementTiming, StaleDetection,
 };
 
 use crate::config::{ConnectionOptions, DestinationOptions};
@@ -23,10 +23,9 @@ const GRANULARITY: Duration = Duration::from_millis(50);
 pub(crate) const NO_TRANSACTIONS: &str = "an open transaction hides all later messages, each takes about 5 ms and commits only acknowledgements \
      without a gap: make handlers idempotent by message id; the memory broker has transactions";
 
-/// What holds of a destination with certain options.
-pub(crate) fn of(connection: &ConnectionOptions, options: &DestinationOptions, usage: Usage<'_>) -> Capabilities {
-    let is_ephemeral =
-        matches!(usage, Usage::Subscribe(subscribe) if matches!(subscribe.durability, Durability::Ephemeral));
+/// Capabilities of a place, whose destination has these options.
+pub(crate) fn of(connection: &ConnectionOptions, options: &DestinationOptions, place: Place<'_>) -> Capabilities {
+    let is_ephemeral = matches!(place, Place::Subscribe(_, subscribe) if subscribe.durability == Durability::Ephemeral);
     let mut capabilities = Capabilities::none().with_native([
         Feature::Queue,
         Feature::Topic,
@@ -81,7 +80,7 @@ fn unsupported(capabilities: Capabilities) -> Capabilities {
         .without(Feature::Transactions, NO_TRANSACTIONS)
 }
 
-/// What those have that settle: queues and durable subscriptions.
+/// Capabilities of queues and durable subscriptions, which settle.
 fn settled(capabilities: Capabilities) -> Capabilities {
     capabilities
         .with_native([
@@ -92,13 +91,14 @@ fn settled(capabilities: Capabilities) -> Capabilities {
             Feature::Lag,
             Feature::Positions,
             Feature::Browse,
+            Feature::Purge,
         ])
         .with_emulated(Feature::DelayedRetry, "a confirmed copy waits in the group's own retry topic until it is due")
         .with_emulated(Feature::DeadLetter, "a confirmed copy in a compacted topic of the source's own")
         .with_emulated(Feature::Redrive, "a copy to the group's own retry topic, then a tombstone")
 }
 
-/// What an ephemeral subscription lacks for want of a group.
+/// Capabilities that an ephemeral subscription lacks for want of a group, and those that it has all the same.
 fn ephemeral(capabilities: Capabilities) -> Capabilities {
     let no_group = "an ephemeral subscription has no group and commits nothing: give the subscription a name";
     [
@@ -106,6 +106,7 @@ fn ephemeral(capabilities: Capabilities) -> Capabilities {
         Feature::Lag,
         Feature::Positions,
         Feature::Browse,
+        Feature::Purge,
         Feature::DeadLetter,
         Feature::Redrive,
         Feature::SurvivesRestart,

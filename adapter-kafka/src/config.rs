@@ -16,8 +16,6 @@ pub(crate) enum GroupProtocol {
     Consumer,
     /// The classic protocol with the range assignor.
     Classic,
-    /// The classic protocol, moving partition by partition.
-    Cooperative,
 }
 
 /// How a login is proved.
@@ -57,7 +55,7 @@ pub(crate) struct ConnectionOptions {
     session_timeout: Duration,
     pub(crate) commit_interval: Duration,
     pub(crate) revoke_wait: Duration,
-    /// What holds of destinations that say nothing of their own.
+    /// Options of destinations that have none of their own.
     pub(crate) destinations: DestinationOptions,
 }
 
@@ -89,7 +87,7 @@ pub(crate) const PARTITIONS: i32 = 3;
 /// The largest message where nothing else is said.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// What a record needs beside payload and headers: properties, names and Kafka's own frame.
+/// Room of a record beside payload and headers: properties, names and Kafka's own frame.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
 
 impl Default for DestinationOptions {
@@ -197,7 +195,6 @@ impl ConnectionOptions {
                 ("auto", GroupProtocol::Auto),
                 ("consumer", GroupProtocol::Consumer),
                 ("classic", GroupProtocol::Classic),
-                ("cooperative", GroupProtocol::Cooperative),
             ];
             self.group_protocol = one_of(from, "group_protocol", &word, &known)?;
         }
@@ -247,7 +244,7 @@ impl ConnectionOptions {
         self.encrypted
     }
 
-    /// What somebody whose login was refused has to look at.
+    /// Advice for a user whose login was refused.
     pub(crate) fn login_to_check(&self) -> String {
         let Some(user) = &self.user else { return "put user and password into the address".to_owned() };
         format!("check user {user:?}, its password, and sasl_mechanism, which is {}", self.mechanism.name())
@@ -257,7 +254,7 @@ impl ConnectionOptions {
     pub(crate) fn redelivery_within(&self) -> Duration {
         match self.group_protocol {
             GroupProtocol::Auto | GroupProtocol::Consumer => Duration::from_secs(60),
-            GroupProtocol::Classic | GroupProtocol::Cooperative => self.session_timeout + Duration::from_secs(10),
+            GroupProtocol::Classic => self.session_timeout + Duration::from_secs(10),
         }
     }
 }
@@ -331,7 +328,7 @@ mod tests {
     fn a_client_takes_every_property() {
         let options = read("kafka://127.0.0.1:1", Settings::default()).unwrap();
         options.producer(Duration::from_secs(30), 1024 * 1024).create_native_config().unwrap();
-        for protocol in [GroupProtocol::Auto, GroupProtocol::Classic, GroupProtocol::Cooperative] {
+        for protocol in [GroupProtocol::Auto, GroupProtocol::Classic] {
             options.consumer("g", protocol).create_native_config().unwrap();
         }
     }

@@ -14,33 +14,30 @@ use rdkafka::admin::AdminClient;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
-use tokio::sync::oneshot;
 
+use crate::blocking::DropOnThread;
 use crate::config::ConnectionOptions;
-use crate::copies::CopyDesk;
+use crate::copies::CopyProducer;
 use crate::error::{code_of, from_kafka};
 use crate::first_answer::first_answer;
 use crate::producer::Sender;
 use crate::raw;
 
-/// How long a question to the broker may take: every call that asks for metadata, offsets or topics.
-pub(crate) const ASK: Duration = Duration::from_secs(5);
-
-/// How often the watch looks after time limits and the broker.
-const WATCH: Duration = Duration::from_millis(250);
-/// How often it asks the broker for a sign of life.
-const PROBE: Duration = Duration::from_secs(1);
-/// A message that waits longer for its confirmation says that something is wrong.
-const UNCONFIRMED: Duration = Duration::from_secs(5);
+/// Interval at which the watch looks after time limits.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between two questions for a sign of life.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Age of an unconfirmed message from which health is degraded.
+const UNCONFIRMED_AFTER: Duration = Duration::from_secs(5);
 /// A topic that every cluster has or can say that it has not.
-pub(crate) const PROBED: &str = "__consumer_offsets";
+pub(crate) const PROBED_TOPIC: &str = "__consumer_offsets";
 
-/// Listens to what a client says of itself, so that a failed connection says why.
+/// Keeps a client's complaints, so that a failed connection has a reason.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listener(Arc<Mutex<Option<(Code, String)>>>);
 
 impl Listener {
-    /// What the client complained of last, the most telling first.
+    /// The client's last complaint; "all brokers down" hides no other.
     pub(crate) fn complaint(&self) -> Option<(Code, String)> {
         self.0.lock().clone()
     }
@@ -49,7 +46,7 @@ impl Listener {
 impl ClientContext for Listener {
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = code_of(&error) else { return };
-        tracing::debug!(target: "messaging::kafka", %code, reason, "kafka's client complains");
+        tracing::debug!(%code, reason, "kafka's client complains");
         let mut known = self.0.lock();
         // "All brokers down" follows whatever the cause was, and would hide it.
         if code != Code::AllBrokersDown || known.is_none() {
@@ -58,7 +55,7 @@ impl ClientContext for Listener {
     }
 
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "messaging::kafka", facility, message);
+        tracing::debug!(facility, message);
     }
 }
 
@@ -69,70 +66,30 @@ impl ProducerContext for Listener {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// Something whose drop may block on a dead broker: it is dropped by a thread of its own.
-pub(crate) struct Detached<T: Send + 'static>(Option<T>);
-
-impl<T: Send + 'static> Detached<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-
-    /// The value; there until the drop.
-    pub(crate) fn get(&self) -> Option<&T> {
-        self.0.as_ref()
-    }
-}
-
-impl<T: Send + 'static> Drop for Detached<T> {
-    fn drop(&mut self) {
-        if let Some(value) = self.0.take() {
-            // The thread ends when librdkafka lets go, after its own time limits at the latest. Without a thread to be had the
-            // value is dropped here, with the closure.
-            let _ = thread::Builder::new().name("kafka-farewell".into()).spawn(move || drop(value));
-        }
-    }
-}
-
-/// Runs a call that blocks on a thread of its own, and waits for it no longer than `limit`.
-pub(crate) async fn blocking<T: Send + 'static>(
-    what: &str,
-    limit: Duration,
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    let (answer, answered) = oneshot::channel();
-    thread::Builder::new()
-        .name("kafka-ask".into())
-        .spawn(move || drop(answer.send(call())))
-        .map_err(|error| Error::new(ErrorKind::Internal, format!("{what}: no thread: {error}")))?;
-    match tokio::time::timeout(limit, answered).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(Error::new(ErrorKind::Internal, format!("{what}: the thread that asked has died"))),
-        Err(_) => Err(Error::silent(what, limit)),
-    }
-}
-
 pub(crate) type Admin = AdminClient<Listener>;
 pub(crate) type Probe = BaseProducer<Listener>;
 
-/// How long an admin client that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(10);
+/// Time after which an admin client that is not used is dropped.
+const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One connection.
 pub(crate) struct Connection {
     pub(crate) options: ConnectionOptions,
     /// A client that sends nothing: it asks for metadata and listens to the brokers' state.
-    probe: Arc<Detached<Probe>>,
+    probe: Arc<DropOnThread<Probe>>,
     /// Made when needed and dropped when idle: nobody serves its events, which pile up while brokers are away.
-    admin: Mutex<Option<(Instant, Arc<Detached<Admin>>)>>,
+    admin: Mutex<Option<(Instant, Arc<DropOnThread<Admin>>)>>,
     largest: usize,
     /// One for each time limit of a publish: librdkafka's limit is the producer's.
     senders: Mutex<BTreeMap<Duration, Arc<Sender>>>,
-    copies: Mutex<Option<Arc<CopyDesk>>>,
+    copies: Mutex<Option<Arc<CopyProducer>>>,
+    /// Nothing new is opened any more; handles that are there still work.
+    closing: AtomicBool,
     closed: AtomicBool,
     watch: Mutex<Watch>,
 }
 
-/// What the watch saw last.
+/// Last observations of the watch.
 #[derive(Debug, Default)]
 struct Watch {
     /// Since when the broker does not answer, and why.
@@ -149,7 +106,7 @@ impl Connection {
             .client()
             .create_with_context(listener.clone())
             .map_err(|error| from_kafka("kafka's client cannot be set up", &error))?;
-        let probe = Arc::new(Detached::new(probe));
+        let probe = Arc::new(DropOnThread::new(probe));
         first_answer(&probe, &listener, &options).await?;
         let connection = Arc::new(Self {
             options,
@@ -158,6 +115,7 @@ impl Connection {
             largest,
             senders: Mutex::default(),
             copies: Mutex::default(),
+            closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             watch: Mutex::default(),
         });
@@ -168,26 +126,33 @@ impl Connection {
     /// One to no broker, for tests that need none.
     #[cfg(test)]
     pub(crate) fn nowhere() -> Arc<Self> {
-        let url = messaging_core::BrokerUrl::parse("kafka://nowhere.invalid").unwrap();
+        Self::unopened("kafka://nowhere.invalid")
+    }
+
+    /// The options of a connection, for tests that open consumers alone.
+    #[cfg(test)]
+    pub(crate) fn unopened(url: &str) -> Arc<Self> {
+        let url = messaging_core::BrokerUrl::parse(url).unwrap();
         Arc::new(Self {
             options: ConnectionOptions::read(&url, messaging_core::Settings::default()).unwrap(),
-            probe: Arc::new(Detached(None)),
+            probe: Arc::new(DropOnThread::empty()),
             admin: Mutex::default(),
             largest: 0,
             senders: Mutex::default(),
             copies: Mutex::default(),
+            closing: AtomicBool::new(false),
             closed: AtomicBool::new(true),
             watch: Mutex::default(),
         })
     }
 
     /// The client that asks for metadata, shared with calls that block elsewhere.
-    pub(crate) fn probe(&self) -> Arc<Detached<Probe>> {
+    pub(crate) fn probe(&self) -> Arc<DropOnThread<Probe>> {
         Arc::clone(&self.probe)
     }
 
     /// The admin client.
-    pub(crate) fn admin(&self) -> Result<Arc<Detached<Admin>>> {
+    pub(crate) fn admin(&self) -> Result<Arc<DropOnThread<Admin>>> {
         self.check_open()?;
         let mut admin = self.admin.lock();
         if let Some((used, known)) = &mut *admin {
@@ -196,7 +161,7 @@ impl Connection {
         }
         let made = self.options.client().create_with_context(Listener::default());
         let made =
-            Arc::new(Detached::new(made.map_err(|error| from_kafka("kafka's client cannot be set up", &error))?));
+            Arc::new(DropOnThread::new(made.map_err(|error| from_kafka("kafka's client cannot be set up", &error))?));
         *admin = Some((Instant::now(), Arc::clone(&made)));
         Ok(made)
     }
@@ -213,29 +178,37 @@ impl Connection {
         Ok(sender)
     }
 
-    /// Where copies are made: retries, dead letters, redrives.
-    pub(crate) fn copies(&self) -> Result<Arc<CopyDesk>> {
-        self.check_open()?;
-        let mut copies = self.copies.lock();
-        if let Some(known) = &*copies {
+    /// The producer of copies: retries, dead letters, redrives. It works until all consumers of a closing broker are drained.
+    pub(crate) fn copies(&self) -> Result<Arc<CopyProducer>> {
+        if self.is_closed() {
+            return Err(closed());
+        }
+        let mut known = self.copies.lock();
+        if let Some(known) = &*known {
             return Ok(Arc::clone(known));
         }
-        let desk = CopyDesk::open(&self.options.producer(Duration::from_secs(10), self.largest))?;
-        *copies = Some(Arc::clone(&desk));
-        Ok(desk)
+        let copies = CopyProducer::open(&self.options.copy_producer())?;
+        *known = Some(Arc::clone(&copies));
+        Ok(copies)
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::closed("the broker")) } else { Ok(()) }
+        if self.closing.load(Ordering::Acquire) || self.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Marks as closed; false if it was already.
-    pub(crate) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+    /// Opens nothing new from now on; false if a close had begun before.
+    pub(crate) fn begin_close(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Refuses everything from now on.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::Release);
     }
 
     /// The producers, given up: whoever holds them last drops them on a thread of its own.
@@ -248,7 +221,7 @@ impl Connection {
         drop(self.copies.lock().take());
     }
 
-    /// What the watch says.
+    /// Health by the last observations of the watch.
     pub(crate) fn health(&self) -> Health {
         if self.is_closed() {
             return Health::not_up(HealthState::Down, "the broker was closed");
@@ -259,7 +232,7 @@ impl Connection {
             let text = format!("the broker does not answer for {:?}: {why}", since.elapsed());
             health = health.and(Health::not_up(HealthState::Down, text));
         }
-        if let Some(age) = watch.unconfirmed.filter(|age| *age > UNCONFIRMED) {
+        if let Some(age) = watch.unconfirmed.filter(|age| *age > UNCONFIRMED_AFTER) {
             let text = format!("messages wait for their confirmation for {age:?}");
             health = health.and(Health::not_up(HealthState::Degraded, text));
         }
@@ -274,14 +247,14 @@ impl Connection {
             loop {
                 let Some(client) = probe.get() else { return };
                 // Serves the client's events meanwhile, which would pile up.
-                client.poll(WATCH);
+                client.poll(WATCH_INTERVAL);
                 let Some(connection) = weak.upgrade().filter(|connection| !connection.is_closed()) else { return };
                 connection.look_after_time_limits();
                 drop(connection);
-                if probed.is_some_and(|at| at.elapsed() < PROBE) {
+                if probed.is_some_and(|at| at.elapsed() < PROBE_INTERVAL) {
                     continue;
                 }
-                let answer = client.client().fetch_metadata(Some(PROBED), Duration::from_secs(3));
+                let answer = client.client().fetch_metadata(Some(PROBED_TOPIC), Duration::from_secs(3));
                 probed = Some(Instant::now());
                 let Some(connection) = weak.upgrade() else { return };
                 connection.remind_of_servers(client);
@@ -297,7 +270,7 @@ impl Connection {
         let oldest = senders.iter().filter_map(|sender| sender.tick()).max();
         self.watch.lock().unconfirmed = oldest;
         let mut admin = self.admin.lock();
-        if admin.as_ref().is_some_and(|(used, _)| used.elapsed() > IDLE) {
+        if admin.as_ref().is_some_and(|(used, _)| used.elapsed() > ADMIN_IDLE_TIMEOUT) {
             drop(admin.take());
         }
     }
@@ -309,7 +282,7 @@ impl Connection {
         let senders: Vec<_> = self.senders.lock().values().cloned().collect();
         senders.iter().for_each(|sender| sender.remind_of_servers(servers));
         let copies = self.copies.lock().clone();
-        copies.iter().for_each(|desk| desk.remind_of_servers(servers));
+        copies.iter().for_each(|copies| copies.remind_of_servers(servers));
         let admin = self.admin.lock().as_ref().map(|(_, admin)| Arc::clone(admin));
         if let Some(admin) = admin.as_ref().and_then(|admin| admin.get()) {
             raw::remind_of_servers(admin.inner().native_ptr(), servers);
@@ -323,6 +296,11 @@ impl Connection {
             (since, error.to_string())
         });
     }
+}
+
+/// Error of every call on a broker that was closed.
+pub(crate) fn closed() -> Error {
+    Error::closed("the broker")
 }
 
 impl Drop for Connection {

@@ -10,6 +10,7 @@ use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddre
 use rdkafka::message::{Header, OwnedHeaders};
 use uuid::Uuid;
 
+use crate::raw::add_header;
 use crate::records::Record;
 
 /// CloudEvents' names in the binary mode of its Kafka binding.
@@ -20,19 +21,34 @@ pub(crate) const CONTENT_TYPE: &str = "content-type";
 /// A header of the application's own that is called `content-type` travels under this name.
 pub(crate) const OWN_CONTENT_TYPE: &str = "messaging-header-content-type";
 
-/// A dead letter of a tombstone: its own payload cannot be null.
-pub(crate) const NULL: &str = "messaging-null";
+/// Headers that copies add, and that each copy writes anew or leaves out.
+const OF_COPIES: &[&str] = &[
+    wire::ID,
+    wire::ATTEMPTS,
+    wire::REDRIVEN,
+    wire::DUE,
+    wire::EXPIRES,
+    wire::KEY,
+    wire::DEAD_ORIGIN,
+    wire::DEAD_REASON,
+    wire::DEAD_ERRORS,
+    wire::DEAD_AT,
+    NULL_MARK,
+];
 
-/// What a foreign record had that has no place in a message: kept, so that copies are true to the byte.
+/// A dead letter of a tombstone: its own payload cannot be null.
+pub(crate) const NULL_MARK: &str = "messaging-null";
+
+/// The parts of a foreign record without a place in a message, kept so that copies are true to the byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wire {
     key: Option<Bytes>,
     /// Null is a tombstone, and not an empty payload.
     is_null: bool,
-    headers: Vec<(String, Option<Bytes>)>,
+    headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
-/// Whether a message is a tombstone: a record with a null payload, which is not an empty one.
+/// Returns whether a message is a tombstone: a record with a null payload, which is not an empty one.
 #[must_use]
 pub fn is_tombstone(message: &Message) -> bool {
     wire_of(message).is_some_and(|wire| wire.is_null)
@@ -89,17 +105,25 @@ pub(crate) fn headers_of(message: &Message, extra: &[(&'static str, String)]) ->
 /// As they came, less what earlier copies added; the id goes along where the sender gave none.
 fn foreign_headers(message: &Message, wire: &Wire, extra: &[(&'static str, String)]) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(1 + wire.headers.len() + extra.len());
-    if !wire.headers.iter().any(|(name, _)| name == CE_ID) {
-        headers = with(headers, CE_ID, &message.id().to_string());
+    let mut ids = wire.headers.iter().filter(|(name, _)| name == CE_ID);
+    match ids.next_back() {
+        None => headers = with(headers, CE_ID, &message.id().to_string()),
+        // One that cannot be read stays as it came, and the id that the message was shown under goes beside it.
+        Some((_, id)) if !is_text(id.as_deref()) => headers = with(headers, wire::ID, &message.id().to_string()),
+        Some(_) => {}
     }
     for (name, value) in &wire.headers {
-        headers = headers.insert(Header { key: name, value: value.as_deref() });
+        add_header(&mut headers, name, value.as_deref());
     }
     extra.iter().fold(headers, |headers, (name, value)| with(headers, name, value))
 }
 
 fn with(headers: OwnedHeaders, name: &str, value: &str) -> OwnedHeaders {
     headers.insert(Header { key: name, value: Some(value) })
+}
+
+fn is_text(value: Option<&[u8]>) -> bool {
+    value.is_some_and(|value| std::str::from_utf8(value).is_ok())
 }
 
 /// Where an id is written out without an allocation.
@@ -138,10 +162,12 @@ impl Decoded {
     }
 }
 
-/// What is read of the headers before the message is made.
+/// State of a decode: the headers come before the message is made.
 struct Reading {
     message: ReceivedMessage,
     has_id: bool,
+    /// The id that an earlier copy noted beside one that cannot be read.
+    noted_id: Option<MessageId>,
     /// The key that a dead letter had before.
     key: Option<Vec<u8>>,
     facts: Facts,
@@ -157,13 +183,16 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
     let mut reading = Reading {
         message: Message::received(Uuid::nil(), record.made()),
         has_id: false,
+        noted_id: None,
         key: None,
         facts: Facts::default(),
         is_odd: is_null,
         is_null,
     };
     record.headers().for_each(|(name, value)| read(&mut reading, name, value));
-    if !reading.has_id {
+    if let Some(id) = reading.noted_id.take() {
+        reading.message.id(id);
+    } else if !reading.has_id {
         // A record without an id gets one that is the same at every delivery.
         reading.message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
     }
@@ -218,7 +247,8 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
     match name {
         wire::CORRELATION_ID => into.message.correlation_id(text),
         wire::REPLY_TO => into.message.reply_to(ReplyAddress::new(text)),
-        NULL => (into.is_odd, into.is_null) = (true, true),
+        wire::ID => into.noted_id = Some(MessageId::from_text(text)),
+        NULL_MARK => (into.is_odd, into.is_null) = (true, true),
         other => {
             into.facts.note(other, text);
         }
@@ -227,11 +257,9 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
 
 /// The parts of a record that have no place in a message.
 fn wire(record: Record<'_>, key: Option<&[u8]>, is_null: bool) -> Wire {
-    // What the adapter added to an earlier copy is not the sender's.
-    let own = record.headers().filter(|(name, _)| !name.starts_with(wire::PREFIX.as_bytes()));
-    let headers = own
-        .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
-        .collect();
+    // Everything stays but what copies add: that is written anew.
+    let own = record.headers().filter(|(name, _)| !OF_COPIES.iter().any(|known| known.as_bytes() == *name));
+    let headers = own.map(|(name, value)| (Bytes::copy_from_slice(name), value.map(Bytes::copy_from_slice))).collect();
     let key = key.map(Bytes::copy_from_slice);
     Wire { key, is_null, headers }
 }

@@ -7,28 +7,29 @@ use messaging_core::{Error, Result};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
-use crate::connection::Detached;
+use crate::blocking::DropOnThread;
 use crate::error::{from_delivery, from_kafka};
 use crate::raw;
+use crate::reports::confirmed;
 
-/// What happens when it is known whether a copy was made. Boxed, since copies are rare.
+/// Called with the result of a copy. Boxed, since copies are rare.
 pub(crate) type Then = Box<dyn FnOnce(Result<()>) + Send + Sync>;
 
-/// What librdkafka carries for each copy.
+/// Pointer that librdkafka carries for each copy.
 type Opaque = Box<Then>;
 
 struct Copies;
 
 impl ClientContext for Copies {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "messaging::kafka", %error, reason, "the producer of copies complains");
+        tracing::debug!(%error, reason, "the producer of copies complains");
     }
 
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "messaging::kafka", facility, message);
+        tracing::debug!(facility, message);
     }
 }
 
@@ -37,7 +38,7 @@ impl ProducerContext for Copies {
 
     fn delivery(&self, report: &DeliveryResult<'_>, then: Opaque) {
         (*then)(match report {
-            Ok(_) => Ok(()),
+            Ok(message) => confirmed(message.partition(), message.offset()).map(drop),
             Err((error, message)) => Err(from_delivery(error, raw::was_not_persisted(message))),
         });
     }
@@ -54,14 +55,14 @@ pub(crate) struct Copy<'a> {
 }
 
 /// The producer of copies, one a connection.
-pub(crate) struct CopyDesk(Detached<ThreadedProducer<Copies>>);
+pub(crate) struct CopyProducer(DropOnThread<ThreadedProducer<Copies>>);
 
-impl CopyDesk {
+impl CopyProducer {
     pub(crate) fn open(config: &ClientConfig) -> Result<Arc<Self>> {
         let producer = config
             .create_with_context(Copies)
             .map_err(|error| from_kafka("a producer of copies cannot be set up", &error))?;
-        Ok(Arc::new(Self(Detached::new(producer))))
+        Ok(Arc::new(Self(DropOnThread::new(producer))))
     }
 
     /// Helps the client if it has nobody left to ask.
@@ -87,8 +88,8 @@ impl CopyDesk {
     }
 }
 
-impl fmt::Debug for CopyDesk {
+impl fmt::Debug for CopyProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CopyDesk")
+        f.write_str("CopyProducer")
     }
 }

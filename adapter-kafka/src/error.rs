@@ -81,7 +81,7 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
         Code::BrokerTransportFailure | Code::Resolve | Code::AllBrokersDown | Code::BrokerNotAvailable => {
             (ErrorKind::Unreachable, ": check the address and whether the broker runs")
         }
-        // Who answers for a partition or a group is about to change.
+        // The leader of a partition or the coordinator of a group is about to change.
         Code::NotLeaderForPartition
         | Code::LeaderNotAvailable
         | Code::CoordinatorNotAvailable
@@ -127,8 +127,8 @@ fn kind_of(code: Code) -> (ErrorKind, &'static str) {
     }
 }
 
-/// What the client goes on after by itself.
-const PASSING: &[Code] = &[
+/// Errors after which the client goes on by itself.
+const PASSING_CODES: &[Code] = &[
     Code::BrokerTransportFailure,
     Code::AllBrokersDown,
     Code::Resolve,
@@ -147,9 +147,9 @@ const PASSING: &[Code] = &[
     Code::RebalanceInProgress,
 ];
 
-/// Whether the client goes on by itself after an error that a poll returned.
+/// Returns whether the client goes on by itself after an error that a poll returned.
 pub(crate) fn is_passing(code: Code) -> bool {
-    PASSING.contains(&code)
+    PASSING_CODES.contains(&code)
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
             Code::RebalanceInProgress => ErrorKind::Conflict,
             _ => ErrorKind::Unreachable,
         };
-        for code in PASSING.iter().copied() {
+        for code in PASSING_CODES.iter().copied() {
             assert_eq!(from_code("asking", code).kind(), expected(code), "{code:?}");
         }
     }

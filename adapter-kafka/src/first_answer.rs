@@ -7,44 +7,45 @@ use messaging_core::{Error, ErrorKind, Result};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
 
+use crate::blocking::{DropOnThread, REQUEST_TIMEOUT, blocking};
 use crate::config::ConnectionOptions;
-use crate::connection::{ASK, Detached, Listener, PROBED, Probe, blocking};
+use crate::connection::{Listener, PROBED_TOPIC, Probe};
 use crate::error::from_code;
 
-/// How long a broker may take for its first answer: whoever gave a wrong address is told within 5 s.
-const FIRST: Duration = Duration::from_secs(4);
-/// How long the first question may take, and each later one twice as long: an answer may be slow, but nobody listens meanwhile to
-/// what the client complains of.
-const TURN: Duration = Duration::from_millis(500);
-/// How long it is listened to after each.
-const LISTEN: Duration = Duration::from_millis(50);
+/// Time limit of the first answer: a wrong address is reported within 5 s.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time limit of the first question; each later one may take twice as long. An answer may be slow, but the client's complaints are
+/// not served meanwhile.
+const QUESTION_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time for the client's complaints after each question.
+const COMPLAINTS_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Asks until the broker answers, or says clearly that it will not.
 pub(crate) async fn first_answer(
-    probe: &Arc<Detached<Probe>>,
+    probe: &Arc<DropOnThread<Probe>>,
     listener: &Listener,
     options: &ConnectionOptions,
 ) -> Result<()> {
     let begun = Instant::now();
-    let mut turn = TURN;
+    let mut turn = QUESTION_TIMEOUT;
     loop {
         let asking = Arc::clone(probe);
         let ask = move || {
             let Some(client) = asking.get() else { return Err(KafkaError::Canceled) };
-            let answer = client.client().fetch_metadata(Some(PROBED), turn).map(drop);
+            let answer = client.client().fetch_metadata(Some(PROBED_TOPIC), turn).map(drop);
             if answer.is_err() {
                 // Without a time it would take in one event, which is a line of the log before it is a complaint.
-                client.poll(LISTEN);
+                client.poll(COMPLAINTS_TIMEOUT);
             }
             answer
         };
-        let Err(error) = blocking("connecting", ASK, ask).await? else { return Ok(()) };
+        let Err(error) = blocking("connecting", REQUEST_TIMEOUT, ask).await? else { return Ok(()) };
         let complaint = listener.complaint();
         let is_final = matches!(complaint, Some((Code::Authentication | Code::SSL, _)));
-        if is_final || begun.elapsed() >= FIRST {
+        if is_final || begun.elapsed() >= FIRST_ANSWER_TIMEOUT {
             return Err(explain(complaint, &error, options));
         }
-        turn = (turn * 2).min(FIRST.saturating_sub(begun.elapsed())).max(LISTEN);
+        turn = (turn * 2).min(FIRST_ANSWER_TIMEOUT.saturating_sub(begun.elapsed())).max(COMPLAINTS_TIMEOUT);
     }
 }
 

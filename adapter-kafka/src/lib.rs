@@ -9,6 +9,7 @@
 //! The crate's README lists capabilities, mapping, options and caveats.
 
 mod admin;
+mod blocking;
 mod broker;
 mod capabilities;
 mod config;

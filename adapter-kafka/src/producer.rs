@@ -4,27 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use messaging_core::{Error, ErrorKind, Outcome, Receipt, Result, Room, Tickets, TicketsOwner};
+use messaging_core::{Error, ErrorKind, Outcome, Permit, Receipt, Result, Tickets, TicketsOwner};
 use parking_lot::{Mutex, RwLock};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
-use crate::connection::{ASK, Detached, blocking};
+use crate::blocking::{DropOnThread, REQUEST_TIMEOUT, blocking};
 use crate::error::{code_of, from_delivery};
 use crate::raw;
 use crate::reports::{Confirmations, ReportingProducer};
 
 /// A new idempotent producer asks for its id only half a second after it was made (librdkafka's timer), and nothing is confirmed
 /// before.
-const WARM_UP: Duration = Duration::from_millis(550);
+const WARM_UP_TIME: Duration = Duration::from_millis(550);
 
 /// librdkafka gives messages up by itself; what it forgot for so much longer is given up here.
-const FORGOTTEN: Duration = Duration::from_secs(5);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 /// A producer, shared by all publishers with the same time limit.
 pub(crate) struct Sender {
-    producer: RwLock<Detached<ReportingProducer>>,
+    producer: RwLock<DropOnThread<ReportingProducer>>,
     config: ClientConfig,
     tickets: TicketsOwner<Receipt>,
     made: Instant,
@@ -39,7 +39,7 @@ impl Sender {
     pub(crate) fn open(config: &ClientConfig, timeout: Duration) -> Result<Arc<Self>> {
         let tickets = Tickets::owned();
         let producer = make(config, tickets.tickets())?;
-        let limit = timeout + FORGOTTEN;
+        let limit = timeout + FORGOTTEN_AFTER;
         let era = (limit / 10).max(Duration::from_millis(250));
         Ok(Arc::new(Self {
             producer: RwLock::new(producer),
@@ -56,7 +56,7 @@ impl Sender {
     /// leaders of the topics. A topic that is not there is found out by the first message.
     pub(crate) async fn warm(self: &Arc<Self>, topics: Vec<String>) {
         self.look_up(topics).await;
-        if let Some(left) = WARM_UP.checked_sub(self.made.elapsed()) {
+        if let Some(left) = WARM_UP_TIME.checked_sub(self.made.elapsed()) {
             tokio::time::sleep(left).await;
         }
     }
@@ -68,13 +68,13 @@ impl Sender {
         let ask = move || {
             let guard = sender.producer.read();
             let count = |topic: &String| {
-                let metadata = client(&guard)?.client().fetch_metadata(Some(topic), ASK).ok()?;
+                let metadata = client(&guard)?.client().fetch_metadata(Some(topic), REQUEST_TIMEOUT).ok()?;
                 let topic = metadata.topics().iter().find(|one| one.name() == topic && one.error().is_none())?;
                 Some(topic.partitions().len()).filter(|count| *count > 0)
             };
             topics.iter().map(count).collect()
         };
-        blocking("asking for leaders", ASK, ask).await.unwrap_or_default()
+        blocking("asking for leaders", REQUEST_TIMEOUT, ask).await.unwrap_or_default()
     }
 
     pub(crate) fn tickets(&self) -> &Arc<Tickets<Receipt>> {
@@ -84,10 +84,10 @@ impl Sender {
     /// Hands a record over; `record` gets the ticket to carry.
     pub(crate) fn send<'a>(
         &self,
-        room: Room,
+        permit: Permit,
         record: impl Fn(usize) -> BaseRecord<'a, [u8], [u8], usize>,
     ) -> Outcome<Receipt> {
-        let ticket = self.tickets.open(room);
+        let ticket = self.tickets.open(permit);
         // Tickets are numbers of 64 bits; so are the pointers that librdkafka carries them in.
         let mut sent = self.hand_over(record(ticket as usize));
         if sent.as_ref().is_err_and(|error| code_of(error) == Some(Code::Fatal)) && self.renew() {
@@ -117,7 +117,7 @@ impl Sender {
         let mut guard = self.producer.write();
         let reason = client(&guard).and_then(|producer| producer.client().fatal_error());
         let Some((code, reason)) = reason else { return true };
-        tracing::warn!(target: "messaging::kafka", %code, reason, "a producer cannot go on and is replaced");
+        tracing::warn!(%code, reason, "a producer cannot go on and is replaced");
         match make(&self.config, self.tickets.tickets()) {
             Ok(fresh) => {
                 *guard = fresh;
@@ -150,12 +150,12 @@ impl Sender {
     }
 }
 
-fn make(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<Detached<ReportingProducer>> {
-    ReportingProducer::start(config, tickets).map(Detached::new)
+fn make(config: &ClientConfig, tickets: &Arc<Tickets<Receipt>>) -> Result<DropOnThread<ReportingProducer>> {
+    ReportingProducer::start(config, tickets).map(DropOnThread::new)
 }
 
 /// The client of a producer; there until the drop.
-fn client(producer: &Detached<ReportingProducer>) -> Option<&BaseProducer<Confirmations>> {
+fn client(producer: &DropOnThread<ReportingProducer>) -> Option<&BaseProducer<Confirmations>> {
     producer.get().map(ReportingProducer::client)
 }
 

@@ -6,19 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use messaging_core::wire::Facts;
-use messaging_core::{
-    Error, ErrorKind, ErrorOutcome, InFlight, Message, Outcome, PublishOptions, Publisher, Receipt, Result, Room, Scope,
-};
+use messaging_core::{Message, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope};
 use rdkafka::producer::BaseRecord;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, closed};
 use crate::convert::{headers_of, key_of, payload_of, timestamp_of};
 use crate::producer::Sender;
 
-/// How often it is looked up how many partitions there are: as often as consumers do.
-const LOOK_UP: Duration = Duration::from_secs(30);
+/// Interval between refreshes of the partition count; equals the consumers' metadata refresh.
+const PARTITIONS_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// One of the topics that a publisher writes to.
 #[derive(Debug)]
@@ -53,11 +50,10 @@ impl Target {
 /// A handle that publishes to one topic.
 #[derive(Debug)]
 pub(crate) struct KafkaPublisher {
-    scope: Scope,
+    core: PublisherCore,
     target: Target,
     connection: Arc<Connection>,
     sender: Arc<Sender>,
-    pub(crate) in_flight: InFlight,
     next: AtomicUsize,
     /// Looks up partitions; ends with the publisher.
     looking_up: OnceLock<JoinHandle<()>>,
@@ -71,12 +67,12 @@ impl KafkaPublisher {
         sender: Arc<Sender>,
         options: &PublishOptions,
     ) -> Arc<Self> {
-        let in_flight = InFlight::new(options.in_flight, options.in_flight_bytes);
+        let core = PublisherCore::new(scope, options).with_tickets(Arc::clone(sender.tickets()));
         // Handles begin at different partitions, or the first would get every handle's first message.
         let first =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
         let (next, looking_up) = (AtomicUsize::new(first), OnceLock::new());
-        let publisher = Arc::new(Self { scope, target, connection, sender, in_flight, next, looking_up });
+        let publisher = Arc::new(Self { core, target, connection, sender, next, looking_up });
         // Replies go to the one partition that their address names.
         if publisher.target.reply.is_none() {
             let _ = publisher.looking_up.set(tokio::spawn(look_up(Arc::downgrade(&publisher))));
@@ -113,7 +109,7 @@ impl KafkaPublisher {
 /// Takes up partitions that are added to the topics, as long as there is a publisher.
 async fn look_up(publisher: Weak<KafkaPublisher>) {
     loop {
-        tokio::time::sleep(LOOK_UP).await;
+        tokio::time::sleep(PARTITIONS_REFRESH_INTERVAL).await;
         let Some(publisher) = publisher.upgrade().filter(|one| !one.connection.is_closed()) else { return };
         let topics: Vec<&TargetTopic> = publisher.target.topics().collect();
         let counts = publisher.sender.look_up(topics.iter().map(|topic| topic.name.clone()).collect()).await;
@@ -135,46 +131,25 @@ impl Drop for KafkaPublisher {
 
 #[async_trait]
 impl Publisher for KafkaPublisher {
-    fn scope(&self) -> &Scope {
-        &self.scope
+    fn core(&self) -> &PublisherCore {
+        &self.core
     }
 
-    fn in_flight(&self) -> &InFlight {
-        &self.in_flight
-    }
-
-    fn send(&self, message: Message, room: Room) -> Outcome<Receipt> {
+    fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
         if self.connection.is_closed() {
-            return Outcome::ready(Err(Error::closed("the broker")));
+            return Outcome::ready(Err(closed()));
         }
         let facts = Self::facts(&message);
         let topic = match &self.target.delayed {
             Some(delayed) if facts.due.is_some() => delayed,
             _ => &self.target.main,
         };
-        self.sender.send(room, |ticket| {
+        self.sender.send(permit, |ticket| {
             let mut record = BaseRecord::with_opaque_to(&topic.name, ticket).timestamp(timestamp_of(&message));
             record.partition = self.partition(topic, &message);
             record.key = self.target.reply.as_ref().map(|(_, key)| key.as_bytes()).or_else(|| key_of(&message));
             record.payload = payload_of(&message);
             record.headers(headers_of(&message, &facts.entries()))
-        })
-    }
-
-    fn send_many(&self, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
-        messages
-            .into_iter()
-            .map(|message| {
-                let part = room.split(message.size());
-                self.send(message, part)
-            })
-            .collect()
-    }
-
-    async fn flush(&self, by: Instant) -> Result<()> {
-        tokio::time::timeout_at(by, self.sender.tickets().flushed()).await.map_err(|_| {
-            Error::new(ErrorKind::Timeout, "the broker did not confirm all messages in time")
-                .with_outcome(ErrorOutcome::Unknown)
         })
     }
 }

@@ -21,7 +21,7 @@ impl KafkaBroker {
         let source = Source::Queue(queue.clone());
         let mut topics = Topics::of_source(self.names(), &source);
         let counts = self.ensure(&destination, &topics).await?;
-        if self.topology() == TopologyMode::Assume && counts.first() == Some(&0) {
+        if self.topology_mode() == TopologyMode::Assume && counts.first() == Some(&0) {
             return Err(Error::missing(&destination, &topics.main));
         }
         topics.retry_partitions = counts.get(1).copied().unwrap_or(0);
@@ -42,7 +42,8 @@ impl KafkaBroker {
 
     /// Has the topics of a destination there.
     pub(crate) async fn ensure(&self, destination: &Destination, topics: &Topics) -> Result<Vec<i32>> {
-        ensure(self.connection(), self.topology(), &destination.to_string(), topics, self.options(destination)).await
+        ensure(self.connection(), self.topology_mode(), &destination.to_string(), topics, self.options(destination))
+            .await
     }
 
     pub(crate) async fn open_consumer(

@@ -1,4 +1,4 @@
-//! Records as they were read: many in one piece of memory, and not messages yet.
+//! RecordBatch as they were read: many in one piece of memory, and not messages yet.
 //!
 //! The polling thread only copies. A message is made where it is taken, so that what is allocated for it is freed by the thread
 //! that allocated it: with a million messages a second the allocator's locks would be the hottest of all.
@@ -11,10 +11,10 @@ use messaging_core::wire;
 use crate::raw::NativeRecord;
 
 /// Payloads from this size on have memory of their own: a message that is held keeps all that lies beside it.
-const LARGE: usize = 8 * 1024;
+const LARGE_PAYLOAD: usize = 8 * 1024;
 
-/// So many bytes lie together at most, but for the last record's.
-pub(crate) const TOGETHER: usize = 64 * 1024;
+/// Bound of the bytes of one batch, but for its last record.
+pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 
 /// A part of the memory.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ enum Payload {
 
 #[derive(Debug)]
 struct Entry {
-    /// What the reader says it came from.
+    /// Number that the reader gave for its partition.
     source: u32,
     offset: i64,
     /// In milliseconds since 1970.
@@ -52,9 +52,9 @@ struct Entry {
     size: u32,
 }
 
-/// What is read, before it is known how much it will be.
+/// Builds a batch from records as they are read.
 #[derive(Debug, Default)]
-pub(crate) struct Gatherer {
+pub(crate) struct RecordBatchBuilder {
     memory: Vec<u8>,
     rest: Rest,
     /// How much there was the last time: there is likely to be about as much again.
@@ -69,7 +69,7 @@ struct Rest {
     large: Vec<Bytes>,
 }
 
-impl Gatherer {
+impl RecordBatchBuilder {
     /// Copies a record whose headers say nothing to the adapter, and gives its place; of another nothing is kept. `source` and
     /// `made` are what the caller knows of it already.
     pub(crate) fn take_plain(&mut self, record: NativeRecord<'_>, source: u32, made: u64) -> Option<u32> {
@@ -104,7 +104,7 @@ impl Gatherer {
         let mut beside = 0;
         let payload = match record.payload() {
             None => Payload::Null,
-            Some(payload) if payload.len() < LARGE => Payload::Beside(put(memory, payload)),
+            Some(payload) if payload.len() < LARGE_PAYLOAD => Payload::Beside(put(memory, payload)),
             Some(payload) => {
                 beside = payload.len();
                 large.push(Bytes::copy_from_slice(payload));
@@ -117,21 +117,21 @@ impl Gatherer {
         to_u32(entries.len() - 1)
     }
 
-    /// Whether so much lies here that the next goes elsewhere.
+    /// Returns whether the batch is full: the next record goes into another.
     pub(crate) fn is_enough(&self) -> bool {
-        self.memory.len() >= TOGETHER
+        self.memory.len() >= BATCH_BYTES
     }
 
-    /// What was taken, to be read from now on.
-    pub(crate) fn finish(&mut self) -> Records {
+    /// Finishes the batch.
+    pub(crate) fn finish(&mut self) -> RecordBatch {
         let Self { memory, rest, last } = self;
         *last = (memory.len(), rest.entries.len());
         let mut memory = std::mem::take(memory);
-        // What is held for long should not hold what was guessed too large.
+        // A batch that is held for long should not hold memory that was reserved in excess.
         if memory.capacity() > 2 * memory.len() {
             memory.shrink_to_fit();
         }
-        Records { memory: memory.into(), rest: std::mem::take(rest) }
+        RecordBatch { memory: memory.into(), rest: std::mem::take(rest) }
     }
 }
 
@@ -142,25 +142,25 @@ fn put(memory: &mut Vec<u8>, bytes: &[u8]) -> Span {
     Span { at, len: to_u32(bytes.len()) }
 }
 
-/// A record has at most 2 GiB, and no more than one lies past [`TOGETHER`].
+/// A record has at most 2 GiB, and no more than one lies past [`BATCH_BYTES`].
 fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Records that were read together.
+/// RecordBatch that were read together.
 #[derive(Debug)]
-pub(crate) struct Records {
+pub(crate) struct RecordBatch {
     memory: Bytes,
     rest: Rest,
 }
 
-impl Records {
+impl RecordBatch {
     /// One by itself.
     pub(crate) fn of(record: NativeRecord<'_>) -> Self {
-        let mut gatherer = Gatherer::default();
-        gatherer.take_headers(record);
-        gatherer.take_rest(record, 0, record.made(), 0, 0);
-        gatherer.finish()
+        let mut builder = RecordBatchBuilder::default();
+        builder.take_headers(record);
+        builder.take_rest(record, 0, record.made(), 0, 0);
+        builder.finish()
     }
 
     pub(crate) fn get(&self, at: u32) -> Record<'_> {
@@ -171,7 +171,7 @@ impl Records {
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
-    records: &'a Records,
+    records: &'a RecordBatch,
     entry: &'a Entry,
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use messaging_core::{Error, ErrorKind, Position, Receipt, Result, Tickets};
+use messaging_core::{Error, ErrorKind, ErrorOutcome, Position, Receipt, Result, Tickets};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -19,20 +19,20 @@ use crate::error::{from_delivery, from_kafka};
 use crate::raw::{self, ProducerEvents, Report};
 
 /// The most tickets that are completed under one lock, which senders wait for.
-const TOGETHER: usize = 256;
+const COMPLETED_AT_ONCE: usize = 256;
 /// How long a producer that is dropped may have to wait for its thread.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What the client is made with; it is called only while the client is dropped, when the thread is gone.
+/// Context of the client; it is called only while the client is dropped, when the thread is gone.
 pub(crate) struct Confirmations(Arc<Tickets<Receipt>>);
 
 impl ClientContext for Confirmations {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "messaging::kafka", %error, reason, "a producer complains");
+        tracing::debug!(%error, reason, "a producer complains");
     }
 
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "messaging::kafka", facility, message);
+        tracing::debug!(facility, message);
     }
 }
 
@@ -51,9 +51,23 @@ impl ProducerContext for Confirmations {
 
 fn result_of(report: Report) -> Result<Receipt> {
     match report {
-        Ok((partition, offset)) => Ok(Receipt { position: position(partition, offset) }),
+        Ok((partition, offset)) => Ok(Receipt { position: Some(confirmed(partition, offset)?) }),
         Err((error, was_not_persisted)) => Err(from_delivery(&error, was_not_persisted)),
     }
+}
+
+/// The place of a message that the client reports as delivered.
+///
+/// Without an offset the broker has only answered that it knows the message's sequence number already. The client takes that for
+/// success (librdkafka 2.12, `DUPLICATE_SEQUENCE_NUMBER`), but nothing says that this message is the one that was stored.
+pub(crate) fn confirmed(partition: i32, offset: i64) -> Result<Position> {
+    position(partition, offset).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Disconnected,
+            "the broker knew the message's number after a lost connection, and did not say where the message lies",
+        )
+        .with_outcome(ErrorOutcome::Unknown)
+    })
 }
 
 /// A place in the log, if the numbers are of one.
@@ -110,11 +124,11 @@ struct Listener {
 
 impl Listener {
     fn run(self, is_over: &AtomicBool) {
-        let mut answers = Vec::with_capacity(TOGETHER);
+        let mut answers = Vec::with_capacity(COMPLETED_AT_ONCE);
         while !is_over.load(Ordering::Acquire) {
-            let said = self.events.next(LOOK, |ticket, report| {
+            let said = self.events.next(POLL_TIMEOUT, |ticket, report| {
                 answers.push((ticket as u64, result_of(report)));
-                if answers.len() == TOGETHER {
+                if answers.len() == COMPLETED_AT_ONCE {
                     self.complete(&mut answers);
                 }
             });
@@ -122,12 +136,25 @@ impl Listener {
                 self.complete(&mut answers);
             }
             if let Some(said) = said {
-                tracing::debug!(target: "messaging::kafka", said, "a producer complains");
+                tracing::debug!(said, "a producer complains");
             }
         }
     }
 
     fn complete(&self, answers: &mut Vec<(u64, Result<Receipt>)>) {
-        self.tickets.complete_many(std::mem::replace(answers, Vec::with_capacity(TOGETHER)));
+        self.tickets.complete_many(std::mem::replace(answers, Vec::with_capacity(COMPLETED_AT_ONCE)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_without_an_offset_is_not_taken_as_one() {
+        let error = result_of(Ok((0, -1001))).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, ErrorOutcome::Unknown));
+        assert!(error.is_retryable());
+        assert_eq!(result_of(Ok((2, 0))).unwrap().position, Some(Position { partition: 2, offset: 0 }));
     }
 }

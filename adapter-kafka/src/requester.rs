@@ -1,47 +1,42 @@
 //! Requests and their replies: one topic for all replies, of which each requester reads one partition from its end on.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Message, PublishOptions, QueueName, ReplyAddress,
-    Requester, Result, SubscribeOptions, Usage,
+    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Place, PublishOptions, Publisher, QueueName,
+    Replies, ReplyAddress, Result,
 };
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::broker::KafkaBroker;
 use crate::config::{DestinationOptions, Retention};
 use crate::consumer::{Opening, Settings};
-use crate::publisher::KafkaPublisher;
 use crate::topology::{Topics, ensure};
 
-/// Replies are of no use after a while.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+/// Retention of the reply topic.
+const REPLY_RETENTION: Duration = Duration::from_secs(60 * 60);
 
-pub(crate) struct KafkaRequester {
+pub(crate) struct KafkaReplies {
     broker: KafkaBroker,
     address: ReplyAddress,
-    inbox: Arc<Inbox>,
-    publishers: Mutex<HashMap<QueueName, Arc<KafkaPublisher>>>,
-    /// Takes replies in; ends with the requester.
+    /// Takes replies in; ends with this.
     reading: tokio::task::JoinHandle<()>,
 }
 
-impl KafkaRequester {
-    pub(crate) async fn open(broker: &KafkaBroker) -> Result<Arc<Self>> {
+impl KafkaReplies {
+    pub(crate) async fn open(broker: &KafkaBroker, inbox: Arc<Inbox>) -> Result<Self> {
         let topic = broker.names().shared(&["messaging", "replies"]);
         let topics = Topics { main: topic.clone(), retry: None, delayed: None, dead: None, retry_partitions: 0 };
         let options = DestinationOptions {
-            retention: Some(Retention::For(KEPT)),
+            retention: Some(Retention::For(REPLY_RETENTION)),
             // A key stands for a requester there, who wants every reply.
             compaction: Some(false),
             ..broker.connection().options.destinations.clone()
         };
-        let counts = ensure(broker.connection(), broker.topology(), "request/reply", &topics, &options).await?;
+        let counts = ensure(broker.connection(), broker.topology_mode(), "request/reply", &topics, &options).await?;
         let count = counts.first().copied().unwrap_or(0);
         if count == 0 {
             return Err(Error::new(ErrorKind::NotFound, format!("request/reply needs topic {topic:?}: create it")));
@@ -51,26 +46,15 @@ impl KafkaRequester {
         let partition = i32::try_from(id.as_u128() % count.unsigned_abs() as u128).unwrap_or(0);
         let address = ReplyAddress::new(format!("{topic}/{partition}/{}", id.simple()));
         let consumer = read(broker, topics, (topic, partition), id.simple().to_string()).await?;
-        let inbox = Arc::<Inbox>::default();
-        let reading = tokio::spawn(take_in(consumer, Arc::clone(&inbox)));
-        Ok(Arc::new(Self { broker: broker.clone(), address, inbox, publishers: Mutex::default(), reading }))
-    }
-
-    async fn publisher(&self, to: &QueueName) -> Result<Arc<KafkaPublisher>> {
-        if let Some(known) = self.publishers.lock().get(to) {
-            return Ok(Arc::clone(known));
-        }
-        let opened = self.broker.open_publisher(&Destination::Queue(to.clone()), &PublishOptions::default()).await?;
-        Ok(Arc::clone(self.publishers.lock().entry(to.clone()).or_insert(opened)))
+        let reading = tokio::spawn(take_in(consumer, inbox));
+        Ok(Self { broker: broker.clone(), address, reading })
     }
 }
 
 /// A consumer of one partition from its end on.
 async fn read(broker: &KafkaBroker, topics: Topics, place: (String, i32), id: String) -> Result<Consumer> {
     let options = ConsumeOptions::default().with_prefetch(1_000);
-    let nowhere = Destination::Reply(ReplyAddress::new(""));
-    let subscribe = SubscribeOptions::ephemeral();
-    let capabilities = messaging_core::Broker::capabilities(broker, &nowhere, Usage::Subscribe(&subscribe));
+    let capabilities = messaging_core::Broker::capabilities(broker, Place::Broker);
     let settings = Settings {
         source: None,
         topics,
@@ -95,25 +79,24 @@ async fn take_in(mut consumer: Consumer, inbox: Arc<Inbox>) {
 }
 
 #[async_trait]
-impl Requester for KafkaRequester {
-    async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message> {
-        let publisher = self.publisher(to).await?;
-        self.inbox.request(&*publisher, to, self.address.clone(), request, timeout).await
+impl Replies for KafkaReplies {
+    fn address(&self) -> &ReplyAddress {
+        &self.address
     }
 
-    fn late_replies(&self) -> u64 {
-        self.inbox.late()
+    async fn publisher(&self, to: &QueueName) -> Result<Arc<dyn Publisher>> {
+        Ok(self.broker.open_publisher(&Destination::Queue(to.clone()), &PublishOptions::default()).await?)
     }
 }
 
-impl Drop for KafkaRequester {
+impl Drop for KafkaReplies {
     fn drop(&mut self) {
         self.reading.abort();
     }
 }
 
-impl fmt::Debug for KafkaRequester {
+impl fmt::Debug for KafkaReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaRequester").field("address", &self.address.as_str()).finish_non_exhaustive()
+        f.debug_struct("KafkaReplies").field("address", &self.address.as_str()).finish_non_exhaustive()
     }
 }

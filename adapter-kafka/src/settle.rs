@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use messaging_core::wire::{self, DeadLetterMark, Facts, to_millis_up};
 use messaging_core::{
-    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Room, Settlement, Settler, Unsettled,
+    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
 };
 
 use rdkafka::message::Header;
 
 use crate::consumer::{Item, Partition};
-use crate::convert::{NULL, headers_of, key_of, payload_of, timestamp_of};
+use crate::convert::{NULL_MARK, headers_of, key_of, payload_of, timestamp_of};
 use crate::copies::{Copy, Then};
 
 fn stale() -> Error {
@@ -40,10 +40,6 @@ impl Settler for Partition {
         Outcome::ready(Ok(Acked { acked: acked as u64, stale: (tags.len() - acked) as u64 }))
     }
 
-    fn extend(&self, _tag: u64, _by: Duration) -> Outcome {
-        Outcome::ready(Err(Error::new(ErrorKind::Unsupported, "a member keeps its partitions as long as it lives")))
-    }
-
     fn capabilities(&self) -> &Capabilities {
         &self.intake.settings.capabilities
     }
@@ -66,7 +62,7 @@ impl Partition {
         settled
     }
 
-    /// What is asked of a delivery comes too late. Its key waited for it all the same.
+    /// Refuses a settlement that comes too late. Its key waited for it all the same.
     fn refuse(&self, offset: i64) -> Outcome {
         if let Some(key) = self.release_key(offset) {
             self.intake.release_keys([key]);
@@ -85,7 +81,7 @@ impl Partition {
         let due = (!after.is_zero()).then(|| to_millis_up(SystemTime::now() + after));
         intake.take_back(Item::again(&self, delivery, attempt), due);
         if due.is_some() {
-            intake.ring();
+            intake.wake();
         }
         intake.freed(1, true);
         Outcome::ready(Ok(()))
@@ -119,8 +115,9 @@ impl Partition {
         };
         let Unsettled { attempt: attempts, redriven, .. } = delivery;
         let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
-        // The same failure told twice is one letter; the next, after a redrive, is another, which the redrive may not take out.
-        let key = format!("{}/{redriven}", delivery.message.id());
+        // Ids are the publisher's, and two messages may share one: the letter's key is the place of the original. The same failure
+        // noted twice, around a crash, is one letter; after a redrive the message lies elsewhere, and its next letter is another.
+        let key = format!("{}/{}/{}/{}", self.topic, self.number, delivery.tag, delivery.message.id());
         self.copy(delivery, &topic, None, Some(key), &mark.into())
     }
 
@@ -136,16 +133,17 @@ impl Partition {
         if !self.holds(offset) {
             return self.refuse(offset);
         }
-        let desk = match self.intake.settings.connection.copies() {
-            Ok(desk) => desk,
+        let copies = match self.intake.settings.connection.copies() {
+            Ok(copies) => copies,
             Err(error) => {
                 drop(self.put_back(delivery, Duration::ZERO, true));
                 return Outcome::ready(Err(error));
             }
         };
         let intake = Arc::clone(&self.intake);
-        let ticket = intake.tickets().open(Room::none());
+        let ticket = intake.tickets().open(Permit::none());
         let message = delivery.message.clone();
+        let to = topic.to_owned();
         let then: Then = Box::new(move |made| {
             let intake = Arc::clone(&self.intake);
             let result = match made {
@@ -153,6 +151,9 @@ impl Partition {
                 // The partition has moved on: the copy is there, and the original comes again elsewhere.
                 Ok(()) => Err(stale()),
                 Err(error) => {
+                    if !error.is_retryable() {
+                        self.note_uncopied(offset, &error, &to);
+                    }
                     let after = Delivery::drop_backoff(delivery.attempt);
                     drop(self.put_back(delivery, after, true));
                     Err(error)
@@ -166,7 +167,7 @@ impl Partition {
         let mut extra = facts.entries();
         if is_dead_letter && payload.is_none() {
             // In a compacted topic a null payload deletes what has the same key.
-            extra.push((NULL, "1".to_owned()));
+            extra.push((NULL_MARK, "1".to_owned()));
             payload = Some(&[]);
         }
         let mut headers = headers_of(&message, &extra);
@@ -174,7 +175,7 @@ impl Partition {
             headers = headers.insert(Header { key: wire::KEY, value: Some(own) });
         }
         let copy = Copy { topic, partition, key, payload, timestamp: timestamp_of(&message), headers };
-        desk.make(copy, then);
+        copies.make(copy, then);
         Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
     }
 }

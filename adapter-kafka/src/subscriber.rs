@@ -28,7 +28,7 @@ impl KafkaBroker {
             Durability::Ephemeral => (None, Topics::of_ephemeral(self.names(), &destination), None),
         };
         let counts = self.ensure(&destination, &topics).await?;
-        if self.topology() == TopologyMode::Assume && counts.first() == Some(&0) {
+        if self.topology_mode() == TopologyMode::Assume && counts.first() == Some(&0) {
             return Err(Error::missing(&destination, &topics.main));
         }
         let all = places(&topics.subscribed(), &counts);

@@ -10,10 +10,23 @@ use rdkafka::admin::{
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
 
+use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::config::{DestinationOptions, PARTITIONS, RECORD_OVERHEAD, Retention};
-use crate::connection::{ASK, Connection, blocking};
-use crate::consumer::Lane;
+use crate::connection::Connection;
 use crate::error::{code_of, from_code, from_kafka, is_passing};
+
+/// The part that a topic plays for its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The queue or topic itself: settings that the configuration does not name may be anything.
+    Main,
+    /// The group's own retries and redrives, which wait in it as long as it takes; a queue's delayed messages too.
+    Retry,
+    /// Messages that were published to a topic for later.
+    Delayed,
+    /// Dead letters: compacted, with tombstones, so that single ones can be taken out and the rest stays for ever.
+    Dead,
+}
 
 /// The topics that one source reads and writes.
 #[derive(Clone, Debug)]
@@ -55,7 +68,7 @@ impl Topics {
         Self { retry: None, delayed, dead: None, main: names.destination(destination), retry_partitions: 0 }
     }
 
-    /// What the members of the group subscribe to.
+    /// Topics that the members of the group subscribe to.
     pub(crate) fn subscribed(&self) -> Vec<&str> {
         [Some(&self.main), self.retry.as_ref(), self.delayed.as_ref()]
             .into_iter()
@@ -69,22 +82,20 @@ impl Topics {
         self.subscribed().into_iter().chain(self.dead.as_deref()).collect()
     }
 
-    pub(crate) fn lane(&self, topic: &str) -> Lane {
+    pub(crate) fn role(&self, topic: &str) -> Role {
         if Some(topic) == self.retry.as_deref() {
-            Lane::Retry
+            Role::Retry
         } else if Some(topic) == self.delayed.as_deref() {
-            Lane::Delayed
+            Role::Delayed
+        } else if Some(topic) == self.dead.as_deref() {
+            Role::Dead
         } else {
-            Lane::Main
+            Role::Main
         }
-    }
-
-    fn is_dead(&self, topic: &str) -> bool {
-        Some(topic) == self.dead.as_deref()
     }
 }
 
-/// What is known of a topic that is there.
+/// Partitions and copies of a topic that is there.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     /// How many partitions it has; less than 0 while one of them has no leader.
@@ -105,12 +116,12 @@ async fn look_up(connection: &Connection, topics: &[&str]) -> Result<Vec<Option<
     let ask = move || {
         let Some(probe) = probe.get() else { return Err(Error::closed("the broker")) };
         let one = |name: &String| {
-            let metadata = patiently(|| probe.client().fetch_metadata(Some(name), ASK))
+            let metadata = patiently(|| probe.client().fetch_metadata(Some(name), REQUEST_TIMEOUT))
                 .map_err(|error| from_kafka("topics cannot be looked up", &error))?;
             let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
             match topic.error().map(Code::from) {
                 None => {}
-                // Whoever may not see it is not told whether it is there.
+                // A user who may not see it does not learn whether it is there.
                 Some(code @ Code::TopicAuthorizationFailed) => {
                     return Err(from_code(&format!("topic {name:?} cannot be looked up"), code));
                 }
@@ -124,7 +135,7 @@ async fn look_up(connection: &Connection, topics: &[&str]) -> Result<Vec<Option<
         };
         names.iter().map(one).collect()
     };
-    blocking("asking for topics", ASK * 2, ask).await?
+    blocking("asking for topics", REQUEST_TIMEOUT * 2, ask).await?
 }
 
 /// Asks again where a connection was just lost, or is about to be made.
@@ -132,23 +143,12 @@ fn patiently<T>(ask: impl Fn() -> std::result::Result<T, KafkaError>) -> std::re
     let begun = Instant::now();
     loop {
         match ask() {
-            Err(error) if code_of(&error).is_some_and(is_passing) && begun.elapsed() < ASK => {
+            Err(error) if code_of(&error).is_some_and(is_passing) && begun.elapsed() < REQUEST_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(50));
             }
             other => return other,
         }
     }
-}
-
-/// What a topic is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// The queue or topic itself: what the configuration does not say of it may be anything.
-    Main,
-    /// Retries or delayed messages, which wait in it as long as it takes.
-    Waiting,
-    /// Dead letters: compacted, with tombstones, so that single ones can be taken out and the rest stays for ever.
-    Dead,
 }
 
 /// A topic and what applying does about it.
@@ -165,23 +165,23 @@ pub(crate) async fn plan(connection: &Connection, topics: &Topics, options: &Des
     let standing = look_up(connection, &names).await?;
     let main = standing.first().copied().flatten().map(|one| one.partitions.abs());
     let of_main = main.unwrap_or_else(|| options.partitions.unwrap_or(PARTITIONS));
-    let role = |name: &str| match name {
-        name if name == topics.main => Role::Main,
-        name if topics.is_dead(name) => Role::Dead,
-        _ => Role::Waiting,
-    };
     let DestinationOptions { partitions: _, replication: _, retention, compaction, message_bytes, order: _ } = options;
     let is_main_configured = retention.is_some() || compaction.is_some() || message_bytes.is_some();
-    let is_asked_for = |name: &str| role(name) != Role::Main || is_main_configured;
+    // Topics of copies must take what the main topic takes.
+    let has_copies = names.iter().zip(&standing).any(|(name, one)| topics.role(name) != Role::Main && one.is_some());
+    let is_asked_for = |name: &str| topics.role(name) != Role::Main || is_main_configured || has_copies;
     let there = names.iter().zip(&standing).filter(|(_, one)| one.is_some()).map(|(name, _)| *name);
     let mut configurations = configurations(connection, there.filter(|name| is_asked_for(name)).collect()).await?;
+    let takes =
+        |values: Option<&Values>| values.and_then(|values| values.get(MAX_BYTES)).and_then(|text| text.parse().ok());
+    let largest_of_main: Option<usize> = takes(configurations.get(topics.main.as_str()));
     let steps = names.iter().zip(standing).map(|(name, standing)| {
-        let role = role(name);
+        let role = topics.role(name);
         let action = match standing {
             None => PlanAction::Create,
             Some(standing) => {
                 let values = configurations.remove(*name).unwrap_or_default();
-                match differences(role, standing, &values, options) {
+                match differences(role, standing, &values, options, largest_of_main) {
                     differences if differences.is_empty() => PlanAction::Keep,
                     differences => PlanAction::Differs(differences),
                 }
@@ -197,7 +197,13 @@ pub(crate) async fn plan(connection: &Connection, topics: &Topics, options: &Des
 type Values = HashMap<String, String>;
 
 /// In what a topic differs from what the configuration says of it, or from what the adapter needs.
-fn differences(role: Role, is: Standing, values: &Values, options: &DestinationOptions) -> Vec<String> {
+fn differences(
+    role: Role,
+    is: Standing,
+    values: &Values,
+    options: &DestinationOptions,
+    largest_of_main: Option<usize>,
+) -> Vec<String> {
     let DestinationOptions { partitions, replication, retention, compaction, message_bytes, order: _ } = options;
     let value = |key: &str| values.get(key).cloned().unwrap_or_default();
     let mut pairs: Vec<(&str, String, String)> = Vec::new();
@@ -209,8 +215,8 @@ fn differences(role: Role, is: Standing, values: &Values, options: &DestinationO
     }
     let (retention, compaction) = match role {
         Role::Main => (*retention, *compaction),
-        Role::Waiting => (Some(Retention::Forever), Some(false)),
-        // What is compacted is never deleted for its age.
+        Role::Retry | Role::Delayed => (Some(Retention::Forever), Some(false)),
+        // Compacted records are never deleted for their age.
         Role::Dead => (None, Some(true)),
     };
     if let Some(asked) = retention {
@@ -224,15 +230,20 @@ fn differences(role: Role, is: Standing, values: &Values, options: &DestinationO
         .filter(|(_, is, asked)| is != asked)
         .map(|(key, is, asked)| format!("{key} is {is}, asked for is {asked}"))
         .collect();
-    if message_bytes.is_some() {
-        let (is, asked) = (value("max.message.bytes"), largest_record(options));
-        // A topic may take more.
-        if is.parse::<usize>().is_ok_and(|is| is < asked) {
-            differing.push(format!("message_bytes (max.message.bytes) is {is}, asked for are at least {asked}"));
-        }
+    let asked = message_bytes.map(|_| largest_record(options));
+    let asked = if role == Role::Main { asked } else { asked.max(largest_of_main) };
+    // A topic may take more.
+    let is = value(MAX_BYTES);
+    if let Some(asked) = asked.filter(|asked| is.parse::<usize>().is_ok_and(|is| is < *asked)) {
+        differing.push(format!("message_bytes ({MAX_BYTES}) is {is}, asked for are at least {asked}"));
     }
     differing
 }
+
+/// The largest record batch that a topic takes.
+const MAX_BYTES: &str = "max.message.bytes";
+/// The same of a topic that only copies go to: whatever its source takes, now or after an operator has raised the source's.
+const MAX_BYTES_OF_COPIES: &str = "2147483647";
 
 /// The largest record: a message of the largest size with all that goes beside it.
 fn largest_record(options: &DestinationOptions) -> usize {
@@ -246,7 +257,7 @@ async fn configurations(connection: &Connection, names: Vec<&str>) -> Result<Has
     let admin = connection.admin()?;
     let Some(client) = admin.get() else { return Err(Error::closed("the broker")) };
     let asked: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(ASK));
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let what = format!("the configuration of topics {names:?} cannot be read");
     let answer = client.describe_configs(&asked, &options).await.map_err(|error| from_kafka(&what, &error))?;
     let mut found = HashMap::new();
@@ -280,7 +291,7 @@ pub(crate) async fn ensure(
     options: &DestinationOptions,
 ) -> Result<Vec<i32>> {
     if mode == TopologyMode::Assume {
-        // Whatever is not there is found out by the first use.
+        // The first use finds out what is missing.
         let counts = partitions(connection, &topics.all()).await?;
         return Ok(counts.into_iter().map(|count| count.unwrap_or(0).abs()).collect());
     }
@@ -319,34 +330,64 @@ pub(crate) async fn create(connection: &Connection, steps: &[Step], options: &De
     if missing.is_empty() {
         return Ok(());
     }
-    let largest = largest_record(options).to_string();
-    let retention = retention_ms(options.retention.unwrap_or(Retention::Forever)).to_string();
-    let topics: Vec<NewTopic<'_>> = missing
-        .iter()
-        .map(|step| {
-            let copies = TopicReplication::Fixed(options.replication.unwrap_or(-1));
-            let topic = NewTopic::new(&step.name, step.wanted, copies).set("max.message.bytes", &largest);
-            match step.role {
-                Role::Main => topic
-                    .set("retention.ms", &retention)
-                    .set("cleanup.policy", policy(options.compaction == Some(true))),
-                Role::Waiting => topic.set("retention.ms", "-1").set("cleanup.policy", policy(false)),
-                Role::Dead => topic.set("cleanup.policy", policy(true)),
-            }
-        })
-        .collect();
     let admin = connection.admin()?;
     let Some(client) = admin.get() else { return Ok(()) };
-    let limits = AdminOptions::new().request_timeout(Some(ASK * 2)).operation_timeout(Some(ASK));
-    let made = client.create_topics(&topics, &limits).await;
-    for result in made.map_err(|error| from_kafka("topics cannot be created", &error))? {
-        match result {
-            // Someone else was quicker.
-            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-            Err((name, code)) => return Err(from_code(&format!("topic {name:?} cannot be created"), code)),
+    let limits =
+        AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT * 2)).operation_timeout(Some(REQUEST_TIMEOUT));
+    // Brokers before 3.6 do not know the bounds of times, and refuse them.
+    for bounds_times in [true, false] {
+        let configurations: Vec<_> =
+            missing.iter().map(|step| configuration(step.role, options, bounds_times)).collect();
+        let topics: Vec<NewTopic<'_>> = missing
+            .iter()
+            .zip(&configurations)
+            .map(|(step, configuration)| {
+                let copies = TopicReplication::Fixed(options.replication.unwrap_or(-1));
+                let topic = NewTopic::new(&step.name, step.wanted, copies);
+                configuration.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+            })
+            .collect();
+        let made = client.create_topics(&topics, &limits).await;
+        let mut is_too_old = false;
+        for result in made.map_err(|error| from_kafka("topics cannot be created", &error))? {
+            match result {
+                // Another client was quicker.
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((_, Code::InvalidConfig)) if bounds_times => is_too_old = true,
+                Err((name, code)) => return Err(from_code(&format!("topic {name:?} cannot be created"), code)),
+            }
+        }
+        if !is_too_old {
+            break;
         }
     }
     Ok(())
+}
+
+/// The configuration of a topic that is made.
+fn configuration(role: Role, options: &DestinationOptions, bounds_times: bool) -> Vec<(&'static str, String)> {
+    if role == Role::Main {
+        let retention = retention_ms(options.retention.unwrap_or(Retention::Forever));
+        return vec![
+            (MAX_BYTES, largest_record(options).to_string()),
+            ("retention.ms", retention.to_string()),
+            ("cleanup.policy", policy(options.compaction == Some(true)).to_owned()),
+        ];
+    }
+    let mut values = vec![
+        (MAX_BYTES, MAX_BYTES_OF_COPIES.to_owned()),
+        ("cleanup.policy", policy(role == Role::Dead).to_owned()),
+        // Copies keep the times of their originals, whatever those are.
+        ("message.timestamp.type", "CreateTime".to_owned()),
+    ];
+    if bounds_times {
+        values.push(("message.timestamp.before.max.ms", i64::MAX.to_string()));
+        values.push(("message.timestamp.after.max.ms", i64::MAX.to_string()));
+    }
+    if role != Role::Dead {
+        values.push(("retention.ms", "-1".to_owned()));
+    }
+    values
 }
 
 /// Waits until every partition has a leader: before that nothing can be read or written.
@@ -358,7 +399,7 @@ async fn await_leaders(connection: &Connection, steps: &[Step]) -> Result<Vec<i3
         if counts.iter().all(|count| count.is_some_and(|count| count > 0)) {
             return Ok(counts.into_iter().flatten().collect());
         }
-        if begun.elapsed() > ASK * 2 {
+        if begun.elapsed() > REQUEST_TIMEOUT * 2 {
             let text = format!("topics {names:?} have no leaders after {:?}: check the brokers", begun.elapsed());
             return Err(Error::new(ErrorKind::Timeout, text));
         }

@@ -7,30 +7,35 @@ mod support;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use integration_tests::{Kind, Way, own, own_by};
 use messaging_core::{
-    Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Destination, DestinationSettings, ErrorKind,
-    ErrorOutcome, HealthState, Message, PublishOptions, Publisher, PublisherExt, QueueName, Receipt, Registry,
-    Settings, SubscribeOptions, SubscriptionName, TopicName, TopologyMode,
+    Broker, BrokerUrl, ConnectOptions, ConsumeOptions, Consumer, Delivery, Destination, DestinationSettings, ErrorKind,
+    ErrorOutcome, Event, HealthState, Message, PublishOptions, Publisher, PublisherExt, QueueName, Receipt, Received,
+    Registry, Settings, Source, Start, SubscribeOptions, SubscriptionName, TopicName, TopologyMode,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
 use support::{connect, fresh, run, server};
 
 fn main() -> ExitCode {
     run(&[
         ("closing_with_a_silent_broker_ends_in_time_and_leaves_no_thread", || Box::pin(close_in_silence())),
+        ("while_a_broker_closes_what_was_started_is_settled_for_good", || Box::pin(settled_while_closing())),
         ("verifying_lists_every_difference", || Box::pin(differences())),
         ("verifying_names_all_that_is_missing", || Box::pin(nothing_there())),
         ("what_is_made_is_as_asked_for", || Box::pin(made_as_asked())),
         ("publishers_use_the_partitions_that_there_are", || Box::pin(growing_while_published_to())),
         ("what_the_broker_finds_too_large_was_not_sent", || Box::pin(too_large())),
+        ("whatever_a_topic_takes_its_copies_take", || Box::pin(large_and_early())),
+        ("a_message_that_cannot_be_copied_is_held_back_and_named", || Box::pin(uncopied())),
+        ("an_offset_that_is_not_there_is_refused_or_a_gap", || Box::pin(offsets_not_there())),
         ("more_copies_than_brokers_are_refused", || Box::pin(too_many_copies())),
         ("the_classic_protocol_shares_and_hands_over", || Box::pin(older("classic"))),
-        ("the_cooperative_protocol_shares_and_hands_over", || Box::pin(older("cooperative"))),
         ("without_the_new_protocol_the_classic_one_is_taken", || Box::pin(fall_back())),
         ("partitions_that_are_added_are_read_from_their_beginning", || Box::pin(added_partitions())),
     ])
@@ -67,7 +72,7 @@ async fn close_in_silence() -> Checked {
         assert!(silent.elapsed() < Duration::from_secs(10), "health is up for 10 s of silence");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let unsent = publisher.send("nobody takes it".into(), messaging_core::Room::none());
+    let unsent = publisher.send("nobody takes it".into(), messaging_core::Permit::none());
     let begun = Instant::now();
     let report = broker.close(tokio::time::Instant::now() + Duration::from_secs(2)).await;
     assert!(begun.elapsed() < Duration::from_secs(4), "closing took {:?}", begun.elapsed());
@@ -87,6 +92,53 @@ async fn close_in_silence() -> Checked {
 }
 
 /// The client that operators have.
+/// Handlers that run while a broker closes retry, dead-letter and publish as ever.
+async fn settled_while_closing() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, []).await?;
+    let queue = QueueName::parse(fresh("closing"))?;
+    let to = Destination::Queue(queue.clone());
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&to, PublishOptions::default()).await?;
+    for text in ["retried", "failed"] {
+        publisher.publish(text).await?;
+    }
+    let mut started = Vec::new();
+    while started.len() < 2 {
+        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await??;
+        started.push(next.ok_or("a delivery")?);
+    }
+    let closing = Arc::clone(&broker);
+    let by = tokio::time::Instant::now() + Duration::from_secs(20);
+    let closed = tokio::spawn(async move { closing.close(by).await });
+    while broker.publisher(&to, PublishOptions::default()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for delivery in started {
+        if delivery.message().payload().as_ref() == b"failed" {
+            delivery.dead_letter("rejected").await?;
+        } else {
+            publisher.publish("by a handler").await?;
+            delivery.retry_after(Duration::from_millis(100)).await?;
+        }
+    }
+    let report = closed.await?;
+    assert_eq!((report.settled, report.abandoned, report.unconfirmed), (2, 0, 0), "{report:?}");
+    assert!(report.errors.is_empty(), "{report:?}");
+    let error = publisher.publish("too late").await.err().ok_or("a closed broker has published")?;
+    assert_eq!(error.kind(), ErrorKind::Closed);
+
+    let broker = connect(&url, []).await?;
+    let letters = broker.inspect().dead_letters(&Source::Queue(queue.clone()), 10).await?;
+    assert_eq!(letters.len(), 1);
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let mut texts = [take(&mut consumer).await?, take(&mut consumer).await?];
+    texts.sort();
+    assert_eq!(texts, ["by a handler", "retried"]);
+    Ok(())
+}
+
 fn operator(url: &str) -> Result<AdminClient<DefaultClientContext>, rdkafka::error::KafkaError> {
     ClientConfig::new().set("bootstrap.servers", url.trim_start_matches("kafka://")).create()
 }
@@ -193,11 +245,11 @@ async fn made_as_asked() -> Checked {
         drop(opened_by(&server.url(), mode, &Destination::queue(&queue)?, &asked).await?);
     }
     let (retry, dead) = (format!("{queue}--retry"), format!("{queue}--dead"));
-    let week = "604800000";
+    let (week, any) = ("604800000", "2147483647");
     let expected = [
         (&queue, [("retention.ms", week), ("cleanup.policy", "compact"), ("max.message.bytes", "2065536")].to_vec()),
-        (&retry, [("retention.ms", "-1"), ("cleanup.policy", "delete"), ("max.message.bytes", "2065536")].to_vec()),
-        (&dead, [("cleanup.policy", "compact"), ("max.message.bytes", "2065536")].to_vec()),
+        (&retry, [("retention.ms", "-1"), ("cleanup.policy", "delete"), ("max.message.bytes", any)].to_vec()),
+        (&dead, [("cleanup.policy", "compact"), ("max.message.bytes", any)].to_vec()),
     ];
     let operator = operator(&server.url())?;
     for (topic, values) in expected {
@@ -255,6 +307,145 @@ async fn too_large() -> Checked {
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
     // It stands in nobody's way.
     publisher.publish("small enough").await?;
+    Ok(())
+}
+
+/// A record that is larger than any message of ours, and of a time that is still to come: copies of it are made all the same.
+async fn large_and_early() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let queue = QueueName::parse(fresh("large"))?;
+    let large = NewTopic::new(queue.as_str(), 1, TopicReplication::Fixed(1))
+        .set("max.message.bytes", "4000000")
+        .set("message.timestamp.after.max.ms", "9223372036854775807");
+    make(&url, &[large]).await?;
+    let broker = connect(&url, []).await?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let at = i64::try_from(messaging_core::wire::to_millis(tomorrow))?;
+    write_large(&url, queue.as_str(), at).await?;
+    let next = async |consumer: &mut Consumer| -> Result<Delivery, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(tokio::time::timeout(Duration::from_secs(20), consumer.next()).await??.ok_or("a delivery")?)
+    };
+    next(&mut consumer).await?.retry_after(Duration::from_millis(50)).await?;
+    next(&mut consumer).await?.dead_letter("rejected").await?;
+    let source = Source::Queue(queue);
+    let letters = broker.inspect().dead_letters(&source, 10).await?;
+    assert_eq!(letters.iter().map(|one| one.message.payload().len()).collect::<Vec<_>>(), [LARGE]);
+    assert_eq!(messaging_core::wire::to_millis(letters[0].message.timestamp()), u64::try_from(at)?);
+    assert_eq!(broker.repair().redrive(&source, messaging_core::Redrive::All).await?, 1);
+    let again = next(&mut consumer).await?;
+    assert_eq!((again.message().payload().len(), again.redriven()), (LARGE, 1));
+    again.ack().await?;
+    consumer.control().flush(tokio::time::Instant::now() + Duration::from_secs(10)).await?;
+    assert_eq!(broker.inspect().lag(&source).await?, 0);
+    Ok(())
+}
+
+/// Payload of a record that is larger than what is taken where nothing else is said.
+const LARGE: usize = 3_000_000;
+
+async fn write_large(url: &str, topic: &str, at: i64) -> Checked {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", url.trim_start_matches("kafka://"))
+        .set("message.max.bytes", "4000000")
+        .create()?;
+    // No codec makes it smaller.
+    let mut state = 1_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let payload: Vec<u8> = std::iter::repeat_with(next).take(LARGE).collect();
+    let record = FutureRecord::<[u8], [u8]>::to(topic).payload(&payload).timestamp(at);
+    producer.send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
+    Ok(())
+}
+
+/// The dead letter, made by somebody else, takes less than the queue.
+async fn uncopied() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let queue = QueueName::parse(fresh("pinned"))?;
+    let one = || TopicReplication::Fixed(1);
+    let dead = format!("{}--dead", queue.as_str());
+    let retry = format!("{}--retry", queue.as_str());
+    let topics = [
+        NewTopic::new(queue.as_str(), 1, one()).set("max.message.bytes", "4000000"),
+        NewTopic::new(&retry, 1, one()),
+        NewTopic::new(&dead, 1, one()).set("max.message.bytes", "100000"),
+    ];
+    make(&url, &topics).await?;
+    let refused = connect(&url, []).await?.consume(&queue, ConsumeOptions::default()).await;
+    let refused = refused.err().ok_or("a listener that cannot copy what it gets has started")?;
+    assert_eq!(refused.kind(), ErrorKind::Mismatch);
+    assert!(refused.text().contains(&dead) && refused.text().contains("4000000"), "{refused}");
+
+    let options = ConnectOptions::new(BrokerUrl::parse(&url)?).with_topology(TopologyMode::Assume);
+    let broker = Registry::new().with(adapter_kafka::DRIVER)?.connect(options).await?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let now = i64::try_from(messaging_core::wire::to_millis(SystemTime::now()))?;
+    write_large(&url, queue.as_str(), now).await?;
+    let publisher = broker.publisher(&Destination::Queue(queue.clone()), PublishOptions::default()).await?;
+    publisher.publish("small").await?;
+    let (mut pauses, mut begun, mut others) = (Vec::new(), Instant::now(), 0);
+    while pauses.len() < 5 {
+        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await??;
+        let delivery = next.ok_or("a delivery")?;
+        if delivery.message().payload().len() < LARGE {
+            delivery.ack().await?;
+            others += 1;
+            continue;
+        }
+        pauses.push(begun.elapsed());
+        begun = Instant::now();
+        let error = delivery.dead_letter("rejected").await.err().ok_or("3 MB in 100 kB")?;
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    }
+    assert_eq!(others, 1, "nobody else waits for it");
+    assert!(pauses[4] > Duration::from_millis(350) && pauses[4] > pauses[3], "it comes back at once: {pauses:?}");
+    let health = broker.health();
+    assert_eq!(health.state, HealthState::Degraded);
+    let reasons = health.reasons.join("; ");
+    for word in [queue.as_str(), "offset 0", dead.as_str(), "message_bytes"] {
+        assert!(reasons.contains(word), "{word} is not in {reasons}");
+    }
+    Ok(())
+}
+
+async fn offsets_not_there() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let topic = TopicName::parse(fresh("cut-off"))?;
+    let publisher = broker.publisher(&Destination::Topic(topic.clone()), PublishOptions::default()).await?;
+    for number in 0..5 {
+        publisher.publish(number.to_string()).await?;
+    }
+    let mut gone = TopicPartitionList::new();
+    gone.add_partition_offset(topic.as_str(), 0, Offset::Offset(3))?;
+    operator(&url)?.delete_records(&gone, &AdminOptions::new()).await?;
+    let at = |name: &str, offset| -> Result<SubscribeOptions, messaging_core::Error> {
+        Ok(SubscribeOptions::durable(SubscriptionName::parse(name)?).with_start(Start::Offset(offset)))
+    };
+    let refused = broker.subscribe(&topic, at("late", 6)?).await.err().ok_or("an offset past the end")?;
+    assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+    assert!(refused.text().contains("ends at 5"), "{refused}");
+
+    let mut consumer = broker.subscribe(&topic, at("early", 1)?).await?;
+    let (mut missed, mut read) = (None, Vec::new());
+    while missed.is_none() || read.len() < 2 {
+        match tokio::time::timeout(Duration::from_secs(20), consumer.receive()).await?? {
+            Some(Received::Event(Event::Gap { missed: count })) => missed = Some(count),
+            Some(Received::Event(_)) => {}
+            Some(Received::Delivery(delivery)) => {
+                read.push(String::from_utf8_lossy(delivery.message().payload()).into_owned());
+                delivery.ack().await?;
+            }
+            None => return Err("it was stopped".into()),
+        }
+    }
+    assert_eq!((missed, read), (Some(Some(2)), vec!["3".to_owned(), "4".to_owned()]));
     Ok(())
 }
 
@@ -317,7 +508,6 @@ async fn share_and_hand_over(broker: &dyn Broker, queue: QueueName) -> Checked {
     for number in 0..30 {
         publisher.publish(number.to_string()).await?;
     }
-    // The cooperative assignor shares the topics of a group as one heap: either may have all of the queue itself.
     let mut got = Vec::new();
     while got.len() < 10 {
         let next = tokio::time::timeout(Duration::from_secs(30), async {

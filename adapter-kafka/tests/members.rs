@@ -127,12 +127,12 @@ async fn stale() -> Checked {
     // Both go on: nothing else was lost or doubled.
     let source = Source::Queue(queue.clone());
     first.control().flush(Instant::now() + LONG).await?;
-    let positions = broker.admin().positions(&source).await?;
+    let positions = broker.inspect().positions(&source).await?;
     let open: Vec<u32> = positions.iter().filter(|one| one.lag() > 0).map(|one| one.partition).collect();
     assert_eq!(open, [partition(&again)], "{positions:?}");
     again.ack().await?;
     second.control().flush(Instant::now() + LONG).await?;
-    let positions = broker.admin().positions(&source).await?;
+    let positions = broker.inspect().positions(&source).await?;
     assert!(positions.iter().all(|one| one.lag() == 0 && one.current == one.end), "{positions:?}");
     let publisher = publisher(&*broker, &queue).await?;
     for number in 0..20 {

@@ -29,7 +29,6 @@ fn main() -> ExitCode {
     run(&[
         ("past_a_trimmed_log_it_goes_on_by_the_new_protocol", || Box::pin(trimmed("auto"))),
         ("past_a_trimmed_log_it_goes_on_by_the_classic_protocol", || Box::pin(trimmed("classic"))),
-        ("past_a_trimmed_log_it_goes_on_by_the_cooperative_protocol", || Box::pin(trimmed("cooperative"))),
         ("before_the_end_of_a_log_that_got_shorter_it_goes_on", || Box::pin(shortened())),
         ("what_may_have_killed_a_member_does_not_wait_behind_a_backlog", || Box::pin(suspects_first())),
         ("what_may_have_killed_a_member_is_purged_too", || Box::pin(suspects_purged())),
@@ -86,7 +85,7 @@ fn commit(url: &str, queue: &QueueName, offset: i64, metadata: &str) -> Checked 
 
 /// Where a queue with one partition is committed.
 async fn committed(broker: &dyn Broker, queue: &QueueName) -> Found<u64> {
-    let positions = broker.admin().positions(&Source::Queue(queue.clone())).await?;
+    let positions = broker.inspect().positions(&Source::Queue(queue.clone())).await?;
     Ok(positions.first().ok_or("a position")?.committed)
 }
 
@@ -217,7 +216,7 @@ async fn suspects_purged() -> Checked {
     let mut consumer = broker.consume(&queue, ConsumeOptions::default().with_prefetch(1)).await?;
     let held = next(&mut consumer).await?;
     assert_eq!(text(&held), "0");
-    broker.admin().purge(&Source::Queue(queue.clone()), Part::Live).await?;
+    broker.repair().purge(&Source::Queue(queue.clone()), Part::Live).await?;
     held.ack().await?;
     flush(consumer.control()).await?;
     assert_eq!(committed(&*broker, &queue).await?, 50);
@@ -244,7 +243,7 @@ async fn purged_whole() -> Checked {
     }
     purge_until(&*here, &source, Result::is_ok).await?;
     // Nobody has to commit it any more.
-    assert_eq!(elsewhere.admin().depth(&source).await?.ready, 0);
+    assert_eq!(elsewhere.inspect().depth(&source).await?.ready, 0);
     Ok(())
 }
 
@@ -256,7 +255,7 @@ async fn purge_until(
 ) -> Checked {
     let begun = Instant::now();
     loop {
-        let purged = broker.admin().purge(source, Part::Live).await;
+        let purged = broker.repair().purge(source, Part::Live).await;
         if is_it(&purged) {
             return Ok(());
         }

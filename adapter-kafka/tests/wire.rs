@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         ("replies_are_written_as_the_page_says", || Box::pin(replies())),
         ("what_others_write_by_the_page_is_read", || Box::pin(read_back())),
         ("a_foreign_record_is_read_and_copied_to_the_byte", || Box::pin(foreign())),
+        ("copies_keep_properties_and_every_header_to_the_byte", || Box::pin(copies_of_odd())),
+        ("a_received_message_that_is_rebuilt_is_what_the_builder_says", || Box::pin(rebuilt())),
         ("a_tombstone_is_not_an_empty_payload", || Box::pin(tombstone())),
         ("a_key_goes_where_java_puts_it", || Box::pin(partitions())),
     ])
@@ -173,7 +175,8 @@ async fn copies() -> Checked {
     consumer.next().await?.ok_or("a delivery")?.dead_letter(reason).await?;
     let (server, topic) = (bootstrap(&url).to_owned(), format!("{}--dead", dead.as_str()));
     let (record, rest, times) = tokio::task::spawn_blocking(move || only(&server, &topic)).await?;
-    assert_eq!((record.key(), record.payload()), (Some(b"order/4/0".as_slice()), Some(b"x".as_slice())));
+    let key = format!("{}/0/0/order/4", dead.as_str());
+    assert_eq!((record.key(), record.payload()), (Some(key.as_bytes()), Some(b"x".as_slice())));
     assert_eq!(record.timestamp().to_millis(), Some(1_700_000_000_123));
     let origin = format!("queue:{}", dead.as_str());
     let marks = [
@@ -271,7 +274,7 @@ async fn read_back() -> Checked {
         ("tenant", "acme"),
     ];
     write("--dead", "order/8/0", "order/8", &extra).await?;
-    let letters = broker.admin().dead_letters(&Source::Queue(queue.clone()), 10).await?;
+    let letters = broker.inspect().dead_letters(&Source::Queue(queue.clone()), 10).await?;
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
     assert_eq!((letter.message.id().to_string().as_str(), letter.message.key()), ("order/8", Some("customer-7")));
@@ -309,7 +312,7 @@ async fn foreign() -> Checked {
     assert_eq!(message.id().to_string(), format!("{}/0/0", queue.as_str()));
     // A copy, by the dead letter, and back.
     delivery.dead_letter("rejected").await?;
-    broker.admin().redrive(&Source::Queue(queue.clone()), messaging_core::Redrive::All).await?;
+    broker.repair().redrive(&Source::Queue(queue.clone()), messaging_core::Redrive::All).await?;
     let again = consumer.next().await?.ok_or("a delivery")?;
     assert_eq!((again.redriven(), again.message().id()), (1, message.id()));
 
@@ -326,6 +329,114 @@ async fn foreign() -> Checked {
     for (name, value) in [("X-Größe", Some(b"\xff\xfe".to_vec())), ("same", Some(b"first".to_vec())), ("none", None)]
     {
         assert!(kept.contains(&(name.to_owned(), value)), "{name} is not among {kept:?}");
+    }
+    Ok(())
+}
+
+/// Headers of a record as they lie there, but for those that copies add.
+fn without_additions(record: &OwnedMessage) -> Vec<(String, Option<Vec<u8>>)> {
+    let added = [wire::ATTEMPTS, wire::DUE, wire::REDRIVEN, wire::KEY];
+    let all = record.headers().into_iter().flat_map(|all| all.iter());
+    all.filter(|one| !added.contains(&one.key) && !one.key.starts_with("messaging-dead-"))
+        .map(|one| (one.key.to_owned(), one.value.map(<[u8]>::to_vec)))
+        .collect()
+}
+
+async fn copies_of_odd() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let queue = QueueName::parse(fresh("odd"))?;
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let pairs: [(&str, Option<&[u8]>); 8] = [
+        ("traceId", Some(b"abc")),
+        ("ce_id", Some(b"\xff")),
+        ("messaging-correlation-id", Some(b"c-9")),
+        ("messaging-reply-to", Some(b"topic/0/me")),
+        ("content-type", Some(b"application/json")),
+        ("messaging-header-content-type", Some(b"own")),
+        ("messaging-of-others", Some(b"kept")),
+        ("none", None),
+    ];
+    let headers = pairs.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+    let original: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec))).collect();
+    let record = FutureRecord::to(queue.as_str()).key("k1").payload("x").timestamp(1_700_000_000_123).headers(headers);
+    raw(bootstrap(&url)).send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
+
+    let first = consumer.next().await?.ok_or("a delivery")?;
+    let id = first.message().id().clone();
+    first.retry_after(Duration::from_millis(100)).await?;
+    let second = consumer.next().await?.ok_or("a delivery")?;
+    second.dead_letter("rejected").await?;
+    let source = Source::Queue(queue.clone());
+    broker.repair().redrive(&source, messaging_core::Redrive::All).await?;
+    let third = consumer.next().await?.ok_or("a delivery")?;
+    for message in [third.message(), &broker_copy(&third)] {
+        assert_eq!(message.correlation_id(), Some("c-9"));
+        assert_eq!(message.reply_to().map(|to| to.as_str()), Some("topic/0/me"));
+        assert_eq!(
+            (message.content_type(), message.headers().get("content-type")),
+            (Some("application/json"), Some("own"))
+        );
+        assert_eq!((message.key(), message.id()), (Some("k1"), &id));
+        assert_eq!(to_millis(message.timestamp()), 1_700_000_000_123);
+    }
+    for part in ["--retry", "--dead"] {
+        let (server, topic) = (bootstrap(&url).to_owned(), format!("{}{part}", queue.as_str()));
+        let copies = tokio::task::spawn_blocking(move || records(&server, &topic)).await?;
+        for copy in copies.iter().filter(|copy| copy.payload().is_some()) {
+            let mut kept = without_additions(copy);
+            // The id that the message was shown under goes beside the one that cannot be read.
+            kept.retain(|(name, _)| name != wire::ID);
+            assert_eq!(kept, original, "{part}");
+            assert_eq!(copy.timestamp().to_millis(), Some(1_700_000_000_123), "{part}");
+        }
+    }
+    Ok(())
+}
+
+/// The message itself, as an application keeps it.
+fn broker_copy(delivery: &messaging_core::Delivery) -> Message {
+    delivery.message().clone()
+}
+
+async fn rebuilt() -> Checked {
+    let server = server().await?;
+    let url = server.url();
+    let broker = connect(&url, [("partitions", "1")]).await?;
+    let (queue, other) = (QueueName::parse(fresh("received"))?, QueueName::parse(fresh("rebuilt"))?);
+    let mut consumer = broker.consume(&queue, ConsumeOptions::default()).await?;
+    let publisher = broker.publisher(&Destination::Queue(other.clone()), PublishOptions::default()).await?;
+    let producer = raw(bootstrap(&url));
+    let wait = Duration::from_secs(10);
+    let odd = OwnedHeaders::new()
+        .insert(Header { key: "ce_id", value: Some("o-1") })
+        .insert(Header { key: "traceId", value: Some("abc") });
+    let record = FutureRecord::to(queue.as_str()).key("k1").payload("plain").headers(odd);
+    producer.send(record, wait).await.map_err(|(error, _)| error)?;
+    let null = FutureRecord::<[u8], [u8]>::to(queue.as_str()).key(b"k1".as_slice());
+    producer.send(null, wait).await.map_err(|(error, _)| error)?;
+    for number in 0..2 {
+        let delivery = consumer.next().await?.ok_or("a delivery")?;
+        let built = delivery.message().to_builder().id("new-id").key("new-key").header("added", "1");
+        let built = built.correlation_id("new-corr").message_type("new.type").payload(format!("enriched {number}"));
+        publisher.publish(built.build()?).await?;
+        delivery.ack().await?;
+    }
+    let server = bootstrap(&url).to_owned();
+    let found = tokio::task::spawn_blocking(move || records(&server, other.as_str())).await?;
+    assert_eq!(found.len(), 2);
+    for (number, record) in found.iter().enumerate() {
+        assert_eq!(record.payload(), Some(format!("enriched {number}").as_bytes()));
+        assert_eq!(record.key(), Some(b"new-key".as_slice()));
+        let headers = headers(record);
+        for pair in
+            [("ce_id", "new-id"), ("ce_type", "new.type"), ("messaging-correlation-id", "new-corr"), ("added", "1")]
+        {
+            let pair = (pair.0.to_owned(), pair.1.to_owned());
+            assert!(headers.contains(&pair), "{pair:?} is not among {headers:?}");
+        }
+        assert!(!headers.iter().any(|(name, _)| name == "traceId"), "{headers:?}");
     }
     Ok(())
 }
@@ -350,9 +461,9 @@ async fn tombstone() -> Checked {
     // A tombstone stays one through the dead letter, where a null value would delete it.
     first.dead_letter("rejected").await?;
     let source = Source::Queue(queue);
-    let dead = broker.admin().dead_letters(&source, 10).await?;
+    let dead = broker.inspect().dead_letters(&source, 10).await?;
     assert!(dead.len() == 1 && adapter_kafka::is_tombstone(&dead[0].message));
-    broker.admin().redrive(&source, messaging_core::Redrive::All).await?;
+    broker.repair().redrive(&source, messaging_core::Redrive::All).await?;
     let again = consumer.next().await?.ok_or("a delivery")?;
     assert!(adapter_kafka::is_tombstone(again.message()));
     assert_eq!(again.message().key(), Some("gone"));

@@ -1,9 +1,9 @@
-//! Planning, inspecting and repairing on the memory broker.
+//! Topology, inspection and repair on the memory broker.
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Part, Plan, PlanAction, PlanStep,
-    Redrive, Result, Source, SourcePosition, SubscriptionName, TopicName, TopologyMode,
+    Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Inspect, Part, Plan, PlanAction, PlanStep,
+    Redrive, Repair, Result, Source, SourcePosition, SubscriptionName, TopicName, Topology,
 };
 
 use crate::backlog::{Effects, Entry};
@@ -56,37 +56,14 @@ impl MemoryBroker {
 }
 
 #[async_trait]
-impl Admin for MemoryBroker {
+impl Topology for MemoryBroker {
     async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
         self.check_open()?;
         Ok(Plan { steps: declarations.iter().map(|declaration| self.step(declaration)).collect() })
     }
 
-    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
-        let plan = self.plan(declarations).await?;
-        let differing: Vec<String> = plan
-            .steps
-            .iter()
-            .filter_map(|step| match &step.action {
-                PlanAction::Differs(differences) => Some(format!("{}: {}", step.what, differences.join(", "))),
-                _ => None,
-            })
-            .collect();
-        if !differing.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!(
-                    "{}; nothing was changed: change the configuration, or remove what is there",
-                    differing.join("; ")
-                ),
-            ));
-        }
-        if self.topology() != TopologyMode::Create && plan.steps.iter().any(|step| step.action == PlanAction::Create) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("something is missing, and topology is not create:\n{plan}"),
-            ));
-        }
+    async fn create(&self, declarations: &[Declaration]) -> Result<()> {
+        self.check_open()?;
         for declaration in declarations {
             match declaration {
                 Declaration::Destination(destination) => drop(self.target(destination)?),
@@ -97,9 +74,12 @@ impl Admin for MemoryBroker {
                 }
             }
         }
-        Ok(plan)
+        Ok(())
     }
+}
 
+#[async_trait]
+impl Inspect for MemoryBroker {
     async fn depth(&self, source: &Source) -> Result<Depth> {
         let backlog = self.source(source)?;
         let now = backlog.clock.now();
@@ -114,10 +94,6 @@ impl Admin for MemoryBroker {
             }
             depth
         }))
-    }
-
-    async fn lag(&self, source: &Source) -> Result<u64> {
-        Ok(self.depth(source).await?.open())
     }
 
     async fn positions(&self, source: &Source) -> Result<Vec<SourcePosition>> {
@@ -172,7 +148,10 @@ impl Admin for MemoryBroker {
             state.dead.iter().take(max).map(letter).collect()
         }))
     }
+}
 
+#[async_trait]
+impl Repair for MemoryBroker {
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
         let backlog = self.source(source)?;
         Ok(backlog.with(|state, effects| {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    Destinations, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Inbox, Names, PublishOptions,
-    Publisher, QueueConsumer, QueueName, Requester, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName,
-    TopologyMode, Transaction, Usage,
+    Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations,
+    DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inbox, Inspect, Names, Place,
+    PublishOptions, Publisher, PublisherCore, QueueConsumer, QueueName, Repair, Replies, Result, Source,
+    SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, Transaction,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::capabilities;
 use crate::config::DestinationOptions;
 use crate::consumer::{Attachment, MemoryDeliveries};
 use crate::publisher::{Assumed, MemoryPublisher, Sends, Target};
-use crate::request::MemoryRequester;
+use crate::request::MemoryReplies;
 use crate::server::{Link, Server};
 use crate::topic::Topic;
 use crate::transaction::MemoryTransaction;
@@ -30,9 +30,8 @@ use crate::transaction::MemoryTransaction;
 pub(crate) struct MemoryBroker(Arc<Inner>);
 
 struct Inner {
-    name: BrokerName,
+    identity: Identity,
     names: Names,
-    topology: TopologyMode,
     destinations: Destinations<DestinationOptions>,
     server: Arc<Server>,
     closed: Arc<AtomicBool>,
@@ -51,12 +50,14 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 
 impl MemoryBroker {
     pub(crate) fn with_defaults(server: Arc<Server>) -> Self {
-        Self::build(server, BrokerName::main(), Names::new(None), TopologyMode::Create, Destinations::default())
+        let identity = Identity::new(BrokerName::main(), DRIVER.name, TopologyMode::Create);
+        Self::build(server, identity, Names::new(None), Destinations::default())
     }
 
     pub(crate) fn open(server: Arc<Server>, options: ConnectOptions) -> Result<Self> {
+        let identity = options.identity(DRIVER.name);
         let names = options.names();
-        let ConnectOptions { name, url, namespace: _, topology, destinations, settings } = options;
+        let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
         if url.user().is_some() || !url.path().is_empty() || url.hosts().len() > 1 {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -67,27 +68,22 @@ impl MemoryBroker {
         }
         let defaults = DestinationOptions::default().with(settings)?.with(url.parameters())?;
         let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
-        Ok(Self::build(server, name, names, topology, destinations))
+        Ok(Self::build(server, identity, names, destinations))
     }
 
     fn build(
         server: Arc<Server>,
-        name: BrokerName,
+        identity: Identity,
         names: Names,
-        topology: TopologyMode,
         destinations: Destinations<DestinationOptions>,
     ) -> Self {
         let closed = Arc::default();
         let (consumers, senders, inboxes) = Default::default();
-        Self(Arc::new(Inner { name, names, topology, destinations, server, closed, consumers, senders, inboxes }))
+        Self(Arc::new(Inner { identity, names, destinations, server, closed, consumers, senders, inboxes }))
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
         &self.0.server
-    }
-
-    pub(crate) fn topology(&self) -> TopologyMode {
-        self.0.topology
     }
 
     /// The names at the server.
@@ -118,7 +114,7 @@ impl MemoryBroker {
         let destination = Destination::Queue(name.clone());
         let (physical, options) = (self.names().destination(&destination), self.options(&destination));
         let make = || Backlog::queue(Source::Queue(name.clone()), options.clone(), self.server().clock);
-        let queue = match self.0.topology {
+        let queue = match self.0.identity.topology_mode() {
             TopologyMode::Create => self.server().queue_or_insert(&physical, make),
             TopologyMode::Verify => {
                 self.server().queue(&physical).ok_or_else(|| Error::missing(&destination, &physical))?
@@ -136,7 +132,7 @@ impl MemoryBroker {
     pub(crate) fn topic(&self, name: &TopicName) -> Result<Option<Arc<Topic>>> {
         let destination = Destination::Topic(name.clone());
         let (physical, options) = (self.names().destination(&destination), self.options(&destination));
-        let topic = match self.0.topology {
+        let topic = match self.0.identity.topology_mode() {
             TopologyMode::Create => self.server().topic_or_insert(&physical, options.clone(), name),
             TopologyMode::Verify => {
                 self.server().topic(&physical).ok_or_else(|| Error::missing(&destination, &physical))?
@@ -190,10 +186,6 @@ impl MemoryBroker {
         self.0.consumers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn scope(&self, place: impl fmt::Display) -> Scope {
-        Scope::new(self.0.name.clone(), DRIVER.name, place)
-    }
-
     fn consumer(
         &self,
         place: impl fmt::Display,
@@ -212,7 +204,7 @@ impl MemoryBroker {
         if self.check_open().is_err() {
             deliveries.close();
         }
-        Consumer::new(Box::new(deliveries), capabilities, self.scope(place))
+        Consumer::new(Box::new(deliveries), capabilities, self.0.identity.scope(place))
     }
 }
 
@@ -258,47 +250,34 @@ impl Subscriber for MemoryBroker {
 
 #[async_trait]
 impl Broker for MemoryBroker {
-    fn name(&self) -> &BrokerName {
-        &self.0.name
+    fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
-    fn driver(&self) -> &'static str {
-        DRIVER.name
-    }
-
-    fn capabilities(&self, destination: &Destination, _usage: Usage<'_>) -> Capabilities {
-        capabilities::of(self.options(destination), matches!(destination, Destination::Topic(_)))
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        let destination = of.destination();
+        let options = destination.as_ref().map_or(&self.0.defaults, |destination| self.options(destination));
+        capabilities::of(options, matches!(destination, Some(Destination::Topic(_))))
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         self.check_link()?;
         let target = self.target(destination)?;
         let closed = Arc::clone(&self.0.closed);
-        let publisher =
-            MemoryPublisher::new(self.scope(destination), Arc::clone(self.server()), closed, target, options);
+        let core = PublisherCore::new(self.0.identity.scope(destination), &options);
+        let publisher = MemoryPublisher::new(core, Arc::clone(self.server()), closed, target, options);
         let mut senders = self.0.senders.lock();
         senders.retain(|known| known.strong_count() > 0);
         senders.push(Arc::downgrade(publisher.sends()));
         Ok(Arc::new(publisher))
     }
 
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.check_link()?;
-        Ok(Arc::new(MemoryRequester::new(self.clone())))
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        self.check_link()?;
-        Ok(Box::new(MemoryTransaction::new(self.clone())))
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        self
-    }
-
     fn health(&self) -> Health {
         if self.check_open().is_err() {
-            return Health::not_up(HealthState::Down, format!("broker {:?} was closed", self.0.name.as_str()));
+            return Health::not_up(
+                HealthState::Down,
+                format!("broker {:?} was closed", self.0.identity.name().as_str()),
+            );
         }
         match self.server().link() {
             Link::Up => Health::up(),
@@ -329,12 +308,34 @@ impl Broker for MemoryBroker {
         }
         report
     }
+
+    fn topology(&self) -> &dyn Topology {
+        self
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        self
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        self.check_link()?;
+        Ok(Arc::new(MemoryReplies::new(self.clone(), &inbox)))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        self.check_link()?;
+        Ok(Box::new(MemoryTransaction::new(self.clone())))
+    }
 }
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBroker")
-            .field("name", &self.0.name)
+            .field("name", self.0.identity.name())
             .field("server", &self.0.server)
             .finish_non_exhaustive()
     }

@@ -10,8 +10,8 @@ use std::vec::IntoIter;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Answers, Error, ErrorKind, ErrorOutcome, InFlight, Message, NoSubscriber, Outcome, PublishOptions, Publisher,
-    Receipt, ReplyAddress, Result, Room, Scope, Tickets,
+    Answers, Error, ErrorKind, ErrorOutcome, Message, NoSubscriber, Outcome, Permit, PublishOptions, Publisher,
+    PublisherCore, Receipt, ReplyAddress, Result, Tickets,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -48,27 +48,25 @@ pub(crate) struct Assumed {
 }
 
 pub(crate) struct MemoryPublisher {
-    scope: Scope,
+    core: PublisherCore,
     server: Arc<Server>,
     closed: Arc<AtomicBool>,
     target: Target,
-    in_flight: InFlight,
     options: PublishOptions,
     sends: Arc<Sends>,
 }
 
 impl MemoryPublisher {
     pub(crate) fn new(
-        scope: Scope,
+        core: PublisherCore,
         server: Arc<Server>,
         closed: Arc<AtomicBool>,
         target: Target,
         options: PublishOptions,
     ) -> Self {
-        let in_flight = InFlight::new(options.in_flight, options.in_flight_bytes);
         let sends = Sends::new();
         server.add_sender(&sends);
-        Self { scope, server, closed, target, in_flight, options, sends }
+        Self { core, server, closed, target, options, sends }
     }
 
     pub(crate) fn sends(&self) -> &Arc<Sends> {
@@ -78,7 +76,7 @@ impl MemoryPublisher {
     /// Whether sends are answered within the call: nothing disturbs the line, and nobody is overtaken.
     #[inline]
     fn can_answer_now(&self) -> bool {
-        !self.closed.load(Ordering::Relaxed) && !self.server.is_disturbed() && !self.in_flight.is_contended()
+        !self.closed.load(Ordering::Relaxed) && !self.server.is_disturbed() && !self.core.in_flight().is_contended()
     }
 
     /// Whether a topic takes every message as it comes.
@@ -87,18 +85,18 @@ impl MemoryPublisher {
         topic.dedup.is_none() && self.options.no_subscriber == NoSubscriber::Accept
     }
 
-    fn store(&self, message: Message, room: Room) -> Outcome<Receipt> {
+    fn store(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
         match &self.target {
-            Target::Queue(queue) => self.to_queue(queue, message, room),
-            Target::Topic(topic) => self.to_topic(topic, message, room),
+            Target::Queue(queue) => self.to_queue(queue, message, permit),
+            Target::Topic(topic) => self.to_topic(topic, message, permit),
             Target::Reply(address) => {
                 Outcome::ready(self.server.reply(address.as_str(), message).map(|()| Receipt::default()))
             }
-            Target::Assumed(assumed) => self.to_assumed(assumed, message, room),
+            Target::Assumed(assumed) => self.to_assumed(assumed, message, permit),
         }
     }
 
-    fn to_queue(&self, queue: &Arc<Backlog>, message: Message, room: Room) -> Outcome<Receipt> {
+    fn to_queue(&self, queue: &Arc<Backlog>, message: Message, permit: Permit) -> Outcome<Receipt> {
         if let Some(dedup) = &queue.dedup
             && dedup.is_duplicate(message.id(), queue.clock.now())
         {
@@ -112,12 +110,12 @@ impl MemoryPublisher {
                 }
                 Outcome::ready(Err(full(&queue.options)))
             }
-            Admission::Full(message) => self.park(Place::Queue(Arc::clone(queue)), message, room),
+            Admission::Full(message) => self.park(Place::Queue(Arc::clone(queue)), message, permit),
             Admission::Gone => Outcome::ready(Err(gone(queue.source.as_ref()))),
         }
     }
 
-    fn to_topic(&self, topic: &Arc<Topic>, message: Message, room: Room) -> Outcome<Receipt> {
+    fn to_topic(&self, topic: &Arc<Topic>, message: Message, permit: Permit) -> Outcome<Receipt> {
         if self.options.no_subscriber == NoSubscriber::Refuse && !topic.has_subscription() {
             return Outcome::ready(Err(unroutable(topic)));
         }
@@ -134,25 +132,25 @@ impl MemoryPublisher {
                 }
                 Outcome::ready(Err(full(&topic.options)))
             }
-            Appended::Full(message) => self.park(Place::Topic(Arc::clone(topic)), message, room),
+            Appended::Full(message) => self.park(Place::Topic(Arc::clone(topic)), message, permit),
         }
     }
 
-    fn to_assumed(&self, assumed: &Assumed, message: Message, room: Room) -> Outcome<Receipt> {
+    fn to_assumed(&self, assumed: &Assumed, message: Message, permit: Permit) -> Outcome<Receipt> {
         let Assumed { physical, place, is_queue } = assumed;
         if *is_queue && let Some(queue) = self.server.queue(physical) {
-            return self.to_queue(&queue, message, room);
+            return self.to_queue(&queue, message, permit);
         }
         if !is_queue && let Some(topic) = self.server.topic(physical) {
-            return self.to_topic(&topic, message, room);
+            return self.to_topic(&topic, message, permit);
         }
         Outcome::ready(Err(Error::missing(place, physical)))
     }
 
     /// Lets a message wait for room.
-    fn park(&self, place: Place, message: Message, room: Room) -> Outcome<Receipt> {
+    fn park(&self, place: Place, message: Message, permit: Permit) -> Outcome<Receipt> {
         let by = self.time_limit();
-        let ticket = self.sends.open(room, by, Some(place.clone()));
+        let ticket = self.sends.open(permit, by, Some(place.clone()));
         let parked = Parked { message, sends: Arc::clone(&self.sends), ticket, by };
         match &place {
             Place::Queue(queue) => queue.park(parked),
@@ -172,7 +170,7 @@ impl MemoryPublisher {
 
     /// What happens to a send while a fault is on.
     #[cold]
-    fn disturbed(&self, message: Message, room: Room) -> Outcome<Receipt> {
+    fn disturbed(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
         match self.server.link() {
             Link::Down => {
                 let error = Error::new(ErrorKind::Disconnected, "the memory server is stopped")
@@ -180,7 +178,7 @@ impl MemoryPublisher {
                 return Outcome::ready(Err(error));
             }
             Link::BlackHole => {
-                let ticket = self.sends.open(room, self.time_limit(), None);
+                let ticket = self.sends.open(permit, self.time_limit(), None);
                 if self.closed.load(Ordering::Acquire) {
                     self.sends.close();
                 }
@@ -189,13 +187,13 @@ impl MemoryPublisher {
             Link::Up => {}
         }
         match self.server.take_publish_fault() {
-            None => self.store(message, room),
+            None => self.store(message, permit),
             Some(PublishFault::Refused) => {
                 Outcome::ready(Err(Error::new(ErrorKind::Disconnected, "the publish was refused by an injected fault")
                     .with_outcome(ErrorOutcome::NotSent)))
             }
             Some(PublishFault::AnswerLost) => {
-                drop(self.store(message, room));
+                drop(self.store(message, permit));
                 Outcome::ready(Err(Error::new(ErrorKind::Disconnected, "the answer was lost by an injected fault")))
             }
         }
@@ -220,31 +218,18 @@ fn unroutable(topic: &Topic) -> Error {
 
 #[async_trait]
 impl Publisher for MemoryPublisher {
-    fn scope(&self) -> &Scope {
-        &self.scope
+    fn core(&self) -> &PublisherCore {
+        &self.core
     }
 
-    fn in_flight(&self) -> &InFlight {
-        &self.in_flight
-    }
-
-    fn send(&self, message: Message, room: Room) -> Outcome<Receipt> {
+    fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
         if self.closed.load(Ordering::Relaxed) {
             return Outcome::ready(Err(closed()));
         }
         if self.server.is_disturbed() {
-            return self.disturbed(message, room);
+            return self.disturbed(message, permit);
         }
-        self.store(message, room)
-    }
-
-    fn send_many(&self, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
-        let mut outcomes = Vec::with_capacity(messages.len());
-        outcomes.extend(messages.into_iter().map(|message| {
-            let part = room.split(message.size());
-            self.send(message, part)
-        }));
-        outcomes
+        self.store(message, permit)
     }
 
     fn send_now(&self, message: Message) -> std::result::Result<Result<Receipt>, Message> {
@@ -278,19 +263,11 @@ impl Publisher for MemoryPublisher {
             _ => {}
         }
     }
-
-    async fn flush(&self, by: Instant) -> Result<()> {
-        // Whoever holds all the room waited for all that was in flight before.
-        match tokio::time::timeout_at(by, self.in_flight.room(usize::MAX)).await {
-            Ok(room) => room.map(drop),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "messages still wait for room at the destination")),
-        }
-    }
 }
 
 impl fmt::Debug for MemoryPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryPublisher").field("scope", &self.scope).finish_non_exhaustive()
+        f.debug_struct("MemoryPublisher").field("scope", self.core.scope()).finish_non_exhaustive()
     }
 }
 
@@ -341,8 +318,8 @@ impl Sends {
     }
 
     /// Opens a ticket that is failed at `by` if it was not answered.
-    fn open(&self, room: Room, by: Instant, place: Option<Place>) -> u64 {
-        let ticket = self.tickets.open(room);
+    fn open(&self, permit: Permit, by: Instant, place: Option<Place>) -> u64 {
+        let ticket = self.tickets.open(permit);
         let mut slow = self.slow.lock();
         slow.sends.insert((by, ticket), place);
         if slow.timer.as_ref().is_none_or(AbortHandle::is_finished)

@@ -46,7 +46,7 @@ async fn published_is_delivered_once_acked_and_gone() {
     let delivery = consumer.next().await.unwrap().unwrap();
     assert_eq!((text(&delivery).as_str(), delivery.attempt()), ("one", 1));
     delivery.ack().await.unwrap();
-    let depth = broker.admin().depth(&Source::Queue(queue())).await.unwrap();
+    let depth = broker.inspect().depth(&Source::Queue(queue())).await.unwrap();
     assert_eq!(depth.open(), 0);
 }
 
@@ -149,11 +149,11 @@ async fn each_subscription_gets_all_and_members_share() {
     assert_eq!((text(&first), text(&second)), ("before".into(), "after".into()));
     second.ack().await.unwrap();
     let source = Source::Subscription(topic(), SubscriptionName::parse("early").unwrap());
-    let position = broker.admin().positions(&source).await.unwrap()[0];
+    let position = broker.inspect().positions(&source).await.unwrap()[0];
     assert_eq!((position.committed, position.current, position.end), (0, 2, 2));
     first.ack().await.unwrap();
-    assert_eq!(broker.admin().positions(&source).await.unwrap()[0].committed, 2);
-    assert_eq!(broker.admin().lag(&source).await.unwrap(), 0);
+    assert_eq!(broker.inspect().positions(&source).await.unwrap()[0].committed, 2);
+    assert_eq!(broker.inspect().lag(&source).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,10 +187,10 @@ async fn a_dead_letter_keeps_everything_and_redrives_to_where_it_failed() {
     let mut consumer = broker.consume(&queue(), ConsumeOptions::default()).await.unwrap();
     consumer.next().await.unwrap().unwrap().dead_letter("rejected").await.unwrap();
     let source = Source::Queue(queue());
-    let dead = broker.admin().dead_letters(&source, 10).await.unwrap();
+    let dead = broker.inspect().dead_letters(&source, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].message.id(), dead[0].attempts, dead[0].reason.code.as_ref()), (message.id(), 1, "rejected"));
-    assert_eq!(broker.admin().redrive(&source, Redrive::All).await.unwrap(), 1);
+    assert_eq!(broker.repair().redrive(&source, Redrive::All).await.unwrap(), 1);
     let again = consumer.next().await.unwrap().unwrap();
     assert_eq!((again.attempt(), again.redriven(), again.message().headers().get("tenant")), (1, 1, Some("acme")));
 }
@@ -217,7 +217,7 @@ async fn everything_is_declared() {
     let broker = MemoryServer::private().broker();
     let options = PublishOptions::default();
     let supports = |destination: Destination, feature: &Feature| {
-        broker.capabilities(&destination, messaging_core::Usage::Publish(&options)).supports(*feature)
+        broker.capabilities(messaging_core::Place::Publish(&destination, &options)).supports(*feature)
     };
     assert!(Feature::ALL.iter().all(|feature| supports(Destination::Topic(topic()), feature)));
     // A queue has no log, and says so.

@@ -144,7 +144,7 @@ async fn a_slow_durable_subscription_bounds_the_topic_and_its_end_frees_it() {
     let held = next(&mut slow).await;
     settle_down().await;
     assert_eq!(parked.iter().filter(|task| task.is_finished()).count(), 1);
-    broker.admin().unsubscribe(&topic(), &name("slow")).await.unwrap();
+    broker.repair().unsubscribe(&topic(), &name("slow")).await.unwrap();
     assert_eq!(held.ack().await.unwrap_err().kind(), ErrorKind::StaleDelivery);
     assert_eq!(slow.next().await.unwrap_err().kind(), ErrorKind::NotFound);
     for task in parked {
@@ -168,7 +168,7 @@ async fn room_that_comes_from_a_purge_or_from_expiry_is_used() {
     };
     let short = background(Message::builder("short").ttl(Duration::from_secs(1)).build().unwrap());
     settle_down().await;
-    assert_eq!(broker.admin().purge(&of_queue(), Part::Live).await.unwrap(), Some(1));
+    assert_eq!(broker.repair().purge(&of_queue(), Part::Live).await.unwrap(), Some(1));
     soon(short).await.unwrap().unwrap();
     let last = background("last".into());
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -182,7 +182,7 @@ async fn room_that_comes_from_a_purge_or_from_expiry_is_used() {
 async fn a_message_is_published_once_within_the_dedup_window() {
     let (_server, broker) = open("dedup=10s");
     for publisher in [to_queue(&broker).await, to_topic(&broker).await] {
-        let mut consumer = match publisher.scope().place().starts_with("queue") {
+        let mut consumer = match publisher.core().scope().place().starts_with("queue") {
             true => from_queue(&broker, 10).await,
             false => broker.subscribe(&topic(), durable("s")).await.unwrap(),
         };
@@ -191,7 +191,7 @@ async fn a_message_is_published_once_within_the_dedup_window() {
             result.unwrap();
         }
         let mut transaction = broker.begin().await.unwrap();
-        let to = match publisher.scope().place().starts_with("queue") {
+        let to = match publisher.core().scope().place().starts_with("queue") {
             true => Destination::Queue(queue()),
             false => Destination::Topic(topic()),
         };
@@ -235,7 +235,7 @@ async fn a_dead_letter_can_be_redriven_again_within_the_dedup_window() {
         let delivery = next(&mut consumer).await;
         assert_eq!((delivery.attempt(), delivery.redriven()), (1, round));
         delivery.dead_letter("rejected").await.unwrap();
-        assert_eq!(broker.admin().redrive(&of_queue(), Redrive::Ids(vec!["a".into()])).await.unwrap(), 1);
+        assert_eq!(broker.repair().redrive(&of_queue(), Redrive::Ids(vec!["a".into()])).await.unwrap(), 1);
     }
 }
 
@@ -250,11 +250,11 @@ async fn what_expires_goes_to_the_dead_letter_where_that_is_asked_for() {
     tokio::time::advance(Duration::from_secs(1)).await;
     let lasting = next(&mut consumer).await;
     assert_eq!(text(&lasting), "lasting");
-    let dead = broker.admin().dead_letters(&of_queue(), 10).await.unwrap();
+    let dead = broker.inspect().dead_letters(&of_queue(), 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].reason.code, DeadLetterReason::EXPIRED);
     // Redriven it lives as long again.
-    assert_eq!(broker.admin().redrive(&of_queue(), Redrive::All).await.unwrap(), 1);
+    assert_eq!(broker.repair().redrive(&of_queue(), Redrive::All).await.unwrap(), 1);
     assert_eq!(text(&next(&mut consumer).await), "waiting");
 }
 
@@ -272,11 +272,11 @@ async fn depth_and_browse_of_a_subscription_tell_delayed_and_expired_apart() {
     tokio::time::advance(Duration::from_secs(2)).await;
     let now = depth(&broker, &of_subscription("s")).await;
     assert_eq!((now.ready, now.delayed), (1, Some(1)));
-    let browsed = broker.admin().browse(&of_subscription("s"), 10).await.unwrap();
+    let browsed = broker.inspect().browse(&of_subscription("s"), 10).await.unwrap();
     assert_eq!(browsed.iter().map(|browsed| browsed.message.payload().clone()).collect::<Vec<_>>(), ["ready"]);
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!(depth(&broker, &of_subscription("s")).await.ready, 2);
-    assert_eq!(broker.admin().browse(&of_subscription("s"), 10).await.unwrap().len(), 2);
+    assert_eq!(broker.inspect().browse(&of_subscription("s"), 10).await.unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -273,7 +273,7 @@ async fn after_close_everything_says_closed_and_who_waits_wakes() {
         broker.subscribe(&topic(), durable("s")).await.map(drop).unwrap_err(),
         broker.requester().await.map(drop).unwrap_err(),
         broker.begin().await.map(drop).unwrap_err(),
-        broker.admin().depth(&of_queue()).await.unwrap_err(),
+        broker.inspect().depth(&of_queue()).await.unwrap_err(),
     ];
     for error in kinds {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
@@ -337,7 +337,7 @@ async fn serve(broker: &Arc<dyn messaging_core::Broker>, wait: Duration, count: 
 async fn a_hundred_requests_at_once_each_get_their_own_reply() {
     let (_server, broker) = open("");
     serve(&broker, Duration::ZERO, 100).await;
-    let requester = broker.requester().await.unwrap();
+    let requester = Arc::new(broker.requester().await.unwrap());
     let asked: Vec<_> = (0..100)
         .map(|n| {
             let requester = Arc::clone(&requester);
@@ -354,7 +354,7 @@ async fn a_hundred_requests_at_once_each_get_their_own_reply() {
 async fn a_late_reply_is_dropped_and_counted_and_one_to_nobody_is_unroutable() {
     let (_server, broker) = open("");
     serve(&broker, seconds(3), 1).await;
-    let requester = broker.requester().await.unwrap();
+    let requester = Arc::new(broker.requester().await.unwrap());
     let error = requester.request(&queue(), "slow".into(), seconds(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.text().contains("queue \"orders\""), "{error}");
@@ -369,7 +369,7 @@ async fn a_late_reply_is_dropped_and_counted_and_one_to_nobody_is_unroutable() {
 async fn two_requests_of_one_correlation_id_do_not_steal_each_others_reply() {
     let (_server, broker) = open("");
     serve(&broker, seconds(1), 2).await;
-    let requester = broker.requester().await.unwrap();
+    let requester = Arc::new(broker.requester().await.unwrap());
     let message = || Message::builder("?").correlation_id("same").build().unwrap();
     let first = {
         let (requester, message) = (Arc::clone(&requester), message());
@@ -481,7 +481,7 @@ async fn what_is_missing_or_differs_is_told_by_the_topology_mode() {
         assume.consume(&queue(), ConsumeOptions::default()).await.map(drop).unwrap_err().kind(),
         ErrorKind::NotFound
     );
-    assert!(broker.admin().depth(&of_queue()).await.is_err(), "nothing was made on the way");
+    assert!(broker.inspect().depth(&of_queue()).await.is_err(), "nothing was made on the way");
     to_queue(&broker).await;
     assuming.publish("two").await.unwrap();
     verify.publisher(&to, PublishOptions::default()).await.unwrap();
@@ -498,9 +498,9 @@ async fn what_is_missing_or_differs_is_told_by_the_topology_mode() {
         start: Start::New,
         filter: Some(SubjectFilter::parse(filter).unwrap()),
     };
-    let plan = broker.admin().apply(&[Declaration::Destination(to.clone()), subscription("a")]).await.unwrap();
+    let plan = broker.apply(&[Declaration::Destination(to.clone()), subscription("a")]).await.unwrap();
     assert_eq!([&plan.steps[0].action, &plan.steps[1].action], [&PlanAction::Keep, &PlanAction::Create]);
-    let error = broker.admin().apply(&[subscription("b")]).await.unwrap_err();
+    let error = broker.apply(&[subscription("b")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     let error = broker.subscribe(&topic(), durable("s")).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
@@ -518,7 +518,7 @@ async fn native_names_and_namespaces_lead_to_the_same_place_or_apart() {
     to_queue(&plain).await.publish("plain").await.unwrap();
     assert_eq!(depth(&plain, &of_queue()).await.ready, 1);
     assert_eq!(text(&next(&mut from_queue(&named, 1).await).await), "in dev");
-    let plan = dev.admin().plan(&[Declaration::Destination(Destination::Queue(queue()))]).await.unwrap();
+    let plan = dev.topology().plan(&[Declaration::Destination(Destination::Queue(queue()))]).await.unwrap();
     assert_eq!(plan.steps[0].physical_name, "dev--orders");
 }
 
@@ -529,11 +529,11 @@ async fn brokers_of_one_server_name_meet_and_a_forgotten_one_begins_anew() {
     let (one, two) = (connect("memory://meet").await.unwrap(), connect("memory://meet").await.unwrap());
     let alone = connect("memory://").await.unwrap();
     to_queue(&one).await.publish("hello").await.unwrap();
-    assert!(alone.admin().depth(&of_queue()).await.is_err());
+    assert!(alone.inspect().depth(&of_queue()).await.is_err());
     assert_eq!(text(&next(&mut from_queue(&two, 1).await).await), "hello");
     MemoryServer::forget("meet");
     let three = connect("memory://meet").await.unwrap();
-    assert!(three.admin().depth(&of_queue()).await.is_err());
+    assert!(three.inspect().depth(&of_queue()).await.is_err());
     assert_eq!(depth(&one, &of_queue()).await.open(), 1);
     MemoryServer::forget("meet");
     for (url, part) in [
@@ -569,10 +569,10 @@ async fn every_error_names_the_thing_and_the_next_step() {
     let requester = broker.requester().await.unwrap();
     let asked = requester.request(&queue(), vec![0; 11].into(), seconds(1)).await.unwrap_err();
     assert_eq!(asked.kind(), ErrorKind::TooLarge, "{asked}");
-    let missing = broker.admin().depth(&of_subscription("none")).await.unwrap_err();
-    let not_there = broker.admin().unsubscribe(&topic(), &name("none")).await.unwrap_err();
+    let missing = broker.inspect().depth(&of_subscription("none")).await.unwrap_err();
+    let not_there = broker.repair().unsubscribe(&topic(), &name("none")).await.unwrap_err();
     to_queue(&broker).await;
-    let positions = broker.admin().positions(&of_queue()).await.unwrap_err();
+    let positions = broker.inspect().positions(&of_queue()).await.unwrap_err();
     let expected = [
         (large, ErrorKind::TooLarge, "11 bytes, the limit here is 10"),
         (nobody, ErrorKind::Unroutable, "subscribe first, or publish with no_subscriber = accept"),
@@ -602,5 +602,5 @@ async fn acknowledging_many_takes_effect_at_the_call_and_counts_the_stale() {
     let held = one.next_many(2).await.unwrap();
     drop(Delivery::ack_all(held));
     assert_eq!(depth(&broker, &of_queue()).await.open(), 0);
-    assert_eq!(broker.admin().redrive(&of_queue(), Redrive::All).await.unwrap(), 0);
+    assert_eq!(broker.repair().redrive(&of_queue(), Redrive::All).await.unwrap(), 0);
 }

@@ -378,10 +378,10 @@ impl World {
                 }
             }
             Op::Browse => {
-                let before = self.broker.admin().depth(&self.source).await.unwrap();
-                let browsed = self.broker.admin().browse(&self.source, 1_000).await.unwrap();
+                let before = self.broker.inspect().depth(&self.source).await.unwrap();
+                let browsed = self.broker.inspect().browse(&self.source, 1_000).await.unwrap();
                 prop_assert!(browsed.len() as u64 <= before.ready);
-                prop_assert_eq!(self.broker.admin().depth(&self.source).await.unwrap(), before);
+                prop_assert_eq!(self.broker.inspect().depth(&self.source).await.unwrap(), before);
             }
         }
         self.check().await
@@ -548,10 +548,10 @@ impl World {
     }
 
     async fn redrive(&mut self, first: Option<u8>) -> TestCaseResult {
-        let dead = self.broker.admin().dead_letters(&self.source, 1_000).await.unwrap();
+        let dead = self.broker.inspect().dead_letters(&self.source, 1_000).await.unwrap();
         let limit = first.map_or(usize::MAX, usize::from);
         let which = first.map_or(Redrive::All, |count| Redrive::First(count.into()));
-        let count = self.broker.admin().redrive(&self.source, which).await.unwrap();
+        let count = self.broker.repair().redrive(&self.source, which).await.unwrap();
         prop_assert_eq!(count, dead.len().min(limit) as u64);
         for letter in dead.iter().take(limit) {
             let number: usize = std::str::from_utf8(letter.message.payload()).unwrap().parse().unwrap();
@@ -573,9 +573,9 @@ impl World {
     }
 
     async fn purge(&mut self, live: bool) -> TestCaseResult {
-        let before = self.broker.admin().depth(&self.source).await.unwrap();
+        let before = self.broker.inspect().depth(&self.source).await.unwrap();
         let part = if live { Part::Live } else { Part::Dead };
-        let count = self.broker.admin().purge(&self.source, part).await.unwrap().unwrap();
+        let count = self.broker.repair().purge(&self.source, part).await.unwrap().unwrap();
         if live {
             let now = self.model.now;
             let least = self.model.count(|known| matches!(known.place, Place::Waiting { .. }) && known.expires > now);
@@ -599,7 +599,7 @@ impl World {
     /// Each message is in one place, and the broker's numbers are the model's.
     async fn check(&mut self) -> TestCaseResult {
         self.model.tick();
-        let depth = self.broker.admin().depth(&self.source).await.unwrap();
+        let depth = self.broker.inspect().depth(&self.source).await.unwrap();
         let model = &self.model;
         let now = model.now;
         let out = model.count(|known| matches!(known.place, Place::Out { .. }));
@@ -631,7 +631,7 @@ impl World {
 
     /// Offsets are the numbers of publishing: the lowest that is open is what is committed.
     async fn check_positions(&self) -> TestCaseResult {
-        let position = self.broker.admin().positions(&self.source).await.unwrap()[0];
+        let position = self.broker.inspect().positions(&self.source).await.unwrap()[0];
         prop_assert_eq!(position.end, self.next as u64);
         let is_open = |known: &Known| matches!(known.place, Place::Waiting { .. } | Place::Out { .. });
         let open = self.model.messages.iter().filter(|(_, known)| is_open(known) && self.model.is_live(known));
@@ -665,7 +665,7 @@ impl World {
         }
         let left: Vec<_> = self.model.deliverable().into_iter().collect();
         prop_assert!(left.is_empty(), "lost: {left:?}");
-        prop_assert_eq!(self.broker.admin().depth(&self.source).await.unwrap().open(), 0);
+        prop_assert_eq!(self.broker.inspect().depth(&self.source).await.unwrap().open(), 0);
         Ok(())
     }
 }
@@ -767,7 +767,7 @@ async fn run_topic(ops: &[TopicOp]) -> TestCaseResult {
                 }
             }
             TopicOp::Unsubscribe(who) => {
-                let removed = broker.admin().unsubscribe(&topic, &name(&format!("s{who}"))).await;
+                let removed = broker.repair().unsubscribe(&topic, &name(&format!("s{who}"))).await;
                 prop_assert_eq!(removed.is_ok(), subscriptions.remove(&who).is_some());
             }
             TopicOp::Take(who, max) => {
@@ -791,7 +791,7 @@ async fn run_topic(ops: &[TopicOp]) -> TestCaseResult {
             }
             let passes = |index: &usize| filters[*filter].matches(Some(&SUBJECTS[log[*index]].try_into().unwrap()));
             let left = (*cursor..log.len()).filter(passes).count() as u64;
-            prop_assert_eq!(broker.admin().lag(&of_subscription(&format!("s{who}"))).await.unwrap(), left);
+            prop_assert_eq!(broker.inspect().lag(&of_subscription(&format!("s{who}"))).await.unwrap(), left);
         }
     }
     Ok(())

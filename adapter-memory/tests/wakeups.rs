@@ -195,7 +195,7 @@ async fn a_topic_that_is_purged_still_tells_who_waits() {
     // The subscription holds all it may: nothing more is fetched.
     let other = tokio::spawn(async move { text(&next(&mut other).await) });
     settle_down().await;
-    broker.admin().purge(&of_subscription("s"), messaging_core::Part::Live).await.unwrap();
+    broker.repair().purge(&of_subscription("s"), messaging_core::Part::Live).await.unwrap();
     Delivery::ack_all(held).await.unwrap();
     settle_down().await;
     publisher.publish("4").await.unwrap();

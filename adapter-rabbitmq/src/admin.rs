@@ -8,8 +8,8 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueuePu
 use lapin::types::ShortString;
 use messaging_core::wire::{DeadLetterMark, Facts};
 use messaging_core::{
-    Admin, Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Part, Plan, PlanAction, PlanStep,
-    Redrive, Result, Source, SourcePosition, SubscriptionName, TopicName, TopologyMode,
+    Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Inspect, Part, Plan, PlanAction, PlanStep,
+    Redrive, Repair, Result, Source, SubscriptionName, TopicName, TopologyMode,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -26,7 +26,7 @@ use crate::writer::{CopyPlace, CopyTo};
 const BACK_WITHIN: Duration = Duration::from_millis(300);
 
 #[async_trait]
-impl Admin for RabbitBroker {
+impl messaging_core::Topology for RabbitBroker {
     async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
         let mut steps = Vec::with_capacity(declarations.len());
         for declaration in declarations {
@@ -35,15 +35,7 @@ impl Admin for RabbitBroker {
         Ok(Plan { steps })
     }
 
-    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
-        let plan = self.plan(declarations).await?;
-        let differs = plan.steps.iter().find(|step| matches!(step.action, PlanAction::Differs(_)));
-        if let Some(step) = differs {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("{} differs from what is there; nothing was changed:\n{plan}", step.what),
-            ));
-        }
+    async fn create(&self, declarations: &[Declaration]) -> Result<()> {
         for declaration in declarations {
             match declaration {
                 Declaration::Destination(destination) => drop(self.topology().destination(destination).await?),
@@ -53,9 +45,12 @@ impl Admin for RabbitBroker {
                 }
             }
         }
-        Ok(plan)
+        Ok(())
     }
+}
 
+#[async_trait]
+impl Inspect for RabbitBroker {
     async fn depth(&self, source: &Source) -> Result<Depth> {
         let mut session = self.topology().session();
         let mut depth = Depth::default();
@@ -75,10 +70,6 @@ impl Admin for RabbitBroker {
         Ok(ready + self.unsettled_here(source))
     }
 
-    async fn positions(&self, _source: &Source) -> Result<Vec<SourcePosition>> {
-        Err(Error::new(ErrorKind::Unsupported, "a queue has no positions; use Kafka"))
-    }
-
     async fn browse(&self, source: &Source, max: usize) -> Result<Vec<Browsed>> {
         let mut seen = Vec::new();
         for queue in self.topology().queue_names(source) {
@@ -95,7 +86,10 @@ impl Admin for RabbitBroker {
         let found = first_of(self, source, &self.topology().names.dead(source), max).await?;
         Ok(found.into_iter().map(|found| found.mark.with_message(found.incoming.message)).collect())
     }
+}
 
+#[async_trait]
+impl Repair for RabbitBroker {
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
         let queue = self.topology().names.dead(source);
         let mut session = self.topology().session();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DrainReport, Error,
-    ErrorKind, Health, Inbox, Names, Order, PublishOptions, Publisher, Requester, Result, Scope, Transaction, Usage,
+    Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DrainReport, Error, ErrorKind, Health,
+    Identity, Inbox, Inspect, Names, Order, Place, PublishOptions, Publisher, Repair, Replies, Result, Scope,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +24,7 @@ use crate::delay::Delays;
 use crate::error::closed;
 use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
-use crate::requester::RabbitRequester;
+use crate::requester::RabbitReplies;
 use crate::topology::Topology;
 use crate::writer::{Purpose, Surroundings, Writer, WriterState};
 
@@ -36,7 +36,7 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct RabbitBroker(Arc<Inner>);
 
 struct Inner {
-    name: BrokerName,
+    identity: Identity,
     config: Arc<Config>,
     names: Names,
     publishing: Arc<Link>,
@@ -66,8 +66,9 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 impl RabbitBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
         let config = Arc::new(Config::new(&options)?);
+        let identity = options.identity(DRIVER.name);
         let names = options.names();
-        let ConnectOptions { name, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
+        let ConnectOptions { name: _, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
         let consuming = Arc::new(Link::open(config.clone(), "consume").await?);
         let publishing = Arc::new(Link::open(config.clone(), "publish").await?);
         // Declarations go over the connection that never publishes: a blocked one answers nothing.
@@ -82,7 +83,7 @@ impl RabbitBroker {
         };
         let copies = Writer::start(around, Purpose::Copies, 10_000, COPY_TIMEOUT);
         Ok(Self(Arc::new(Inner {
-            name,
+            identity,
             config,
             names,
             publishing,
@@ -117,11 +118,11 @@ impl RabbitBroker {
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {
-        Scope::new(self.0.name.clone(), DRIVER.name, place)
+        self.0.identity.scope(place)
     }
 
-    pub(crate) fn capabilities_of(&self, destination: &Destination, usage: Usage<'_>) -> Arc<Capabilities> {
-        Arc::new(capabilities::of(&self.0.config, destination, usage))
+    pub(crate) fn capabilities_of(&self, place: Place<'_>) -> Arc<Capabilities> {
+        Arc::new(capabilities::of(&self.0.config, place))
     }
 
     /// Key order is laid out before the first publish; asked for later, it would not be kept.
@@ -201,16 +202,12 @@ impl RabbitBroker {
 
 #[async_trait]
 impl Broker for RabbitBroker {
-    fn name(&self) -> &BrokerName {
-        &self.0.name
+    fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
-    fn driver(&self) -> &'static str {
-        DRIVER.name
-    }
-
-    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities {
-        capabilities::of(&self.0.config, destination, usage)
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        capabilities::of(&self.0.config, of)
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
@@ -226,19 +223,6 @@ impl Broker for RabbitBroker {
         opened.publishers.retain(|publisher| publisher.strong_count() > 0);
         opened.publishers.push(Arc::downgrade(&publisher));
         Ok(publisher)
-    }
-
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.check_open()?;
-        Ok(Arc::new(RabbitRequester::new(self.clone())))
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Err(Error::new(ErrorKind::Unsupported, capabilities::NO_TRANSACTIONS))
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        self
     }
 
     fn health(&self) -> Health {
@@ -267,7 +251,7 @@ impl Broker for RabbitBroker {
         let mut report = drained.await.into_iter().fold(DrainReport::default(), DrainReport::and);
         let publishers: Vec<_> = publishers.iter().filter_map(Weak::upgrade).collect();
         let flushed = join_all(publishers.iter().map(|publisher| async {
-            publisher.in_flight().close();
+            publisher.core().in_flight().close();
             let flushed = publisher.writer().flush(by).await;
             publisher.writer().state().end();
             flushed
@@ -282,12 +266,29 @@ impl Broker for RabbitBroker {
         futures_util::future::join(self.0.publishing.close(soon), self.0.consuming.close(soon)).await;
         report
     }
+
+    fn topology(&self) -> &dyn messaging_core::Topology {
+        self
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        self
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        self.check_open()?;
+        Ok(Arc::new(RabbitReplies::new(self.clone(), &inbox)))
+    }
 }
 
 impl fmt::Debug for RabbitBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitBroker")
-            .field("name", &self.0.name)
+            .field("name", self.0.identity.name())
             .field("config", &self.0.config)
             .finish_non_exhaustive()
     }

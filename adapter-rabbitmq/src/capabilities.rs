@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use messaging_core::{
-    Attempts, Browsing, Capabilities, Destination, Durability, Expired, Feature, Filtering, Limits, Order,
-    PublishDedup, Readiness, RetryMode, RetryPlace, SettlementTiming, StaleDetection, Usage,
+    Attempts, Browsing, Capabilities, Durability, Expired, Feature, Filtering, Limits, Order, Place, PublishDedup,
+    Readiness, RetryMode, RetryPlace, SettlementTiming, StaleDetection,
 };
 
 use crate::config::{Config, DestinationOptions, QueueType};
@@ -20,18 +20,18 @@ const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// (`consumer_timeout`).
 const HELD_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// What holds for one destination with certain options.
-pub(crate) fn of(config: &Config, destination: &Destination, usage: Usage<'_>) -> Capabilities {
-    let options = config.destination(destination);
-    let (consume, ephemeral) = match usage {
-        Usage::Publish(_) => (None, false),
-        Usage::Consume(consume) => (Some(consume), false),
-        Usage::Subscribe(subscribe) => (Some(&subscribe.consume), subscribe.durability == Durability::Ephemeral),
+/// Capabilities of a place.
+pub(crate) fn of(config: &Config, place: Place<'_>) -> Capabilities {
+    let options = place.destination().map_or(config.defaults(), |destination| config.destination(&destination));
+    let (consume, ephemeral) = match place {
+        Place::Broker | Place::Publish(..) => (None, false),
+        Place::Consume(_, consume) => (Some(consume), false),
+        Place::Subscribe(_, subscribe) => (Some(&subscribe.consume), subscribe.durability == Durability::Ephemeral),
     };
     let by_key = consume.is_some_and(|consume| consume.order == Order::ByKey);
     let holds = consume.is_some_and(|consume| consume.retry_mode == RetryMode::Hold);
     let quorum = options.queue_type == QueueType::Quorum && !ephemeral;
-    let mut capabilities = features(options, destination, ephemeral);
+    let mut capabilities = features(options, ephemeral);
     capabilities.attempts = if quorum && !by_key {
         Attempts::Exact
     } else {
@@ -63,7 +63,7 @@ pub(crate) fn of(config: &Config, destination: &Destination, usage: Usage<'_>) -
     capabilities
 }
 
-fn features(options: &DestinationOptions, destination: &Destination, ephemeral: bool) -> Capabilities {
+fn features(options: &DestinationOptions, ephemeral: bool) -> Capabilities {
     let buckets = "a queue for each delay, in which messages expire into where they are due";
     let copy = "a confirmed copy, then the acknowledgement";
     let mut all = Capabilities::none()
@@ -80,6 +80,7 @@ fn features(options: &DestinationOptions, destination: &Destination, ephemeral: 
             Feature::Depth,
             Feature::Lag,
             Feature::Browse,
+            Feature::Purge,
             Feature::SurvivesRestart,
         ])
         .with_emulated(Feature::KeyOrder, "queues by hash of the key, each with a single active consumer")
@@ -112,10 +113,10 @@ fn features(options: &DestinationOptions, destination: &Destination, ephemeral: 
     if options.exchange_type != "topic" {
         all = all.without(Feature::SubjectFilter, "only an exchange of type topic knows * and #");
     }
-    if let Destination::Topic(_) = destination
-        && ephemeral
-    {
+    if ephemeral {
+        let no_queue = "an ephemeral subscription has no name to purge by; give it one";
         all = all
+            .without(Feature::Purge, no_queue)
             .with_emulated(Feature::DelayedRetry, "the consumer holds the message")
             .without(Feature::DeadLetter, "an ephemeral subscription leaves nothing behind; give it a name")
             .without(Feature::Redrive, "an ephemeral subscription has no dead letter; give it a name")

@@ -243,6 +243,11 @@ impl Config {
     }
 
     /// What holds for one destination.
+    /// Options of what the configuration does not name.
+    pub(crate) fn defaults(&self) -> &DestinationOptions {
+        &self.defaults
+    }
+
     pub(crate) fn destination(&self, destination: &Destination) -> &DestinationOptions {
         self.destinations.of(destination)
     }

@@ -3,10 +3,8 @@
 //! Replies come to a pseudo-queue that belongs to the channel which published the request, so that a requester has a writer
 //! of its own, whose channel consumes that queue too.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,8 +12,7 @@ use futures_util::StreamExt;
 use lapin::Channel;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::{FieldTable, ShortString};
-use messaging_core::{Destination, Inbox, Message, PublishOptions, QueueName, ReplyAddress, Requester, Result};
-use parking_lot::Mutex;
+use messaging_core::{Destination, Inbox, PublishOptions, Publisher, QueueName, Replies, ReplyAddress, Result};
 use tokio_util::task::TaskTracker;
 
 use crate::broker::RabbitBroker;
@@ -27,48 +24,37 @@ use crate::writer::Writer;
 /// The pseudo-queue of replies (RabbitMQ's documentation, "Direct Reply-to").
 const REPLIES: &str = "amq.rabbitmq.reply-to";
 
-/// Sends requests and awaits their replies.
-pub(crate) struct RabbitRequester {
+/// The pseudo-queue of one requester, and the writer whose channel it belongs to.
+pub(crate) struct RabbitReplies {
     broker: RabbitBroker,
-    inbox: Arc<Inbox>,
     writer: Writer,
-    known: Mutex<HashMap<QueueName, Arc<SharedPublisher>>>,
+    address: ReplyAddress,
 }
 
-impl RabbitRequester {
-    pub(crate) fn new(broker: RabbitBroker) -> Self {
-        let inbox = Arc::<Inbox>::default();
-        let writer = broker.start_requests(&inbox);
-        Self { broker, inbox, writer, known: Mutex::default() }
-    }
-
-    async fn publisher(&self, to: &QueueName) -> Result<Arc<SharedPublisher>> {
-        if let Some(known) = self.known.lock().get(to) {
-            return Ok(known.clone());
-        }
-        let destination = Destination::Queue(to.clone());
-        self.broker.topology().destination(&destination).await?;
-        let (target, scope) = (self.broker.target(&destination), self.broker.scope(&destination));
-        let publisher = SharedPublisher::new(self.writer.clone(), target, &PublishOptions::default(), scope);
-        Ok(self.known.lock().entry(to.clone()).or_insert_with(|| Arc::new(publisher)).clone())
+impl RabbitReplies {
+    pub(crate) fn new(broker: RabbitBroker, inbox: &Arc<Inbox>) -> Self {
+        let writer = broker.start_requests(inbox);
+        Self { broker, writer, address: ReplyAddress::new(REPLIES) }
     }
 }
 
 #[async_trait]
-impl Requester for RabbitRequester {
-    async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message> {
-        let publisher = self.publisher(to).await?;
-        self.inbox.request(&*publisher, to, ReplyAddress::new(REPLIES), request, timeout).await
+impl Replies for RabbitReplies {
+    fn address(&self) -> &ReplyAddress {
+        &self.address
     }
 
-    fn late_replies(&self) -> u64 {
-        self.inbox.late()
+    async fn publisher(&self, to: &QueueName) -> Result<Arc<dyn Publisher>> {
+        let destination = Destination::Queue(to.clone());
+        self.broker.topology().destination(&destination).await?;
+        let (target, scope) = (self.broker.target(&destination), self.broker.scope(&destination));
+        Ok(Arc::new(SharedPublisher::new(self.writer.clone(), target, &PublishOptions::default(), scope)))
     }
 }
 
-impl fmt::Debug for RabbitRequester {
+impl fmt::Debug for RabbitReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitRequester").field("inbox", &self.inbox).finish_non_exhaustive()
+        f.debug_struct("RabbitReplies").finish_non_exhaustive()
     }
 }
 

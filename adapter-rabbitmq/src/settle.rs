@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use messaging_core::{
-    Acked, Capabilities, DeadLetterReason, Error, ErrorKind, Outcome, Settlement, Settler, Tickets, Unsettled,
-};
+use messaging_core::{Acked, Capabilities, DeadLetterReason, Outcome, Settlement, Settler, Tickets, Unsettled};
 use tokio::sync::mpsc;
 
 use crate::consumer::Shared;
@@ -92,7 +90,7 @@ impl Epoch {
     }
 
     fn pending(&self, command: impl FnOnce(u64) -> Command) -> Outcome {
-        let ticket = self.tickets.open(messaging_core::Room::none());
+        let ticket = self.tickets.open(messaging_core::Permit::none());
         if !self.tell(command(ticket)) {
             self.tickets.complete(ticket, Err(stale()));
         }
@@ -142,13 +140,6 @@ impl Settler for Epoch {
         }
         self.taken_back(count);
         Outcome::ready(Ok(Acked { acked: count, stale: 0 }))
-    }
-
-    fn extend(&self, _tag: u64, _by: Duration) -> Outcome {
-        Outcome::ready(Err(Error::new(
-            ErrorKind::Unsupported,
-            "RabbitMQ's deliveries have no lease: they are held for as long as the channel lives",
-        )))
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use messaging_core::{
-    ConsumeOptions, Consumer, Destination, Durability, Order, Result, Source, SubscribeOptions, Subscriber, TopicName,
-    Usage,
+    ConsumeOptions, Consumer, Destination, Durability, Order, Place, Result, Source, SubscribeOptions, Subscriber,
+    TopicName,
 };
 
 use crate::broker::RabbitBroker;
@@ -13,7 +13,7 @@ use crate::consumer::What;
 impl Subscriber for RabbitBroker {
     async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
         let destination = Destination::Topic(topic.clone());
-        let capabilities = self.capabilities_of(&destination, Usage::Subscribe(&options));
+        let capabilities = self.capabilities_of(Place::Subscribe(topic, &options));
         // There is no replay, so that every start is the same.
         let SubscribeOptions { durability, start: _, filter, consume } = options;
         let ConsumeOptions { prefetch, order, retry_mode: _, lease: _, requires: _ } = consume;

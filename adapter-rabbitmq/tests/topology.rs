@@ -166,7 +166,7 @@ async fn native_queue() -> Checked {
     let mut consumer = broker.consume(&QueueName::parse(&name)?, ConsumeOptions::default()).await?;
     let delivery = timeout(PATIENCE, consumer.next()).await??.ok_or("a delivery")?;
     delivery.dead_letter("rejected").await?;
-    let dead = broker.admin().dead_letters(&Source::Queue(QueueName::parse(&name)?), 10).await?;
+    let dead = broker.inspect().dead_letters(&Source::Queue(QueueName::parse(&name)?), 10).await?;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].message.payload().as_ref(), b"old");
     Ok(())

@@ -25,12 +25,12 @@ async fn main() -> Result<()> {
     }
 
     let (broker, source) = (running.broker_of("invoices")?, running.source_of("invoices")?);
-    for letter in broker.admin().dead_letters(&source, 10).await? {
+    for letter in broker.inspect().dead_letters(&source, 10).await? {
         println!("{} after {} attempts: {:?}", letter.reason.code, letter.attempts, letter.reason.errors);
     }
 
     FIXED.store(true, Ordering::Relaxed);
-    assert_eq!(broker.admin().redrive(&source, Redrive::All).await?, 1);
+    assert_eq!(broker.repair().redrive(&source, Redrive::All).await?, 1);
     while running.ledger().total().acked < 1 {
         tokio::task::yield_now().await;
     }

@@ -69,7 +69,7 @@ async fn play(cli: &Cli) -> std::result::Result<ExitCode, Box<dyn std::error::Er
 /// Which kind of broker it turned out to be; of the program's own knowledge there is none.
 async fn driver_of(stage: &Stage) -> Result<String> {
     let running = stage.app().start().await?;
-    let driver = running.broker_of("orders")?.driver().to_owned();
+    let driver = running.broker_of("orders")?.identity().driver().to_owned();
     running.shutdown().await?;
     Ok(driver)
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging::{
-    App, Config, Error, ErrorKind, Ledger, Message, Part, PublishOptions, Publisher, PublisherExt, Result, RunningApp,
-    Source, Tally, Usage, UsedAs,
+    App, Config, Error, ErrorKind, Ledger, Message, Part, Place, PublishOptions, Publisher, PublisherExt, Result,
+    RunningApp, Source, Tally, UsedAs,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -53,12 +53,12 @@ impl Stage {
         for binding in queues {
             let (broker, source) = (running.broker_of(binding)?, running.source_of(binding)?);
             for part in [Part::Live, Part::Dead] {
-                ignore_missing(broker.admin().purge(&source, part).await.map(drop))?;
+                ignore_missing(broker.repair().purge(&source, part).await.map(drop))?;
             }
         }
         for (binding, name) in subscriptions {
             if let Source::Subscription(topic, name) = running.subscription_of(binding, name)? {
-                ignore_missing(running.broker_of(binding)?.admin().unsubscribe(&topic, &name).await)?;
+                ignore_missing(running.broker_of(binding)?.repair().unsubscribe(&topic, &name).await)?;
             }
         }
         running.shutdown().await.map(drop)
@@ -74,7 +74,7 @@ impl Stage {
         let running = self.app().start().await?;
         let options = PublishOptions::default();
         let destination = self.config.binding(binding, UsedAs::Publish)?.destination;
-        let capabilities = running.broker_of(binding)?.capabilities(&destination, Usage::Publish(&options));
+        let capabilities = running.broker_of(binding)?.capabilities(Place::Publish(&destination, &options));
         running.shutdown().await?;
         let limit = capabilities.limits.message_bytes;
         let mut fitting = Vec::with_capacity(lines.len());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use messaging_core::{
     Broker, Capabilities, ConnectOptions, ConsumeOptions, Destination, DestinationSettings, Feature, Order, Outcome,
-    PublishOptions, Publisher, QueueName, ReplyAddress, Result, SubscribeOptions, SubscriptionName, TopicName, Usage,
+    PublishOptions, Publisher, QueueName, Result, SubscribeOptions, SubscriptionName, TopicName,
 };
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -248,19 +248,21 @@ impl Bench {
             ConsumeOptions::default()
         };
         let broker = &self.0.broker;
-        let topic = || Destination::Topic(fresh(|| TopicName::parse(self.name())));
+        let topic = || fresh(|| TopicName::parse(self.name()));
         match kind {
-            Kind::Queue => broker
-                .capabilities(&Destination::Queue(fresh(|| QueueName::parse(self.name()))), Usage::Consume(&consume)),
-            Kind::Durable => broker.capabilities(
-                &topic(),
-                Usage::Subscribe(&SubscribeOptions::durable(self.subscription()).with_consume(consume)),
-            ),
-            Kind::Ephemeral => {
-                broker.capabilities(&topic(), Usage::Subscribe(&SubscribeOptions::ephemeral().with_consume(consume)))
+            Kind::Queue => {
+                let queue = fresh(|| QueueName::parse(self.name()));
+                broker.capabilities(messaging_core::Place::Consume(&queue, &consume))
             }
-            Kind::Broker => broker
-                .capabilities(&Destination::Reply(ReplyAddress::new("")), Usage::Publish(&PublishOptions::default())),
+            Kind::Durable => {
+                let options = SubscribeOptions::durable(self.subscription()).with_consume(consume);
+                broker.capabilities(messaging_core::Place::Subscribe(&topic(), &options))
+            }
+            Kind::Ephemeral => {
+                let options = SubscribeOptions::ephemeral().with_consume(consume);
+                broker.capabilities(messaging_core::Place::Subscribe(&topic(), &options))
+            }
+            Kind::Broker => broker.capabilities(messaging_core::Place::Broker),
         }
     }
 

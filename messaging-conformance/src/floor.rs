@@ -61,7 +61,7 @@ pub const FLOORS: &[Floor] = &[
             (DURABLE, &[F::SubjectFilter], N),
             (SETTLED, DEAD, E),
             (BROKER, &[F::RequestReply], E),
-            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::SurvivesRestart], N),
+            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::Purge, F::SurvivesRestart], N),
         ],
     },
     // The contract speaks of quorum queues; of classic ones the adapter claims this, and must not claim less.
@@ -79,7 +79,7 @@ pub const FLOORS: &[Floor] = &[
             (DURABLE, &[F::SubjectFilter], N),
             (SETTLED, DEAD, E),
             (BROKER, &[F::RequestReply], E),
-            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::SurvivesRestart], N),
+            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::Purge, F::SurvivesRestart], N),
         ],
     },
     Floor {
@@ -97,7 +97,7 @@ pub const FLOORS: &[Floor] = &[
             (DURABLE, &[F::SubjectFilter], E),
             (SETTLED, DEAD, E),
             (BROKER, &[F::RequestReply], E),
-            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::SurvivesRestart], N),
+            (SETTLED, &[F::Depth, F::Lag, F::Browse, F::Purge, F::SurvivesRestart], N),
         ],
     },
     Floor {

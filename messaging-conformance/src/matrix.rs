@@ -140,7 +140,7 @@ fn tested(report: &Report, kind: Kind, feature: Feature) -> Tested {
 }
 
 /// Features that have no case of their own, and do something real in the case of all that is declared.
-const SMOKE: [Feature; 1] = [Feature::RequireSubscriber];
+const SMOKE: [Feature; 2] = [Feature::RequireSubscriber, Feature::Purge];
 
 /// Cases that prove a feature without being refused where it is missing.
 fn also_about(number: &str, feature: Feature) -> bool {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use messaging_core::{
     Broker, Capabilities, ConsumeOptions, Destination, Lease, Message, Order, PublishOptions, Publisher, PublisherExt,
     Readiness, RetryMode, SettlementTiming, Source, StaleDetection, SubscribeOptions, SubscriptionName, TopicName,
-    Usage,
 };
 
 use crate::bench::PATIENCE;
@@ -129,15 +128,15 @@ impl Place {
     /// What the broker can do for publishing here.
     #[must_use]
     pub fn publish_capabilities(&self) -> Capabilities {
-        self.broker.capabilities(&self.destination, Usage::Publish(&PublishOptions::default()))
+        self.broker.capabilities(messaging_core::Place::Publish(&self.destination, &PublishOptions::default()))
     }
 
     fn ask(&self, consume: &ConsumeOptions) -> Capabilities {
-        match &self.subscription {
-            None => self.broker.capabilities(&self.destination, Usage::Consume(consume)),
-            Some(name) => {
-                let options = SubscribeOptions::durable(name.clone()).with_consume(consume.clone());
-                self.broker.capabilities(&self.destination, Usage::Subscribe(&options))
+        match self.source() {
+            Source::Queue(queue) => self.broker.capabilities(messaging_core::Place::Consume(&queue, consume)),
+            Source::Subscription(topic, name) => {
+                let options = SubscribeOptions::durable(name).with_consume(consume.clone());
+                self.broker.capabilities(messaging_core::Place::Subscribe(&topic, &options))
             }
         }
     }

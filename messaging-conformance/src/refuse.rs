@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use messaging_core::{
-    ConsumeOptions, Destination, Error, ErrorKind, Feature, Message, MessageBuilder, NoSubscriber, Order,
+    ConsumeOptions, Destination, Error, ErrorKind, Feature, Message, MessageBuilder, NoSubscriber, Order, Part,
     PublishOptions, PublisherExt, Redrive, Requirements, Result, RetryMode, Source, Start, SubjectFilter,
     SubscribeOptions,
 };
@@ -61,21 +61,26 @@ async fn attempts(at: &Bench, kind: Kind, feature: Feature, what: &str) -> Verdi
         Feature::Ttl => errors.push(publish(at, kind, what, |message| message.ttl(MOMENT)).await?),
         Feature::Priority => errors.push(publish(at, kind, what, |message| message.priority(9)).await?),
         Feature::Depth if has_source => {
-            errors.push(at.refused(what, at.broker().admin().depth(&source(at, kind))).await?)
+            errors.push(at.refused(what, at.broker().inspect().depth(&source(at, kind))).await?)
         }
-        Feature::Lag if has_source => errors.push(at.refused(what, at.broker().admin().lag(&source(at, kind))).await?),
+        Feature::Lag if has_source => {
+            errors.push(at.refused(what, at.broker().inspect().lag(&source(at, kind))).await?)
+        }
         Feature::Positions if has_source => {
-            errors.push(at.refused(what, at.broker().admin().positions(&source(at, kind))).await?)
+            errors.push(at.refused(what, at.broker().inspect().positions(&source(at, kind))).await?)
         }
         Feature::Browse if has_source => {
-            errors.push(at.refused(what, at.broker().admin().browse(&source(at, kind), 1)).await?)
+            errors.push(at.refused(what, at.broker().inspect().browse(&source(at, kind), 1)).await?)
         }
         Feature::DeadLetter if has_source => {
-            errors.push(at.refused(what, at.broker().admin().dead_letters(&source(at, kind), 1)).await?);
+            errors.push(at.refused(what, at.broker().inspect().dead_letters(&source(at, kind), 1)).await?);
             errors.push(refused_delivery(at, kind, what, |delivery| delivery.dead_letter("rejected")).await?);
         }
         Feature::Redrive if has_source => {
-            errors.push(at.refused(what, at.broker().admin().redrive(&source(at, kind), Redrive::All)).await?);
+            errors.push(at.refused(what, at.broker().repair().redrive(&source(at, kind), Redrive::All)).await?);
+        }
+        Feature::Purge if has_source => {
+            errors.push(at.refused(what, at.broker().repair().purge(&source(at, kind), Part::Live)).await?);
         }
         Feature::DelayedRetry if has_source => {
             errors.push(refused_delivery(at, kind, what, |delivery| delivery.retry_after(MOMENT)).await?);

@@ -12,8 +12,8 @@ use messaging_conformance::{
     About, Ending, Flavour, Harness, Power, Reality, Record, Running, Stage, all_cases, run_case,
 };
 use messaging_core::{
-    Broker, BrokerUrl, Capabilities, ConnectOptions, Destination, Message, Outcome, Publisher, Receipt, Result, Room,
-    Usage,
+    Broker, BrokerUrl, Capabilities, ConnectOptions, Destination, Message, Outcome, Permit, Place, Publisher, Receipt,
+    Result,
 };
 
 /// What is bad about an adapter.
@@ -74,20 +74,20 @@ impl Stage for BadStage {
 }
 
 impl Intercept for Bad {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        self.send_many(to, vec![message], room).remove(0)
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        self.send_many(to, vec![message], permit).remove(0)
     }
 
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
         match self {
             Self::PanicsInPublish => panic!("index out of bounds, somewhere deep"),
             Self::PanicsInATask => drop(tokio::spawn(async { panic!("the reader's task fell over") })),
             _ => {}
         }
-        to.send_many(messages, room)
+        to.send_many(messages, permit)
     }
 
-    fn capabilities(&self, mut truth: Capabilities, _to: &Destination, _usage: Usage<'_>) -> Capabilities {
+    fn capabilities(&self, mut truth: Capabilities, _of: Place<'_>) -> Capabilities {
         if *self == Self::DeclaresNonsense {
             truth.limits.message_bytes = 0;
         }

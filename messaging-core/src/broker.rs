@@ -2,35 +2,45 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::{
-    Admin, BrokerName, Capabilities, Delivery, Destination, DrainReport, Health, Message, PublishOptions, Publisher,
-    QueueConsumer, QueueName, Result, Subscriber, Usage,
-};
+use crate::capabilities::{Capabilities, Feature, Place};
+use crate::consume::{QueueConsumer, Subscriber};
+use crate::consumer::DrainReport;
+use crate::delivery::Delivery;
+use crate::error::Result;
+use crate::health::Health;
+use crate::identity::Identity;
+use crate::inbox::Inbox;
+use crate::inspect::Inspect;
+use crate::message::Message;
+use crate::name::Destination;
+use crate::publisher::{PublishOptions, Publisher};
+use crate::repair::Repair;
+use crate::requester::{Replies, Requester};
+use crate::topology::{Declaration, Plan, PlanAction, Topology, TopologyMode};
+use crate::undeclared::{Undeclared, undeclared};
 
-/// An opened broker. Applications hold `Arc<dyn Broker>`, because which broker it is is chosen by configuration.
+/// An opened broker. Applications hold `Arc<dyn Broker>`, because configuration chooses which broker it is.
 ///
-/// It is also a [`QueueConsumer`] and a [`Subscriber`], and can be passed on as either.
+/// It is also a [`QueueConsumer`] and a [`Subscriber`], and can be passed on as either. Requests and applying a plan are methods
+/// of `dyn Broker`, written once over what an adapter implements: [`requester`](#method.requester), [`apply`](#method.apply).
 ///
 /// # Requirements on implementors
-/// * Everything opened here recovers by itself when the connection is lost; `health` tells the truth meanwhile.
+/// * Everything opened here recovers by itself when the connection is lost; `health` reports the truth meanwhile.
 /// * `capabilities` does no I/O.
 /// * Calls after `close` fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed); a receive that waits wakes.
-/// * Capability checks, limits and the context of errors are added by the core: see [`Checked`](crate::Checked).
+/// * Capability checks, limits and the context of errors are added by the core: see [`Checked`](crate::Checked). Refusals need no
+///   code: the provided methods refuse what an adapter does not implement.
 #[async_trait]
 pub trait Broker: QueueConsumer + Subscriber + fmt::Debug {
-    /// The name under which the configuration knows it.
-    fn name(&self) -> &BrokerName;
+    /// Name, driver and topology mode.
+    fn identity(&self) -> &Identity;
 
-    /// The driver's name, such as `memory`.
-    fn driver(&self) -> &'static str;
-
-    /// What this broker can do for a destination with certain options.
-    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities;
+    /// Capabilities of a place: of the broker itself, or of a destination with certain options.
+    fn capabilities(&self, of: Place<'_>) -> Capabilities;
 
     /// Opens a publisher to a destination, creating or verifying it by the topology mode.
     ///
@@ -40,43 +50,82 @@ pub trait Broker: QueueConsumer + Subscriber + fmt::Debug {
     /// topology mode.
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>>;
 
-    /// Opens a handle that sends requests and awaits their replies.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without [`Feature::RequestReply`](crate::Feature::RequestReply).
-    async fn requester(&self) -> Result<Arc<dyn Requester>>;
-
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without [`Feature::Transactions`](crate::Feature::Transactions).
-    async fn begin(&self) -> Result<Box<dyn Transaction>>;
-
-    /// Plans, inspects and repairs.
-    fn admin(&self) -> &dyn Admin;
-
-    /// How well the connection and all that was opened on it are.
+    /// State of the connection and of all that was opened on it.
     fn health(&self) -> Health;
 
     /// Stops all consumers, waits for the started deliveries until `by`, flushes and ends the connection. Closing twice is
     /// fine. Never takes longer than `by` allows, also when the broker is dead.
     async fn close(&self, by: Instant) -> DrainReport;
-}
 
-/// Sends requests and awaits their replies.
-#[async_trait]
-pub trait Requester: Send + Sync + fmt::Debug {
-    /// Publishes `request` to a queue with a reply address and a correlation id, and waits for the reply.
-    ///
-    /// Whoever handles the request publishes the reply to [`Destination::Reply`] with the request's `reply_to`, and its
-    /// `correlation_id`.
+    /// Plans and makes destinations and subscriptions. By default every call is refused.
+    fn topology(&self) -> &dyn Topology {
+        &Undeclared
+    }
+
+    /// Reads depths, positions, waiting messages and dead letters. By default every call is refused.
+    fn inspect(&self) -> &dyn Inspect {
+        &Undeclared
+    }
+
+    /// Redrives, purges and ends subscriptions. By default every call is refused.
+    fn repair(&self) -> &dyn Repair {
+        &Undeclared
+    }
+
+    /// Opens an address at which replies arrive, and hands them to `inbox` until the returned handle is dropped or the broker
+    /// is closed, which closes the inbox. Applications call [`requester`](#method.requester).
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when no reply came in time; the request may still be handled.
-    async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message>;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without [`Feature::RequestReply`].
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        let _ = inbox;
+        Err(undeclared(Feature::RequestReply))
+    }
 
-    /// How many replies came after their request had timed out, and were dropped.
-    fn late_replies(&self) -> u64;
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without [`Feature::Transactions`].
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        Err(undeclared(Feature::Transactions))
+    }
+}
+
+impl dyn Broker {
+    /// Opens a handle that sends requests and awaits their replies.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without [`Feature::RequestReply`].
+    pub async fn requester(&self) -> Result<Requester> {
+        let inbox = Arc::<Inbox>::default();
+        Ok(Requester::new(self.replies(Arc::clone(&inbox)).await?, inbox))
+    }
+
+    /// Brings declarations onto the broker as far as its topology mode allows, and returns what was found. Nothing is ever
+    /// deleted or changed.
+    ///
+    /// * [`TopologyMode::Create`]: plans, refuses if anything differs, and makes what is missing. The plan that is returned says
+    ///   what was made.
+    /// * [`TopologyMode::Verify`]: plans, and refuses if anything differs or is missing. Nothing is made.
+    /// * [`TopologyMode::Assume`]: asks the broker nothing and makes nothing. The plan that is returned is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) or [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) as in
+    /// [`Plan::check`], naming every fault: nothing was made then. Otherwise as for [`Topology::plan`] and
+    /// [`Topology::create`].
+    pub async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
+        let identity = self.identity();
+        let mode = identity.topology_mode();
+        if mode == TopologyMode::Assume {
+            return Ok(Plan::default());
+        }
+        let plan = self.topology().plan(declarations).await?;
+        plan.check(mode).map_err(|error| identity.scope("plan").explain(error))?;
+        if mode == TopologyMode::Create && plan.steps.iter().any(|step| step.action == PlanAction::Create) {
+            self.topology().create(declarations).await?;
+        }
+        Ok(plan)
+    }
 }
 
 /// Sends and acknowledgements that happen together or not at all.
@@ -105,6 +154,6 @@ pub trait Transaction: Send + fmt::Debug {
     /// Makes none of it happen; the deliveries are retried.
     ///
     /// # Errors
-    /// What kept the broker from knowing.
+    /// The reason for which the broker may not know of it.
     async fn rollback(self: Box<Self>) -> Result<()>;
 }

@@ -4,7 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-use crate::{Consumer, QueueName, Requirements, Result, SubjectFilter, SubscriptionName, TopicName};
+use crate::capabilities::{Feature, Requirements};
+use crate::consumer::Consumer;
+use crate::error::Result;
+use crate::name::{QueueName, SubscriptionName, TopicName};
+use crate::subject::SubjectFilter;
+use crate::undeclared::undeclared;
 
 /// Opens consumers of queues.
 #[async_trait]
@@ -29,11 +34,14 @@ pub trait Subscriber: Send + Sync {
     /// [`readiness`](crate::Capabilities::readiness)). Cancelling the future may leave a durable subscription behind.
     ///
     /// # Errors
-    /// As for [`QueueConsumer::consume`].
-    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer>;
+    /// As for [`QueueConsumer::consume`]. An adapter without topics inherits a refusal.
+    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
+        let _ = (topic, options);
+        Err(undeclared(Feature::Topic))
+    }
 }
 
-/// Whether messages of one key are kept in order.
+/// Order of messages of one key. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
     /// No order is promised across consumers.
@@ -43,7 +51,7 @@ pub enum Order {
     ByKey,
 }
 
-/// What happens to other messages while one waits for its retry.
+/// Treatment of other messages while one waits for its retry. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RetryMode {
     /// Others go on; the order within the key is given up.
@@ -54,7 +62,7 @@ pub enum RetryMode {
     Hold,
 }
 
-/// How long a delivery may be held.
+/// Time limits of a held delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// How long a consumer that gives no sign of life keeps a delivery; 30 s by default. Only brokers with
@@ -75,13 +83,13 @@ impl Default for Lease {
 pub struct ConsumeOptions {
     /// The most deliveries this consumer holds unsettled, at least 1; 64 by default.
     pub prefetch: usize,
-    /// Whether messages of one key are kept in order.
+    /// Order of messages of one key; none by default.
     pub order: Order,
-    /// What happens to other messages while one waits for its retry.
+    /// Treatment of other messages while one waits for its retry.
     pub retry_mode: RetryMode,
-    /// How long a delivery may be held.
+    /// Time limits of a held delivery.
     pub lease: Lease,
-    /// What else the broker must be able to do here; checked before anything is opened.
+    /// Further requirements, checked before anything is opened.
     pub requires: Requirements,
 }
 
@@ -134,7 +142,7 @@ impl ConsumeOptions {
     }
 }
 
-/// Whether a subscription outlives its consumers.
+/// Durability of a subscription. Exhaustive on purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
     /// It has a name; messages wait for it while it is away; several members share it like a queue.

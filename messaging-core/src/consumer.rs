@@ -11,7 +11,10 @@ use futures_core::Stream;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use crate::{Capabilities, Delivery, Error, Result, Scope};
+use crate::capabilities::Capabilities;
+use crate::delivery::Delivery;
+use crate::error::{Error, Result};
+use crate::scope::Scope;
 
 /// Something that happened to a consumer besides a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub enum Event {
     Reconnected,
 }
 
-/// Whether deliveries flow.
+/// State of the flow of deliveries. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// They do.
@@ -57,9 +60,10 @@ pub trait Control: Send + Sync + fmt::Debug {
     async fn flush(&self, by: Instant) -> Result<()>;
 }
 
-/// What a drain did with the deliveries of a consumer. There is a report also when the broker is dead: then above all.
+/// Numbers of the deliveries of a consumer that a drain settled, gave back or had to abandon. There is a report also when the
+/// broker is dead: then above all.
 #[derive(Debug, Default)]
-#[must_use = "it says what had to be abandoned"]
+#[must_use = "it reports what had to be abandoned"]
 pub struct DrainReport {
     /// Started ones that were settled before the deadline.
     pub settled: u64,
@@ -69,12 +73,12 @@ pub struct DrainReport {
     pub abandoned: u64,
     /// Settlements of which the broker did not say that it knows: they may come again.
     pub unconfirmed: u64,
-    /// What went wrong on the way.
+    /// Errors on the way.
     pub errors: Vec<Error>,
 }
 
 impl DrainReport {
-    /// Both together.
+    /// The sum of both reports.
     pub fn and(mut self, other: Self) -> Self {
         let Self { settled, released, abandoned, unconfirmed, errors } = other;
         self.settled += settled;
@@ -86,7 +90,7 @@ impl DrainReport {
     }
 }
 
-/// What an adapter implements: a source of deliveries that is polled many at a time.
+/// A source of deliveries that is polled many at a time: the adapter's side of a [`Consumer`].
 ///
 /// # Requirements on implementors
 /// * Never hand out more than the prefetch allows unsettled.
@@ -99,22 +103,26 @@ pub trait Deliveries: Send + fmt::Debug {
     /// Appends up to `max` deliveries to `out` and returns how many; 0 only when stopped, for ever.
     fn poll_next_many(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Delivery>) -> Poll<Result<usize>>;
 
-    /// Whoever polled last does not wait any more, though its poll was pending: a wake-up meant for it goes to another
-    /// consumer. Called when a receive is cancelled.
-    fn stop_waiting(&mut self);
-
-    /// The next event, if one happened. Registers the waker for the next.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
-
     /// A handle to steer this from elsewhere.
     fn control(&self) -> Arc<dyn Control>;
 
     /// Stops, waits until the started deliveries are settled or `by` has passed, takes back the rest, and flushes. Ends by
     /// `by` also when the broker is dead.
     async fn drain(&mut self, by: Instant) -> DrainReport;
+
+    /// The task that polled last does not wait any more, though its poll was pending: a wake-up meant for it goes to another
+    /// consumer. Called when a receive is cancelled. Does nothing by default, which is right where a wake-up reaches every
+    /// consumer.
+    fn stop_waiting(&mut self) {}
+
+    /// The next event, if one happened. Registers the waker for the next. By default there are none.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let _ = cx;
+        Poll::Pending
+    }
 }
 
-/// What a consumer saw next.
+/// The next thing that a consumer receives. Exhaustive on purpose.
 #[derive(Debug)]
 pub enum Received {
     /// A delivery.
@@ -150,13 +158,13 @@ impl Consumer {
         self.source
     }
 
-    /// What this consumer can do.
+    /// Capabilities of this consumer.
     #[must_use]
     pub fn capabilities(&self) -> &Arc<Capabilities> {
         &self.capabilities
     }
 
-    /// What this consumes, for the context of errors.
+    /// Broker and source, for the context of errors.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope
@@ -275,7 +283,7 @@ impl Consumer {
     }
 }
 
-/// A receive under way; when it is cancelled, the source is told.
+/// A receive under way; when it is cancelled, the source learns of it.
 struct Wait<'a> {
     consumer: &'a mut Consumer,
     pending: bool,

@@ -5,8 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::capabilities::Feature;
-use crate::{Capabilities, DeadLetterReason, Message, Outcome, Settlement};
+use crate::capabilities::{Capabilities, Feature};
+use crate::error::Result;
+use crate::message::Message;
+use crate::outcome::Outcome;
+use crate::settlement::{DeadLetterReason, Settlement};
+use crate::undeclared::undeclared;
 
 /// A place in a broker's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,7 +21,7 @@ pub struct Position {
     pub offset: u64,
 }
 
-/// What is known of a delivery that is not settled: all that a settlement needs, also one that has to copy the message.
+/// A delivery that is not settled: all that a settlement needs, also one that has to copy the message.
 #[derive(Clone, Debug)]
 pub struct Unsettled {
     /// The message.
@@ -26,7 +30,7 @@ pub struct Unsettled {
     pub tag: u64,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// How often the message was redriven from a dead letter.
+    /// Number of redrives from a dead letter.
     pub redriven: u32,
     /// Where in the broker's log the message stands.
     pub position: Option<Position>,
@@ -41,7 +45,7 @@ pub struct Acked {
     pub stale: u64,
 }
 
-/// What an adapter implements to have its deliveries settled. Every call takes effect at once and never blocks.
+/// Settles deliveries: the adapter's side of a [`Delivery`]. Every call takes effect at once and never blocks.
 ///
 /// One settler for each connection epoch (a channel, an assignment) is the simplest way to recognise a stale settlement:
 /// what an older epoch's settler is asked is stale.
@@ -65,15 +69,18 @@ pub trait Settler: Any + Send + Sync + fmt::Debug {
     /// not known what became of some.
     fn ack_many(&self, tags: &[u64]) -> Outcome<Acked>;
 
-    /// Keeps the lease of a delivery for at least `by` from now.
-    fn extend(&self, tag: u64, by: Duration) -> Outcome;
-
-    /// What the consumer that these deliveries belong to can do.
+    /// Capabilities of the consumer that these deliveries belong to.
     fn capabilities(&self) -> &Capabilities;
+
+    /// Keeps the lease of a delivery for at least `by` from now. An adapter whose deliveries have no lease inherits a refusal.
+    fn extend(&self, tag: u64, by: Duration) -> Outcome {
+        let _ = (tag, by);
+        Outcome::ready(Err(undeclared(Feature::Lease)))
+    }
 }
 
 /// The parts leave a delivery only together with the delivery itself.
-const WHOLE: &str = "a delivery has its parts until it is consumed";
+const PARTS_PRESENT: &str = "a delivery has its parts until it is consumed";
 
 /// A message in a consumer's hands.
 ///
@@ -104,7 +111,7 @@ const WHOLE: &str = "a delivery has its parts until it is consumed";
 #[must_use = "a delivery dropped unsettled is retried"]
 pub struct Delivery(Option<(Unsettled, Arc<dyn Settler>)>);
 
-#[allow(clippy::expect_used, reason = "see WHOLE: each method that takes the parts consumes the delivery")]
+#[allow(clippy::expect_used, reason = "see PARTS_PRESENT: each method that takes the parts consumes the delivery")]
 impl Delivery {
     /// Makes a delivery; adapters call this.
     #[inline]
@@ -219,7 +226,7 @@ impl Delivery {
     #[must_use]
     #[inline]
     pub fn into_parts(mut self) -> (Unsettled, Arc<dyn Settler>) {
-        self.0.take().expect(WHOLE)
+        self.0.take().expect(PARTS_PRESENT)
     }
 
     /// Acknowledges many deliveries, in one call per consumer they came from. Takes effect at the call; awaiting only tells how
@@ -228,7 +235,7 @@ impl Delivery {
     /// # Errors
     /// The first error of any consumer; the others' deliveries are acknowledged all the same. Stale ones are counted, not
     /// an error.
-    pub fn ack_all<I: IntoIterator<Item = Self>>(deliveries: I) -> impl Future<Output = crate::Result<Acked>> + use<I> {
+    pub fn ack_all<I: IntoIterator<Item = Self>>(deliveries: I) -> impl Future<Output = Result<Acked>> + use<I> {
         let deliveries = deliveries.into_iter();
         let mut outcomes = Vec::new();
         let mut tags = Vec::with_capacity(deliveries.size_hint().0);
@@ -283,12 +290,12 @@ impl Delivery {
 
     #[inline]
     fn unsettled(&self) -> &Unsettled {
-        &self.0.as_ref().expect(WHOLE).0
+        &self.0.as_ref().expect(PARTS_PRESENT).0
     }
 
     #[inline]
     fn settler(&self) -> &Arc<dyn Settler> {
-        &self.0.as_ref().expect(WHOLE).1
+        &self.0.as_ref().expect(PARTS_PRESENT).1
     }
 }
 

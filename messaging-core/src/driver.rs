@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::suggest::hint;
 use crate::{
-    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Names, Namespace, Order, Result, Settings,
-    TopologyMode,
+    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Identity, Names, Namespace, Order, Result,
+    Settings, TopologyMode,
 };
 
 /// The future that a driver's connect function returns. Boxed: a connection is made once.
@@ -72,6 +72,12 @@ impl ConnectOptions {
             destinations: BTreeMap::new(),
             settings: Settings::default(),
         }
+    }
+
+    /// The identity of the broker that is opened with these options by a driver.
+    #[must_use]
+    pub fn identity(&self, driver: &'static str) -> Identity {
+        Identity::new(self.name.clone(), driver, self.topology)
     }
 
     /// Sets the name.

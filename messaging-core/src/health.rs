@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How well a broker connection is, worst last.
+/// State of a broker connection, worst last. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HealthState {
     /// All that was opened works.

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-/// How finely bytes are counted: one message of average size or below weighs this much.
+/// Weight of a message of average size or below: the resolution in which bytes are counted.
 const UNIT: usize = 1024;
 
 /// The most messages that may be in flight on one handle.
 pub const IN_FLIGHT_MAX: usize = 1_000_000;
 
-/// How much may be in flight at once.
+/// The bound on what may be in flight at once.
 ///
 /// One count of units does for both bounds: a message weighs as much as the larger of its share of the count and its share
 /// of the bytes, so that neither sum exceeds its bound. A message larger than the byte bound weighs all there is: it goes
@@ -25,7 +25,7 @@ pub struct InFlight(Arc<Inner>);
 
 struct Inner {
     free: AtomicUsize,
-    /// How many wait for room; nobody takes room past them.
+    /// Number of tasks that wait for a permit; nobody takes one past them.
     waiting: AtomicUsize,
     /// The first in line holds this while it waits for `freed`.
     turn: Mutex<()>,
@@ -55,21 +55,21 @@ impl InFlight {
         }))
     }
 
-    /// Waits for room for one message of `bytes`.
+    /// Waits for a permit for one message of `bytes`.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once [`close`](Self::close) was called.
-    pub async fn room(&self, bytes: usize) -> Result<Room> {
-        match self.try_room(bytes) {
-            Some(room) => Ok(room),
+    /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
+    pub async fn acquire(&self, bytes: usize) -> Result<Permit> {
+        match self.try_acquire(bytes) {
+            Some(permit) => Ok(permit),
             None => self.wait(self.weight(bytes)).await,
         }
     }
 
-    /// Takes room for one message of `bytes` if there is some and nobody waits for it.
+    /// Takes a permit for one message of `bytes` if there is room and nobody waits for it.
     #[inline]
     #[must_use]
-    pub fn try_room(&self, bytes: usize) -> Option<Room> {
+    pub fn try_acquire(&self, bytes: usize) -> Option<Permit> {
         let weight = self.weight(bytes);
         if self.0.waiting.load(Ordering::SeqCst) > 0 || !self.0.take(weight) {
             return None;
@@ -77,18 +77,18 @@ impl InFlight {
         Some(self.taken(weight))
     }
 
-    /// Whether someone waits for room.
+    /// True while someone waits for a permit.
     #[inline]
     #[must_use]
     pub fn is_contended(&self) -> bool {
         self.0.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Waits for room for as many of the messages as fit at once, at least one. Returns how many those are.
+    /// Waits for one permit for as many of the messages as fit at once, at least one. Returns their number too.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once [`close`](Self::close) was called.
-    pub async fn room_for_many(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(usize, Room)> {
+    /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
+    pub async fn acquire_many(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(usize, Permit)> {
         let mut count = 0;
         let mut weight = 0;
         for bytes in sizes {
@@ -108,14 +108,14 @@ impl InFlight {
     /// Ends all waiting, now and later.
     pub fn close(&self) {
         if !self.0.closed.swap(true, Ordering::SeqCst) {
-            // Somebody waits for ever: nobody takes room past it, and whoever wants some learns that this is closed.
+            // Somebody waits for ever: nobody takes room past it, and each who asks learns that this is closed.
             self.0.waiting.fetch_add(1, Ordering::SeqCst);
         }
         self.0.freed.notify_waiters();
     }
 
     #[cold]
-    async fn wait(&self, weight: usize) -> Result<Room> {
+    async fn wait(&self, weight: usize) -> Result<Permit> {
         let _waiting = Waiting::register(&self.0.waiting);
         // Served in the order in which they came: the lock is fair.
         let _turn = self.0.turn.lock().await;
@@ -133,8 +133,8 @@ impl InFlight {
     }
 
     #[inline]
-    fn taken(&self, weight: usize) -> Room {
-        Room { held: Some((self.clone(), weight)) }
+    fn taken(&self, weight: usize) -> Permit {
+        Permit { held: Some((self.clone(), weight)) }
     }
 
     #[inline]
@@ -191,17 +191,17 @@ impl fmt::Debug for InFlight {
 
 /// A place in flight, held until the broker has answered and freed when dropped.
 #[must_use = "dropping it frees the place"]
-pub struct Room {
+pub struct Permit {
     held: Option<(InFlight, usize)>,
 }
 
-impl Room {
-    /// No place at all, for a send that is bounded elsewhere.
+impl Permit {
+    /// A permit for nothing, for a send that is bounded elsewhere.
     pub const fn none() -> Self {
         Self { held: None }
     }
 
-    /// Splits off the place of one message of `bytes` from the room of a batch.
+    /// Splits off the permit of one message of `bytes` from that of a batch.
     pub fn split(&mut self, bytes: usize) -> Self {
         let Some((in_flight, weight)) = &mut self.held else { return Self::none() };
         let part = in_flight.weight(bytes).min(*weight);
@@ -210,7 +210,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         if let Some((in_flight, weight)) = &self.held
@@ -221,9 +221,9 @@ impl Drop for Room {
     }
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room").field("held", &self.held.is_some()).finish()
+        f.debug_struct("Permit").field("held", &self.held.is_some()).finish()
     }
 }
 
@@ -235,22 +235,22 @@ mod tests {
     #[tokio::test]
     async fn count_and_bytes_are_both_bounded() {
         let in_flight = InFlight::new(4, 4_000);
-        let small: Vec<_> = (0..4).map_while(|_| in_flight.try_room(1)).collect();
+        let small: Vec<_> = (0..4).map_while(|_| in_flight.try_acquire(1)).collect();
         assert_eq!(small.len(), 4);
-        assert!(in_flight.try_room(1).is_none());
+        assert!(in_flight.try_acquire(1).is_none());
         drop(small);
-        let large = in_flight.try_room(3_500).unwrap();
-        assert!(in_flight.try_room(1_000).is_none());
+        let large = in_flight.try_acquire(3_500).unwrap();
+        assert!(in_flight.try_acquire(1_000).is_none());
         drop(large);
     }
 
     #[tokio::test]
     async fn what_exceeds_the_byte_bound_goes_alone() {
         let in_flight = InFlight::new(4, 1_000);
-        let huge = in_flight.room(50_000).await.unwrap();
-        assert!(in_flight.try_room(1).is_none());
+        let huge = in_flight.acquire(50_000).await.unwrap();
+        assert!(in_flight.try_acquire(1).is_none());
         drop(huge);
-        assert!(in_flight.try_room(1).is_some());
+        assert!(in_flight.try_acquire(1).is_some());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,11 +262,11 @@ mod tests {
                 let (in_flight, count) = (in_flight.clone(), Arc::clone(&count));
                 tokio::spawn(async move {
                     for _ in 0..2_000 {
-                        let room = in_flight.room(1).await.unwrap();
+                        let permit = in_flight.acquire(1).await.unwrap();
                         assert!(count.fetch_add(1, Ordering::SeqCst) < 2);
                         tokio::task::yield_now().await;
                         count.fetch_sub(1, Ordering::SeqCst);
-                        drop(room);
+                        drop(permit);
                     }
                 })
             })
@@ -274,32 +274,32 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        assert!(in_flight.try_room(0).is_some());
+        assert!(in_flight.try_acquire(0).is_some());
     }
 
     #[tokio::test]
     async fn closing_ends_the_wait() {
         let in_flight = InFlight::new(1, 1_000);
-        let held = in_flight.room(1).await.unwrap();
+        let held = in_flight.acquire(1).await.unwrap();
         let waiting = in_flight.clone();
-        let waiter = tokio::spawn(async move { waiting.room(1).await.map(drop) });
+        let waiter = tokio::spawn(async move { waiting.acquire(1).await.map(drop) });
         tokio::task::yield_now().await;
         in_flight.close();
         drop(held);
-        assert!(in_flight.try_room(1).is_none());
-        assert_eq!(in_flight.room(1).await.unwrap_err().kind(), ErrorKind::Closed);
-        assert_eq!(in_flight.room_for_many([1]).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert!(in_flight.try_acquire(1).is_none());
+        assert_eq!(in_flight.acquire(1).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(in_flight.acquire_many([1]).await.unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(waiter.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }
 
     #[tokio::test]
     async fn a_batch_takes_what_fits_and_its_parts_free_one_by_one() {
         let in_flight = InFlight::new(3, 1_000_000);
-        let (count, mut room) = in_flight.room_for_many([1; 5]).await.unwrap();
+        let (count, mut permit) = in_flight.acquire_many([1; 5]).await.unwrap();
         assert_eq!(count, 3);
-        let first = room.split(1);
-        assert!(in_flight.try_room(1).is_none());
+        let first = permit.split(1);
+        assert!(in_flight.try_acquire(1).is_none());
         drop(first);
-        assert!(in_flight.try_room(1).is_some());
+        assert!(in_flight.try_acquire(1).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Where the replies to requests arrive: what every adapter's requester has in common.
+//! The inbox of a requester: requests that wait for their replies.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,9 +9,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::{Error, ErrorKind, Message, MessageId, Publisher, PublisherExt, QueueName, ReplyAddress, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Message, MessageId};
+use crate::name::{QueueName, ReplyAddress};
+use crate::publisher::{Publisher, PublisherExt};
 
-/// The requests of one requester that wait for their replies. Adapters give it what arrives at the reply address.
+/// The requests of one [`Requester`](crate::Requester) that wait for their replies. Adapters hand it what arrives at the reply
+/// address.
 #[derive(Default)]
 pub struct Inbox {
     waiting: Mutex<HashMap<String, oneshot::Sender<Message>>>,
@@ -24,7 +28,7 @@ impl Inbox {
     /// # Errors
     /// [`ErrorKind::Conflict`] if a request with the same correlation id is under way; [`ErrorKind::Timeout`] when no reply
     /// came in time; [`ErrorKind::Closed`] if the inbox was closed; what the publisher says.
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         publisher: &dyn Publisher,
         to: &QueueName,
@@ -58,13 +62,13 @@ impl Inbox {
         }
     }
 
-    /// How many replies came too late.
+    /// Number of replies that came too late.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// Whoever waits for a reply waits no more.
+    /// Ends the wait of every request that is under way with [`ErrorKind::Closed`].
     pub fn close(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         drop(waiting);

@@ -3,7 +3,7 @@
 //! Applications depend on the crate `messaging`, which re-exports all of this; adapters depend on this crate alone.
 //!
 //! * [`Broker`] opens everything from one connection; [`Publisher`], [`QueueConsumer`] and [`Subscriber`] are the three
-//!   traits an application is written against, [`Admin`] plans, inspects and repairs.
+//!   traits an application is written against; [`Topology`] plans and makes, [`Inspect`] reads, [`Repair`] redrives and purges.
 //! * [`Message`] is what is published, [`Delivery`] one attempt to hand it to a consumer, ended by exactly one
 //!   [`Settlement`].
 //! * [`Capabilities`] say what a broker can do for a destination with certain options; [`Requirements`] are checked against
@@ -12,7 +12,6 @@
 //! * Adapters implement [`Publisher`], [`Deliveries`] and [`Settler`] on the hot path, all without a boxed future: see
 //!   [`Outcome`], [`Tickets`] and [`InFlight`].
 
-mod admin;
 mod broker;
 pub mod capabilities;
 mod checked;
@@ -23,29 +22,33 @@ mod destinations;
 mod driver;
 mod error;
 mod health;
+mod identity;
 mod in_flight;
 mod inbox;
+mod inspect;
 mod message;
 mod name;
 mod names;
 mod outcome;
 mod parsed_text;
 mod publisher;
+mod repair;
+mod requester;
 mod scope;
 mod settings;
 mod settlement;
+pub mod spi;
 mod subject;
 pub mod suggest;
+mod topology;
+mod undeclared;
 mod url;
 pub mod wire;
 
-pub use self::admin::{
-    Admin, Browsed, Declaration, Depth, Part, Plan, PlanAction, PlanStep, Redrive, SourcePosition, TopologyMode,
-};
-pub use self::broker::{Broker, Requester, Transaction};
+pub use self::broker::{Broker, Transaction};
 pub use self::capabilities::{
-    Attempts, Browsing, Capabilities, Expired, Feature, Filtering, Limits, Need, PublishDedup, Readiness, Requirements,
-    RetryPlace, SettlementTiming, StaleDetection, Support, Usage,
+    Attempts, Browsing, Capabilities, Expired, Feature, Filtering, Limits, Need, Place, PublishDedup, Readiness,
+    Requirements, RetryPlace, SettlementTiming, StaleDetection, Support,
 };
 pub use self::checked::Checked;
 pub use self::consume::{
@@ -57,8 +60,10 @@ pub use self::destinations::Destinations;
 pub use self::driver::{ConnectOptions, Connecting, DestinationSettings, Driver, Registry};
 pub use self::error::{Error, ErrorKind, ErrorOutcome, Result};
 pub use self::health::{Health, HealthState};
-pub use self::in_flight::{IN_FLIGHT_MAX, InFlight, Room};
+pub use self::identity::Identity;
+pub use self::in_flight::{IN_FLIGHT_MAX, InFlight, Permit};
 pub use self::inbox::Inbox;
+pub use self::inspect::{Browsed, Depth, Inspect, SourcePosition};
 pub use self::message::{
     HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers, Message, MessageBuilder, MessageId, ReceivedMessage,
 };
@@ -68,9 +73,13 @@ pub use self::name::{
 };
 pub use self::names::Names;
 pub use self::outcome::{Answers, Outcome, Tickets, TicketsOwner};
-pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherExt, Receipt};
+pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherCore, PublisherExt, Receipt};
+pub use self::repair::{Part, Redrive, Repair};
+pub use self::requester::{REQUEST_PUBLISHERS_MAX, Replies, Requester};
 pub use self::scope::Scope;
 pub use self::settings::{Settings, parse_duration};
 pub use self::settlement::{DeadLetter, DeadLetterReason, Settlement};
 pub use self::subject::{SUBJECT_MAX, Subject, SubjectFilter};
+pub use self::topology::{Declaration, Plan, PlanAction, PlanStep, Topology, TopologyMode};
+pub use self::undeclared::undeclared;
 pub use self::url::{BrokerUrl, Host};

@@ -1,4 +1,4 @@
-//! What every type that is text parsed at the edge can do: be parsed from text in each of Rust's ways, and be text again.
+//! Conversions of every type that is text parsed at the edge: to be parsed from text in each of Rust's ways, and be text again.
 
 /// For tuple structs over `SmolStr` that have a `parse` function.
 macro_rules! parsed_text {

@@ -1,9 +1,10 @@
-//! Where something happens: the broker and the destination, for the context of every error.
+//! The scope of an event: the broker and the destination, for the context of every error.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{BrokerName, Error};
+use crate::error::Error;
+use crate::name::BrokerName;
 
 /// A broker and one of its places. Cheap to clone.
 #[derive(Clone)]

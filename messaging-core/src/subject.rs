@@ -63,7 +63,7 @@ impl SubjectFilter {
         &self.0
     }
 
-    /// Whether the filter lets a message of this subject pass. Only a filter of nothing but `#` takes a message
+    /// True if the filter lets a message of this subject pass. Only a filter of nothing but `#` takes a message
     /// without a subject.
     #[must_use]
     pub fn matches(&self, subject: Option<&Subject>) -> bool {

@@ -3,19 +3,21 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, Checked, ConsumeOptions, Consumer, Destination, DrainReport, ErrorKind,
-    Feature, Health, Lease, NoSubscriber, Order, PublishOptions, Publisher, QueueConsumer, QueueName, Redrive,
-    Requester, Result, RetryMode, Source, Start, SubjectFilter, SubscribeOptions, Subscriber, SubscriptionName,
-    TopicName, Transaction, Usage,
+    Broker, BrokerName, Capabilities, Checked, ConsumeOptions, Consumer, Declaration, Destination, DrainReport,
+    ErrorKind, Feature, Health, Identity, Inbox, Inspect, Lease, NoSubscriber, Order, Part, Place, Plan, PlanAction,
+    PlanStep, PublishOptions, Publisher, QueueConsumer, QueueName, Redrive, Repair, Replies, Result, RetryMode, Source,
+    Start, SubjectFilter, SubscribeOptions, Subscriber, SubscriptionName, TopicName, Topology, TopologyMode,
+    Transaction,
 };
 use tokio::time::Instant;
 
 #[derive(Debug)]
-struct Untouchable(BrokerName, Capabilities);
+struct Untouchable(Identity, Capabilities);
 
 #[async_trait]
 impl QueueConsumer for Untouchable {
@@ -33,15 +35,11 @@ impl Subscriber for Untouchable {
 
 #[async_trait]
 impl Broker for Untouchable {
-    fn name(&self) -> &BrokerName {
+    fn identity(&self) -> &Identity {
         &self.0
     }
 
-    fn driver(&self) -> &'static str {
-        "untouchable"
-    }
-
-    fn capabilities(&self, _: &Destination, _: Usage<'_>) -> Capabilities {
+    fn capabilities(&self, _: Place<'_>) -> Capabilities {
         self.1.clone()
     }
 
@@ -49,7 +47,7 @@ impl Broker for Untouchable {
         panic!("reached")
     }
 
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
+    async fn replies(&self, _: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
         panic!("reached")
     }
 
@@ -57,7 +55,11 @@ impl Broker for Untouchable {
         panic!("reached")
     }
 
-    fn admin(&self) -> &dyn Admin {
+    fn inspect(&self) -> &dyn Inspect {
+        panic!("reached")
+    }
+
+    fn repair(&self) -> &dyn Repair {
         panic!("reached")
     }
 
@@ -71,7 +73,8 @@ impl Broker for Untouchable {
 }
 
 fn around(capabilities: Capabilities) -> Arc<dyn Broker> {
-    Checked::around(Arc::new(Untouchable(BrokerName::main(), capabilities)))
+    let identity = Identity::new(BrokerName::main(), "untouchable", TopologyMode::Create);
+    Checked::around(Arc::new(Untouchable(identity, capabilities)))
 }
 
 fn queue() -> QueueName {
@@ -87,7 +90,7 @@ async fn whatever_is_not_declared_is_refused_before_the_adapter_sees_it() {
     let broker = around(Capabilities::none());
     let name = SubscriptionName::parse("s").unwrap();
     let source = Source::Queue(queue());
-    let admin = broker.admin();
+    let (inspect, repair) = (broker.inspect(), broker.repair());
     let errors = [
         broker.publisher(&Destination::Queue(queue()), PublishOptions::default()).await.map(drop).unwrap_err(),
         broker.publisher(&Destination::Topic(topic()), PublishOptions::default()).await.map(drop).unwrap_err(),
@@ -95,13 +98,14 @@ async fn whatever_is_not_declared_is_refused_before_the_adapter_sees_it() {
         broker.subscribe(&topic(), SubscribeOptions::ephemeral()).await.map(drop).unwrap_err(),
         broker.requester().await.map(drop).unwrap_err(),
         broker.begin().await.map(drop).unwrap_err(),
-        admin.depth(&source).await.map(drop).unwrap_err(),
-        admin.lag(&source).await.map(drop).unwrap_err(),
-        admin.positions(&source).await.map(drop).unwrap_err(),
-        admin.browse(&source, 1).await.map(drop).unwrap_err(),
-        admin.dead_letters(&source, 1).await.map(drop).unwrap_err(),
-        admin.redrive(&source, Redrive::All).await.map(drop).unwrap_err(),
-        admin.unsubscribe(&topic(), &name).await.unwrap_err(),
+        inspect.depth(&source).await.map(drop).unwrap_err(),
+        inspect.lag(&source).await.map(drop).unwrap_err(),
+        inspect.positions(&source).await.map(drop).unwrap_err(),
+        inspect.browse(&source, 1).await.map(drop).unwrap_err(),
+        inspect.dead_letters(&source, 1).await.map(drop).unwrap_err(),
+        repair.redrive(&source, Redrive::All).await.map(drop).unwrap_err(),
+        repair.purge(&source, Part::Live).await.map(drop).unwrap_err(),
+        repair.unsubscribe(&topic(), &name).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -163,4 +167,159 @@ async fn options_that_make_no_sense_are_refused_with_their_name() {
     let lacking = around(Capabilities::none().with_native([Feature::Topic]));
     let error = lacking.publisher(&Destination::Topic(topic()), options).await.map(drop).unwrap_err();
     assert!(error.text().contains("require_subscriber"), "{error}");
+}
+
+/// A broker that implements no more than it has to, around which no checks stand.
+#[derive(Debug)]
+struct Bare(Identity);
+
+#[async_trait]
+impl QueueConsumer for Bare {
+    async fn consume(&self, _: &QueueName, _: ConsumeOptions) -> Result<Consumer> {
+        panic!("reached")
+    }
+}
+
+impl Subscriber for Bare {}
+
+#[async_trait]
+impl Broker for Bare {
+    fn identity(&self) -> &Identity {
+        &self.0
+    }
+
+    fn capabilities(&self, _: Place<'_>) -> Capabilities {
+        Capabilities::none().with_native(Feature::ALL)
+    }
+
+    async fn publisher(&self, _: &Destination, _: PublishOptions) -> Result<Arc<dyn Publisher>> {
+        panic!("reached")
+    }
+
+    fn health(&self) -> Health {
+        Health::up()
+    }
+
+    async fn close(&self, _: Instant) -> DrainReport {
+        DrainReport::default()
+    }
+}
+
+#[tokio::test]
+async fn what_an_adapter_does_not_implement_is_refused_by_what_it_inherits() {
+    let bare: Arc<dyn Broker> = Arc::new(Bare(Identity::new(BrokerName::main(), "bare", TopologyMode::Create)));
+    let name = SubscriptionName::parse("s").unwrap();
+    let source = Source::Queue(queue());
+    let declaration = [Declaration::Destination(Destination::Queue(queue()))];
+    for broker in [bare.clone(), Checked::around(bare)] {
+        let (inspect, repair) = (broker.inspect(), broker.repair());
+        for (error, word) in [
+            (broker.subscribe(&topic(), SubscribeOptions::ephemeral()).await.map(drop), "topic"),
+            (broker.requester().await.map(drop), "request_reply"),
+            (broker.begin().await.map(drop), "transactions"),
+            (broker.topology().plan(&declaration).await.map(drop), "plans"),
+            (broker.topology().create(&declaration).await, "plans"),
+            (broker.apply(&declaration).await.map(drop), "plans"),
+            (inspect.depth(&source).await.map(drop), "depth"),
+            (inspect.lag(&source).await.map(drop), "depth"),
+            (inspect.positions(&source).await.map(drop), "positions"),
+            (inspect.browse(&source, 1).await.map(drop), "browse"),
+            (inspect.dead_letters(&source, 1).await.map(drop), "dead_letter"),
+            (repair.redrive(&source, Redrive::All).await.map(drop), "redrive"),
+            (repair.purge(&source, Part::Dead).await.map(drop), "purge"),
+            (repair.unsubscribe(&topic(), &name).await, "durable_subscription"),
+        ] {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.text().contains(word), "{error}");
+        }
+    }
+}
+
+/// Answers every plan with one action, and counts what it is asked to make.
+#[derive(Debug)]
+struct Planner(Identity, PlanAction, AtomicUsize);
+
+#[async_trait]
+impl QueueConsumer for Planner {
+    async fn consume(&self, _: &QueueName, _: ConsumeOptions) -> Result<Consumer> {
+        panic!("reached")
+    }
+}
+
+impl Subscriber for Planner {}
+
+#[async_trait]
+impl Topology for Planner {
+    async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
+        assert_ne!(self.0.topology_mode(), TopologyMode::Assume, "assume asks nothing");
+        let step = |declaration: &Declaration| PlanStep {
+            what: format!("{declaration:?}"),
+            physical_name: "p".to_owned(),
+            action: self.1.clone(),
+        };
+        Ok(Plan { steps: declarations.iter().map(step).collect() })
+    }
+
+    async fn create(&self, declarations: &[Declaration]) -> Result<()> {
+        self.2.fetch_add(declarations.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Broker for Planner {
+    fn identity(&self) -> &Identity {
+        &self.0
+    }
+
+    fn capabilities(&self, _: Place<'_>) -> Capabilities {
+        Capabilities::none()
+    }
+
+    async fn publisher(&self, _: &Destination, _: PublishOptions) -> Result<Arc<dyn Publisher>> {
+        panic!("reached")
+    }
+
+    fn health(&self) -> Health {
+        Health::up()
+    }
+
+    async fn close(&self, _: Instant) -> DrainReport {
+        DrainReport::default()
+    }
+
+    fn topology(&self) -> &dyn Topology {
+        self
+    }
+}
+
+#[tokio::test]
+async fn a_plan_is_applied_by_the_topology_mode() {
+    let differs = PlanAction::Differs(vec!["a is 1, asked for is 2".to_owned()]);
+    let (create, verify, assume) = (TopologyMode::Create, TopologyMode::Verify, TopologyMode::Assume);
+    for (mode, action, refused, made) in [
+        (create, PlanAction::Create, None, 1),
+        (create, PlanAction::Keep, None, 0),
+        (create, differs.clone(), Some(ErrorKind::Mismatch), 0),
+        (verify, PlanAction::Create, Some(ErrorKind::NotFound), 0),
+        (verify, PlanAction::Keep, None, 0),
+        (verify, differs.clone(), Some(ErrorKind::Mismatch), 0),
+        (assume, PlanAction::Create, None, 0),
+        (assume, differs.clone(), None, 0),
+    ] {
+        let identity = Identity::new(BrokerName::main(), "planner", mode);
+        let planner = Arc::new(Planner(identity, action.clone(), AtomicUsize::new(0)));
+        let broker = Checked::around(planner.clone());
+        let applied = broker.apply(&[Declaration::Destination(Destination::Queue(queue()))]).await;
+        assert_eq!(planner.2.load(Ordering::Relaxed), made, "{mode:?} {action:?}");
+        match (applied, refused) {
+            (Ok(plan), None) => assert_eq!(plan.steps.len(), usize::from(mode != assume), "{mode:?} {action:?}"),
+            (Err(error), Some(kind)) => {
+                assert_eq!(error.kind(), kind, "{mode:?} {action:?}");
+                assert!(error.to_string().contains("broker \"main\""), "{error}");
+            }
+            (applied, _) => panic!("{mode:?} {action:?}: {applied:?}"),
+        }
+    }
 }

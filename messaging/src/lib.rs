@@ -136,11 +136,11 @@
 //! // After two attempts it lies in the queue's own dead letter, as it was, with the reason.
 //! let broker = running.broker("main")?;
 //! let queue = Source::Queue(QueueName::parse("payments")?);
-//! let dead = broker.admin().dead_letters(&queue, 10).await?;
+//! let dead = broker.inspect().dead_letters(&queue, 10).await?;
 //! assert_eq!(dead[0].reason.errors, ["the bank is closed"]);
 //!
 //! // Redrive sends it back to where it failed; its attempts begin afresh.
-//! assert_eq!(broker.admin().redrive(&queue, Redrive::All).await?, 1);
+//! assert_eq!(broker.repair().redrive(&queue, Redrive::All).await?, 1);
 //! # Ok(())
 //! # }
 //! ```

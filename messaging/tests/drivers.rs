@@ -64,7 +64,7 @@ mod with_memory {
     #[tokio::test]
     async fn the_default_configuration_opens() {
         let options = Config::memory().brokers().unwrap().remove(0);
-        assert_eq!(drivers().connect(options).await.unwrap().name().as_str(), "main");
+        assert_eq!(drivers().connect(options).await.unwrap().identity().name().as_str(), "main");
     }
 }
 

@@ -12,11 +12,11 @@ use rdkafka::message::{Message as _, OwnedHeaders};
 use tokio::sync::oneshot;
 
 use super::reader::{observer, read};
+use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::connection::{ASK, blocking};
 use crate::consumer::watermarks;
 use crate::convert::{Decoded, headers_of, key_of, payload_of, timestamp_of};
-use crate::copies::{Copy, CopyDesk};
+use crate::copies::{Copy, CopyProducer};
 use crate::topology::{Topics, partitions};
 
 /// How many dead letters are sent back at once.
@@ -67,7 +67,7 @@ impl KafkaBroker {
             letters.sort_by_key(|(offset, _)| *offset);
             Ok(letters.into_iter().map(|(_, letter)| letter).collect())
         };
-        blocking("reading dead letters", ASK * 5, look).await?
+        blocking("reading dead letters", REQUEST_TIMEOUT * 5, look).await?
     }
 
     /// Sends dead letters back to the group alone that they come from, and takes them out.
@@ -80,12 +80,12 @@ impl KafkaBroker {
         }
         let topics = Topics::of_source(self.names(), source);
         let (Some(retry), Some(dead)) = (topics.retry, topics.dead) else { return Ok(0) };
-        let desk = self.connection().copies()?;
+        let copies = self.connection().copies()?;
         let mut count = 0;
         for some in letters.chunks(AT_ONCE) {
             // Each is there again before it is taken out: a crash in between doubles it, with the same id.
-            confirmed(some.iter().map(|one| again(&desk, &retry, &one.letter))).await?;
-            confirmed(some.iter().map(|letter| tombstone(&desk, &dead, letter))).await?;
+            confirmed(some.iter().map(|one| again(&copies, &retry, &one.letter))).await?;
+            confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
             count += some.len() as u64;
         }
         Ok(count)
@@ -95,9 +95,9 @@ impl KafkaBroker {
     pub(super) async fn bury(&self, source: &Source) -> Result<u64> {
         let letters = self.letters(source).await?;
         let Some(dead) = Topics::of_source(self.names(), source).dead else { return Ok(0) };
-        let desk = self.connection().copies()?;
+        let copies = self.connection().copies()?;
         for some in letters.chunks(AT_ONCE) {
-            confirmed(some.iter().map(|letter| tombstone(&desk, &dead, letter))).await?;
+            confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
         }
         Ok(letters.len() as u64)
     }
@@ -117,14 +117,14 @@ fn letter(source: &Source, decoded: Decoded) -> DeadLetter {
 
 type Confirmation = oneshot::Receiver<Result<()>>;
 
-fn make(desk: &Arc<CopyDesk>, copy: Copy<'_>) -> Confirmation {
+fn make(copies: &Arc<CopyProducer>, copy: Copy<'_>) -> Confirmation {
     let (made, confirmed) = oneshot::channel();
     let made = parking_lot::Mutex::new(Some(made));
-    desk.make(
+    copies.make(
         copy,
         Box::new(move |result| {
             if let Some(made) = made.into_inner() {
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _ = made.send(result);
             }
         }),
@@ -133,7 +133,7 @@ fn make(desk: &Arc<CopyDesk>, copy: Copy<'_>) -> Confirmation {
 }
 
 /// The message as it was, with its attempts afresh.
-fn again(desk: &Arc<CopyDesk>, retry: &str, letter: &DeadLetter) -> Confirmation {
+fn again(copies: &Arc<CopyProducer>, retry: &str, letter: &DeadLetter) -> Confirmation {
     let message = &letter.message;
     let facts = Facts { redriven: letter.redriven.saturating_add(1), ..Facts::default() };
     let copy = Copy {
@@ -144,10 +144,10 @@ fn again(desk: &Arc<CopyDesk>, retry: &str, letter: &DeadLetter) -> Confirmation
         timestamp: timestamp_of(message),
         headers: headers_of(message, &facts.entries()),
     };
-    make(desk, copy)
+    make(copies, copy)
 }
 
-fn tombstone(desk: &Arc<CopyDesk>, dead: &str, letter: &Letter) -> Confirmation {
+fn tombstone(copies: &Arc<CopyProducer>, dead: &str, letter: &Letter) -> Confirmation {
     let copy = Copy {
         topic: dead,
         partition: Some(letter.partition),
@@ -156,7 +156,7 @@ fn tombstone(desk: &Arc<CopyDesk>, dead: &str, letter: &Letter) -> Confirmation 
         timestamp: timestamp_of(&letter.letter.message),
         headers: OwnedHeaders::new_with_capacity(0),
     };
-    make(desk, copy)
+    make(copies, copy)
 }
 
 /// Waits until all are confirmed; the first failure is told.

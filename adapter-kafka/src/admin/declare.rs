@@ -1,38 +1,35 @@
 //! Plans: what would have to be made, and making it.
 
-use messaging_core::{
-    Declaration, Destination, Error, ErrorKind, Plan, PlanAction, PlanStep, Result, Source, Start, SubjectFilter,
-};
+use messaging_core::{Declaration, Destination, Error, ErrorKind, Plan, PlanAction, PlanStep, Result, Source, Start};
 
 use super::reader::observer;
+use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::connection::{ASK, blocking};
 use crate::consumer::fix_start;
 use crate::topology::{Step, Topics, create, ensure, places, plan};
 
 /// One declaration, and what it needs.
-pub(super) struct Planned<'a> {
-    parts: Vec<Part<'a>>,
+pub(super) struct Planned {
+    parts: Vec<Part>,
 }
 
-struct Part<'a> {
+struct Part {
     what: String,
     destination: Destination,
     topics: Topics,
     steps: Vec<Step>,
-    group: Option<Group<'a>>,
+    group: Option<Group>,
 }
 
 /// A subscription's group.
-struct Group<'a> {
+struct Group {
     source: Source,
     name: String,
     exists: bool,
     start: Start,
-    _filter: &'a Option<SubjectFilter>,
 }
 
-impl Planned<'_> {
+impl Planned {
     pub(super) fn plan(&self) -> Plan {
         let mut steps = Vec::new();
         for part in &self.parts {
@@ -60,7 +57,7 @@ impl Planned<'_> {
 }
 
 impl KafkaBroker {
-    pub(super) async fn planned<'a>(&self, declarations: &'a [Declaration]) -> Result<Planned<'a>> {
+    pub(super) async fn planned(&self, declarations: &[Declaration]) -> Result<Planned> {
         let mut parts = Vec::with_capacity(declarations.len());
         for declaration in declarations {
             parts.push(self.part(declaration).await?);
@@ -68,7 +65,7 @@ impl KafkaBroker {
         Ok(Planned { parts })
     }
 
-    async fn part<'a>(&self, declaration: &'a Declaration) -> Result<Part<'a>> {
+    async fn part(&self, declaration: &Declaration) -> Result<Part> {
         let (destination, topics, group) = match declaration {
             Declaration::Destination(destination) => {
                 if matches!(destination, Destination::Reply(_)) {
@@ -77,7 +74,7 @@ impl KafkaBroker {
                 (destination.clone(), Topics::of_destination(self.names(), destination), None)
             }
             // A filter is each consumer's own here: there is nothing to declare of it.
-            Declaration::Subscription { topic, name, start, filter } => {
+            Declaration::Subscription { topic, name, start, filter: _ } => {
                 let source = Source::Subscription(topic.clone(), name.clone());
                 let exists = match self.standing(&source).await {
                     Ok(_) => true,
@@ -86,7 +83,7 @@ impl KafkaBroker {
                 };
                 let name = self.names().source(&source);
                 let topics = Topics::of_source(self.names(), &source);
-                let group = Group { source, name, exists, start: *start, _filter: filter };
+                let group = Group { source, name, exists, start: *start };
                 (Destination::Topic(topic.clone()), topics, Some(group))
             }
         };
@@ -94,23 +91,8 @@ impl KafkaBroker {
         Ok(Part { what: destination.to_string(), destination, topics, steps, group })
     }
 
-    pub(super) async fn applied(&self, declarations: &[Declaration]) -> Result<Plan> {
+    pub(super) async fn create_missing(&self, declarations: &[Declaration]) -> Result<()> {
         let planned = self.planned(declarations).await?;
-        let plan = planned.plan();
-        let differing: Vec<String> = plan
-            .steps
-            .iter()
-            .filter_map(|PlanStep { what, physical_name, action }| match action {
-                PlanAction::Differs(differences) => {
-                    Some(format!("{what} exists as {physical_name:?} and differs: {}", differences.join(", ")))
-                }
-                _ => None,
-            })
-            .collect();
-        if !differing.is_empty() {
-            let text = format!("{}; nothing was changed", differing.join("; "));
-            return Err(Error::new(ErrorKind::Mismatch, text));
-        }
         for part in planned.parts {
             let options = self.options(&part.destination);
             create(self.connection(), &part.steps, options).await?;
@@ -120,17 +102,17 @@ impl KafkaBroker {
                 self.begin_group(group, &part.topics, &counts).await?;
             }
         }
-        Ok(plan)
+        Ok(())
     }
 
     /// Fixes where a subscription begins.
-    async fn begin_group(&self, group: Group<'_>, topics: &Topics, counts: &[i32]) -> Result<()> {
+    async fn begin_group(&self, group: Group, topics: &Topics, counts: &[i32]) -> Result<()> {
         let all = places(&topics.subscribed(), counts);
         let retry = topics.retry.clone();
         let (retries, main): (Vec<_>, Vec<_>) = all.into_iter().partition(|(topic, _)| Some(topic) == retry.as_ref());
         let connection = self.connection().clone();
         let (name, start) = (group.name, group.start);
-        let fix = move || fix_start(&observer(&connection.options, &name)?, &main, &retries, start);
-        blocking("making a subscription", ASK * 3, fix).await?
+        let fix = move || fix_start(&observer(&connection.options, &name)?, &main, &retries, start).map(drop);
+        blocking("making a subscription", REQUEST_TIMEOUT * 3, fix).await?
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Browsed, Control as _, DeadLetter, Declaration, Depth, Error, ErrorKind, Part, Plan, Redrive, Result,
-    Source, SourcePosition, SubscriptionName, TopicName,
+    Browsed, Control as _, DeadLetter, Declaration, Depth, Error, ErrorKind, Inspect, Part, Plan, Redrive, Repair,
+    Result, Source, SourcePosition, SubscriptionName, TopicName, Topology,
 };
 use rdkafka::admin::AdminOptions;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 use self::reader::observer;
 use self::standing::Standing;
+use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::connection::{ASK, blocking};
-use crate::consumer::{End, Ending, Intake, Metadata, Place, commit_now};
+use crate::consumer::{End, Ending, Intake, Metadata, PartitionId, commit_now};
 use crate::error::{from_code, from_kafka};
 use crate::topology::{Topics, partitions};
 
@@ -30,17 +30,20 @@ use crate::topology::{Topics, partitions};
 const LEAVE: Duration = Duration::from_secs(10);
 
 #[async_trait]
-impl Admin for KafkaBroker {
+impl Topology for KafkaBroker {
     async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
         self.connection().check_open()?;
         Ok(self.planned(declarations).await?.plan())
     }
 
-    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
+    async fn create(&self, declarations: &[Declaration]) -> Result<()> {
         self.connection().check_open()?;
-        self.applied(declarations).await
+        self.create_missing(declarations).await
     }
+}
 
+#[async_trait]
+impl Inspect for KafkaBroker {
     async fn depth(&self, source: &Source) -> Result<Depth> {
         self.depth_of(source).await
     }
@@ -62,7 +65,10 @@ impl Admin for KafkaBroker {
         letters.truncate(max);
         Ok(letters.into_iter().map(|one| one.letter).collect())
     }
+}
 
+#[async_trait]
+impl Repair for KafkaBroker {
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
         self.send_back(source, which).await
     }
@@ -93,7 +99,7 @@ impl KafkaBroker {
             |one: &Arc<Intake>| one.settings.source.as_ref() == Some(source) && !one.progress.borrow().has_left;
         let here: Vec<_> = self.consumers().into_iter().filter(is_here).collect();
         if !here.is_empty() {
-            let held: HashSet<Place> = here.iter().flat_map(|one| one.places()).collect();
+            let held: HashSet<PartitionId> = here.iter().flat_map(|one| one.places()).collect();
             if let Some(Standing { place: (topic, number), .. }) =
                 standing.iter().find(|one| !held.contains(&one.place))
             {
@@ -105,7 +111,7 @@ impl KafkaBroker {
                     ),
                 ));
             }
-            let by = Instant::now() + ASK;
+            let by = Instant::now() + REQUEST_TIMEOUT;
             for intake in here {
                 intake.purge(by).await?;
                 // A crash from here on brings nothing of it back.
@@ -116,7 +122,7 @@ impl KafkaBroker {
         let (connection, group) = (self.connection().clone(), self.names().source(source));
         let ends: Vec<_> = standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
         let commit = move || commit_now(&observer(&connection.options, &group)?, &ends);
-        blocking("passing over what waits", ASK * 2, commit).await?.map_err(|error| match error.kind() {
+        blocking("passing over what waits", REQUEST_TIMEOUT * 2, commit).await?.map_err(|error| match error.kind() {
             ErrorKind::StaleDelivery => Error::new(
                 ErrorKind::Conflict,
                 format!("{source} has consumers elsewhere: stop them before it is purged, or purge it there"),
@@ -147,7 +153,7 @@ impl KafkaBroker {
         let begun = Instant::now();
         let what = format!("the group of {source} cannot be deleted");
         loop {
-            let options = AdminOptions::new().request_timeout(Some(ASK));
+            let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
             let deleted = client.delete_groups(&[&group], &options).await;
             let result = deleted.map_err(|error| from_kafka(&what, &error))?.into_iter().next();
             match result {
@@ -164,7 +170,8 @@ impl KafkaBroker {
         let admin = self.connection().admin()?;
         let Some(client) = admin.get() else { return Ok(()) };
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
         let deleted = client.delete_topics(&names, &options).await;
         for result in deleted.map_err(|error| from_kafka("topics cannot be deleted", &error))? {
             match result {
@@ -172,7 +179,7 @@ impl KafkaBroker {
                 Err((name, code)) => return Err(from_code(&format!("topic {name:?} cannot be deleted"), code)),
             }
         }
-        // Whoever makes them again at once must not take what is going for what is there.
+        // A caller that makes them again at once must not find the old ones.
         let begun = Instant::now();
         while begun.elapsed() < LEAVE && partitions(self.connection(), &names).await?.iter().any(Option::is_some) {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use messaging_core::{Error, ErrorKind, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 
 use crate::config::{ConnectionOptions, GroupProtocol};
-use crate::consumer::{Place, list, places};
+use crate::consumer::{PartitionId, list, places};
 use crate::convert::{Decoded, decode};
 use crate::error::{code_of, from_kafka, is_passing};
-use crate::records::Records;
+use crate::records::RecordBatch;
 
 /// How long reading may take.
 const READ: Duration = Duration::from_secs(20);
 
 /// A part of a partition: from an offset to before another.
-pub(super) type Range = (Place, i64, i64);
+pub(super) type Range = (PartitionId, i64, i64);
 
 /// A consumer that belongs to no group but can be asked about this one.
 pub(super) fn observer(options: &ConnectionOptions, group: &str) -> Result<BaseConsumer> {
@@ -41,7 +42,7 @@ pub(super) fn read(
     let starts = list(ranges.iter().map(|(place, from, _)| (place.clone(), *from)))?;
     consumer.assign(&starts).map_err(|error| from_kafka("the log cannot be read", &error))?;
     drop(starts);
-    let mut open: HashMap<Place, i64> = ranges.into_iter().map(|(place, _, to)| (place, to)).collect();
+    let mut open: HashMap<PartitionId, i64> = ranges.into_iter().map(|(place, _, to)| (place, to)).collect();
     let begun = Instant::now();
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(20)) {
@@ -49,7 +50,7 @@ pub(super) fn read(
                 let place = (record.topic().to_owned(), record.partition());
                 let end = open.get(&place).copied();
                 if end.is_some_and(|end| record.offset() < end)
-                    && each(&record, decode(Records::of((&record).into()).get(0), &place.0, place.1)).is_break()
+                    && each(&record, decode(RecordBatch::of((&record).into()).get(0), &place.0, place.1)).is_break()
                 {
                     return Ok(());
                 }
@@ -58,16 +59,17 @@ pub(super) fn read(
                     pause(&consumer, &place)?;
                 }
             }
-            Some(Err(error)) if !code_of(&error).is_some_and(is_passing) => {
-                return Err(from_kafka("the log cannot be read", &error));
-            }
-            // The last offsets may be no messages (compaction, transactions): the position tells when all is read.
-            _ => {
+            // The last offsets may be no messages (compaction, transactions): the position says when all is read.
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {
                 for place in read_to_the_end(&consumer, &open) {
                     open.remove(&place);
                     pause(&consumer, &place)?;
                 }
             }
+            Some(Err(error)) if !code_of(&error).is_some_and(is_passing) => {
+                return Err(from_kafka("the log cannot be read", &error));
+            }
+            Some(Err(_)) => {}
         }
         if begun.elapsed() > READ {
             return Err(Error::new(ErrorKind::Timeout, format!("the log could not be read within {READ:?}")));
@@ -77,11 +79,11 @@ pub(super) fn read(
 }
 
 /// Lets the client fetch no more of a partition: behind the part that is read may be any amount, and more may come all the time.
-fn pause(consumer: &BaseConsumer, place: &Place) -> Result<()> {
+fn pause(consumer: &BaseConsumer, place: &PartitionId) -> Result<()> {
     consumer.pause(&places([place])).map_err(|error| from_kafka("the log cannot be read", &error))
 }
 
-fn read_to_the_end(consumer: &BaseConsumer, open: &HashMap<Place, i64>) -> Vec<Place> {
+fn read_to_the_end(consumer: &BaseConsumer, open: &HashMap<PartitionId, i64>) -> Vec<PartitionId> {
     let Ok(positions) = consumer.position() else { return Vec::new() };
     let places = positions.elements().into_iter().filter_map(|one| match one.offset() {
         Offset::Offset(at) => Some(((one.topic().to_owned(), one.partition()), at)),

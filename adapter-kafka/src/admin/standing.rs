@@ -7,19 +7,32 @@ use messaging_core::wire::to_millis;
 use messaging_core::{Browsed, Depth, Error, Message, Result, Source, SourcePosition};
 
 use super::reader::{Range, observer, read};
+use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::connection::{ASK, blocking};
-use crate::consumer::{KafkaDeliveries, Lane, Place, committed, watermarks};
-use crate::topology::{Topics, partitions, places};
+use crate::consumer::{KafkaDeliveries, PartitionId, committed, watermarks};
+use crate::topology::{Role, Topics, partitions, places};
 
-/// Delayed messages are counted by reading them; with more than these the count is an estimate.
-const COUNTED: i64 = 50_000;
+/// Bound of the offsets between what is committed and the end up to which messages are counted by reading them.
+const COUNTED: i64 = 1_000;
+/// The same where only reading tells which of them are due.
+const COUNTED_DELAYED: i64 = 50_000;
+/// Bound of the bytes that are read to count messages.
+const COUNTED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Messages that wait.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    due: u64,
+    delayed: u64,
+    /// False for a difference of offsets.
+    is_exact: bool,
+}
 
 /// One partition of a source.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
-    pub(super) place: Place,
-    pub(super) lane: Lane,
+    pub(super) place: PartitionId,
+    pub(super) role: Role,
     pub(super) committed: i64,
     pub(super) low: i64,
     pub(super) end: i64,
@@ -57,60 +70,71 @@ impl KafkaBroker {
             for (place, offset) in known {
                 let (low, end) = watermarks(&observer, &place)?;
                 let committed = offset.map_or(low, |(offset, _)| offset.max(low));
-                standing.push(Standing { lane: topics.lane(&place.0), place, committed, low, end });
+                standing.push(Standing { role: topics.role(&place.0), place, committed, low, end });
             }
             Ok(Some(standing))
         };
-        let asked: Result<Option<Vec<Standing>>> = blocking("asking where a group stands", ASK * 3, ask).await?;
+        let asked: Result<Option<Vec<Standing>>> =
+            blocking("asking where a group stands", REQUEST_TIMEOUT * 3, ask).await?;
         asked?.ok_or_else(|| Error::missing(source, &self.names().source(source)))
     }
 
     pub(super) async fn depth_of(&self, source: &Source) -> Result<Depth> {
         let standing = self.standing(source).await?;
-        let waiting = |lane: fn(Lane) -> bool| -> i64 {
-            standing.iter().filter(|one| lane(one.lane)).map(Standing::waiting).sum()
-        };
-        let main = waiting(|lane| lane == Lane::Main);
-        let beside = waiting(|lane| lane != Lane::Main);
+        let (main, beside): (Vec<_>, Vec<_>) = standing.into_iter().partition(|one| one.role == Role::Main);
         let dead = u64::try_from(self.letters(source).await?.len()).unwrap_or(u64::MAX);
-        let mut depth = Depth { ready: unsigned(main), dead: Some(dead), ..Depth::default() };
-        if beside > COUNTED {
-            depth.ready += unsigned(beside);
-            depth.approximate = true;
-            return Ok(depth);
-        }
-        let ranges = standing.iter().filter(|one| one.lane != Lane::Main).map(Standing::range).collect();
-        let connection = self.connection().clone();
-        let now = to_millis(SystemTime::now());
-        let count = move || {
-            let (mut due, mut delayed) = (0, 0);
-            read(&connection.options, ranges, |_, decoded| {
-                *(if decoded.due() > now { &mut delayed } else { &mut due }) += 1;
-                ControlFlow::Continue(())
-            })
-            .map(|()| (due, delayed))
-        };
-        let (due, delayed): (u64, u64) = blocking("counting delayed messages", ASK * 5, count).await??;
-        depth.ready += due;
-        depth.delayed = Some(delayed);
-        Ok(depth)
+        let (main, beside) = (self.count(&main, COUNTED).await?, self.count(&beside, COUNTED_DELAYED).await?);
+        Ok(Depth {
+            ready: main.due + main.delayed + beside.due,
+            delayed: beside.is_exact.then_some(beside.delayed),
+            dead: Some(dead),
+            approximate: !(main.is_exact && beside.is_exact),
+            ..Depth::default()
+        })
     }
 
     pub(super) async fn lag_of(&self, source: &Source) -> Result<u64> {
         let standing = self.standing(source).await?;
-        Ok(standing.iter().map(|one| unsigned(one.waiting())).sum())
+        let Counted { due, delayed, .. } = self.count(&standing, COUNTED).await?;
+        Ok(due + delayed)
+    }
+
+    /// Counts the messages that wait in some partitions. Few are read: between what is committed and the end may lie control
+    /// records of transactions, aborted messages and compacted gaps, which are never delivered. Of many the offsets are counted.
+    async fn count(&self, of: &[Standing], at_most: i64) -> Result<Counted> {
+        let offsets: i64 = of.iter().map(Standing::waiting).sum();
+        let estimate = Counted { due: unsigned(offsets), delayed: 0, is_exact: offsets == 0 };
+        if offsets == 0 || offsets > at_most {
+            return Ok(estimate);
+        }
+        let ranges = of.iter().map(Standing::range).collect();
+        let connection = self.connection().clone();
+        let now = to_millis(SystemTime::now());
+        let count = move || {
+            let mut counted = Counted { due: 0, delayed: 0, is_exact: true };
+            let mut bytes = 0;
+            read(&connection.options, ranges, |record, decoded| {
+                bytes += record.payload_len();
+                if decoded.expires == 0 || decoded.expires > now {
+                    *(if decoded.due() > now { &mut counted.delayed } else { &mut counted.due }) += 1;
+                }
+                if bytes < COUNTED_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .map(|()| if bytes < COUNTED_BYTES { counted } else { estimate })
+        };
+        blocking("counting messages", REQUEST_TIMEOUT * 5, count).await?
     }
 
     pub(super) async fn positions_of(&self, source: &Source) -> Result<Vec<SourcePosition>> {
         let standing = self.standing(source).await?;
-        // What members in other processes have handed out nobody tells.
+        // Members in other processes report no more than their commits.
         let here: Vec<(i32, i64, i64)> = self
             .consumers()
             .iter()
             .filter(|intake| intake.settings.source.as_ref() == Some(source))
             .flat_map(|intake| KafkaDeliveries::positions(intake))
             .collect();
-        let main = standing.into_iter().filter(|one| one.lane == Lane::Main);
+        let main = standing.into_iter().filter(|one| one.role == Role::Main);
         Ok(main
             .map(|one| {
                 let next = here.iter().filter(|(number, ..)| *number == one.place.1).map(|(_, next, _)| *next).max();
@@ -144,7 +168,7 @@ impl KafkaBroker {
             })
             .map(|()| found)
         };
-        let mut found = blocking("browsing", ASK * 5, look).await??;
+        let mut found = blocking("browsing", REQUEST_TIMEOUT * 5, look).await??;
         found.sort_by_key(|(message, _)| message.timestamp());
         found.truncate(max);
         Ok(found.into_iter().map(|(message, attempts)| Browsed { message, attempts }).collect())

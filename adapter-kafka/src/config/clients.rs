@@ -1,4 +1,4 @@
-//! What librdkafka's clients are told, and why.
+//! Properties of librdkafka's clients, with the reason for each.
 
 use std::time::Duration;
 
@@ -7,11 +7,16 @@ use secrecy::ExposeSecret;
 
 use super::{ConnectionOptions, GroupProtocol, RECORD_OVERHEAD};
 
+/// Time limit of one copy.
+const COPY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most that the client takes for a record, in bytes.
+const LARGEST_RECORD: &str = "1000000000";
+
 impl ConnectionOptions {
-    /// What every client of this connection has in common.
+    /// Properties that every client of this connection has.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        // Lost connections are told by the log alone, see `consumer::group`; it goes on at the level of debugging.
+        // Lost connections are told by the log alone, see `consumer::events`; it goes on at the level of debugging.
         client.set_log_level(RDKafkaLogLevel::Info);
         client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
         // A leader that is stopped answers nothing; the default waits a minute for it.
@@ -60,15 +65,22 @@ impl ConnectionOptions {
         client
     }
 
+    /// The producer of copies, which takes whatever a source holds: its topic alone says what is too large.
+    pub(crate) fn copy_producer(&self) -> ClientConfig {
+        let mut client = self.producer(COPY_TIMEOUT, 0);
+        client.set("message.max.bytes", LARGEST_RECORD);
+        client
+    }
+
     /// A consumer of a group by one of the two protocols.
     pub(crate) fn consumer(&self, group: &str, protocol: GroupProtocol) -> ClientConfig {
         let mut client = self.client();
         client.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         // `latest` and `earliest` would skip or repeat silently.
-        client.set("auto.offset.reset", "error").set("enable.partition.eof", "false");
+        client.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
         client.set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
         client.set("queued.min.messages", "100000").set("queued.max.messages.kbytes", "32768");
-        // Whether a full queue has room again is looked at so often; at the default of a second it runs dry (librdkafka
+        // Interval at which a full queue is looked at for room; at the default of a second it runs dry (librdkafka
         // 2.12, 4 partitions: 50,000 messages took 2 s).
         client.set("fetch.queue.backoff.ms", "5");
         client.set("topic.metadata.refresh.interval.ms", "30000");
@@ -80,9 +92,8 @@ impl ConnectionOptions {
                 // Each topic is shared out by itself, so that every member has its part of each.
                 client.set("group.remote.assignor", "range");
             }
-            GroupProtocol::Classic | GroupProtocol::Cooperative => {
-                let assignor = if protocol == GroupProtocol::Classic { "range" } else { "cooperative-sticky" };
-                client.set("group.protocol", "classic").set("partition.assignment.strategy", assignor);
+            GroupProtocol::Classic => {
+                client.set("group.protocol", "classic").set("partition.assignment.strategy", "range");
                 client.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
                 client.set("heartbeat.interval.ms", (self.session_timeout.as_millis() / 20).max(100).to_string());
             }

@@ -1,4 +1,4 @@
-//! What a commit says besides its offset: how often the messages behind it were tried, and whether its member ended well.
+//! Metadata of a commit: how often the messages behind its offset were tried, and whether its member ended well.
 //!
 //! Kafka keeps up to 4,096 bytes of text with a committed offset. A member writes there how often the lowest open offsets were
 //! tried, so that attempts survive it. One that dies at once may not come to write anything: that its last commit does not say
@@ -17,7 +17,7 @@ pub(crate) enum Ending {
     Unknown,
 }
 
-/// What a commit carries.
+/// Metadata of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
     pub(crate) ending: Ending,
@@ -25,14 +25,14 @@ pub(crate) struct Metadata {
     pub(crate) tried: BTreeMap<u32, u32>,
 }
 
-const CLEAN: &str = "m1c";
-const UNKNOWN: &str = "m1o";
+const CLEAN_MARK: &str = "m1c";
+const UNKNOWN_MARK: &str = "m1o";
 
 impl Metadata {
     /// How many offsets are told of at most: each takes some ten bytes.
-    pub(crate) const MOST: usize = 300;
+    pub(crate) const TRIED_MAX: usize = 300;
     /// Kafka's default for `offset.metadata.max.bytes`, less some.
-    const BYTES: usize = 4_000;
+    const BYTES_MAX: usize = 4_000;
 
     pub(crate) fn new(ending: Ending) -> Self {
         Self { ending, tried: BTreeMap::new() }
@@ -40,11 +40,11 @@ impl Metadata {
 
     pub(crate) fn write(&self) -> String {
         let mut text = String::from(match self.ending {
-            Ending::Clean => CLEAN,
-            Ending::Unknown => UNKNOWN,
+            Ending::Clean => CLEAN_MARK,
+            Ending::Unknown => UNKNOWN_MARK,
         });
         for (delta, attempts) in &self.tried {
-            if text.len() > Self::BYTES - 24 {
+            if text.len() > Self::BYTES_MAX - 24 {
                 break;
             }
             // Writing to a string does not fail.
@@ -58,8 +58,8 @@ impl Metadata {
         let text = str::from_utf8(bytes).unwrap_or_default();
         let mut parts = text.split(';');
         let ending = match parts.next() {
-            Some(UNKNOWN) => Ending::Unknown,
-            Some(CLEAN) => Ending::Clean,
+            Some(UNKNOWN_MARK) => Ending::Unknown,
+            Some(CLEAN_MARK) => Ending::Clean,
             _ => return Self::new(Ending::Clean),
         };
         let pair = |part: &str| {

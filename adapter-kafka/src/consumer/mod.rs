@@ -1,12 +1,13 @@
 //! Consumers: a polling thread that owns the client, a place where deliveries wait, and the handle an application polls.
 
-mod group;
+mod events;
+mod faults;
 mod intake;
 mod metadata;
 mod offsets;
 mod open;
 mod partition;
-mod ring;
+mod window;
 mod worker;
 
 use std::fmt;
@@ -18,12 +19,13 @@ use messaging_core::{Control, Deliveries, Delivery, DrainReport, Error, ErrorKin
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::group::Place;
+pub(crate) use self::events::PartitionId;
 pub(crate) use self::intake::{End, Intake, Item, Settings};
 pub(crate) use self::metadata::{Ending, Metadata};
 pub(crate) use self::offsets::{commit_now, committed, fix_start, list, places, watermarks};
 pub(crate) use self::open::{Opening, open};
-pub(crate) use self::partition::{Lane, Partition};
+pub(crate) use self::partition::Partition;
+use crate::topology::Role;
 
 /// The handle behind an application's consumer.
 pub(crate) struct KafkaDeliveries {
@@ -40,7 +42,7 @@ impl KafkaDeliveries {
     /// Where a consumer of this client is in each partition of its main topic: the next offset, and the lowest open one.
     pub(crate) fn positions(intake: &Intake) -> Vec<(i32, i64, i64)> {
         let partitions = intake.partitions.lock();
-        let main = partitions.iter().filter(|partition| partition.lane == Lane::Main);
+        let main = partitions.iter().filter(|partition| partition.role == Role::Main);
         main.map(|partition| {
             let (next, open) = partition.position();
             (partition.number, next, open)
@@ -109,7 +111,7 @@ impl Control for Intake {
             orders.flushes.push(answer);
             answered
         };
-        self.ring();
+        self.wake();
         match timeout_at(by, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => match &self.progress.borrow().committed {
@@ -125,7 +127,7 @@ impl Intake {
     /// Tells the polling thread to go, whatever is out.
     pub(crate) fn leave(&self) {
         self.orders.lock().leave = true;
-        self.ring();
+        self.wake();
     }
 
     /// Whatever is out is stale from now on, also before the polling thread comes to leave.
@@ -134,7 +136,7 @@ impl Intake {
     }
 
     /// The partitions that this member has.
-    pub(crate) fn places(&self) -> Vec<Place> {
+    pub(crate) fn places(&self) -> Vec<PartitionId> {
         self.partitions.lock().iter().map(|one| (one.topic.to_string(), one.number)).collect()
     }
 
@@ -142,7 +144,7 @@ impl Intake {
     pub(crate) async fn purge(&self, by: Instant) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         self.orders.lock().purges.push(answer);
-        self.ring();
+        self.wake();
         match timeout_at(by, answered).await {
             Ok(Ok(result)) => result,
             _ => Err(Error::new(ErrorKind::Timeout, "the consumer did not pass over what waits in time")),
@@ -161,21 +163,19 @@ impl Intake {
             report.abandoned = self.unsettled() as u64;
             report.settled = self.settled() - before;
         }
+        self.orders.lock().leave_by = Some(by.into_std());
         self.leave();
         let _ = timeout_at(by, progress.wait_for(|progress| progress.has_left)).await;
         match &progress.borrow().committed {
             Some(Ok(())) => {}
-            Some(Err(end)) => {
-                report.unconfirmed = self.settled();
-                report.errors.push(end.error());
-            }
+            Some(Err(end)) => report.errors.push(end.error()),
             // At its deadline a drain that had something to abandon leaves the rest to the thread.
             None if report.abandoned > 0 => {}
             None => {
-                report.unconfirmed = report.settled;
                 report.errors.push(Error::new(ErrorKind::Timeout, "the broker did not take the last commit in time"));
             }
         }
+        report.unconfirmed = self.unconfirmed();
         report
     }
 }

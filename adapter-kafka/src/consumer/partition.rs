@@ -5,24 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use messaging_core::Error;
 use parking_lot::Mutex;
 
 use super::intake::Intake;
 use super::metadata::{Ending, Metadata};
-use super::ring::Ring;
+use super::window::OffsetWindow;
+use crate::topology::Role;
 
-/// Which of a source's topics a partition belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// The queue or topic itself.
-    Main,
-    /// The group's own retries and redrives.
-    Retry,
-    /// Messages that are published for later.
-    Delayed,
-}
-
-/// What became of a record when it was read.
+/// Fate of a record when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     Kept,
@@ -39,14 +30,16 @@ pub(crate) struct Partition {
     pub(crate) intake: Arc<Intake>,
     pub(crate) topic: Arc<str>,
     pub(crate) number: i32,
-    pub(crate) lane: Lane,
-    /// How many deliveries were handed out. Whoever has the intake's lock writes it, and [`Ring`] counts those that came back.
+    pub(crate) role: Role,
+    /// How many deliveries were handed out. Whoever has the intake's lock writes it, and [`OffsetWindow`] counts those that came back.
     taken: AtomicU64,
     /// The offset after the highest that was handed out.
     handed: AtomicI64,
-    pub(super) ring: Mutex<Ring>,
+    pub(super) window: Mutex<OffsetWindow>,
     /// How often offsets were tried before this assignment.
     pub(super) tried_before: HashMap<i64, u32>,
+    /// Messages that cannot be copied to the retry topic or the dead letter, with the reason, by offset.
+    uncopied: Mutex<BTreeMap<i64, String>>,
     /// Offsets below this may have killed the member before: see [`Metadata`].
     pub(super) suspects_below: i64,
 }
@@ -56,20 +49,21 @@ impl Partition {
         intake: Arc<Intake>,
         topic: Arc<str>,
         number: i32,
-        lane: Lane,
+        role: Role,
         start: i64,
         past: Metadata,
     ) -> Self {
-        let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS } else { start };
+        let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS_SPAN } else { start };
         Self {
             intake,
             topic,
             number,
-            lane,
+            role,
             taken: AtomicU64::new(0),
             handed: AtomicI64::new(start),
-            ring: Mutex::new(Ring::new(start)),
+            window: Mutex::new(OffsetWindow::new(start)),
             tried_before: past.tried.iter().map(|(delta, attempts)| (start + i64::from(*delta), *attempts)).collect(),
+            uncopied: Mutex::default(),
             suspects_below,
         }
     }
@@ -84,48 +78,48 @@ impl Partition {
 
     /// How many deliveries are with the application, and how many copies are under way.
     pub(super) fn out(&self) -> u64 {
-        let ring = self.ring.lock();
-        ring.out_of(self.taken.load(Ordering::Relaxed))
+        let window = self.window.lock();
+        window.out_of(self.taken.load(Ordering::Relaxed))
     }
 
     /// Settles a delivery; also gives the key that it held up, stale or not.
     pub(crate) fn settle_one(&self, offset: i64) -> (bool, Option<Box<str>>) {
-        let mut ring = self.ring.lock();
-        (ring.settle_delivery(offset), ring.release_key(offset))
+        let mut window = self.window.lock();
+        (window.settle(offset), window.release_key(offset))
     }
 
     /// Settles many deliveries under one lock.
     pub(crate) fn settle_many(&self, tags: &[u64]) -> (usize, Vec<Box<str>>) {
-        let mut ring = self.ring.lock();
+        let mut window = self.window.lock();
         let mut keys = Vec::new();
         let mut settled = 0;
         for offset in tags.iter().filter_map(|tag| i64::try_from(*tag).ok()) {
-            settled += usize::from(ring.settle_delivery(offset));
-            keys.extend(ring.release_key(offset));
+            settled += usize::from(window.settle(offset));
+            keys.extend(window.release_key(offset));
         }
         (settled, keys)
     }
 
     /// Takes a delivery back that was tried so often by now; false if it is stale.
     pub(crate) fn give_back(&self, offset: i64, tried: u32) -> bool {
-        self.ring.lock().give_back(offset, tried)
+        self.window.lock().give_back(offset, tried)
     }
 
-    /// Whether anything that is read of it is to be handed out.
+    /// True until the partition goes: records of it are handed out.
     pub(super) fn is_wanted(&self) -> bool {
-        let ring = self.ring.lock();
-        !ring.is_dead && !ring.is_leaving
+        let window = self.window.lock();
+        !window.is_dead && !window.is_leaving
     }
 
     /// Notes what was read, in order.
     pub(super) fn note_read(&self, read: impl Iterator<Item = (i64, Read)>) {
-        let mut ring = self.ring.lock();
+        let mut window = self.window.lock();
         for (offset, what) in read {
-            ring.push(offset);
+            window.push(offset);
             match what {
                 Read::Kept => {}
-                Read::Later => ring.hold_back(offset),
-                Read::PassedOver => drop(ring.settle(offset)),
+                Read::Later => window.hold_back(offset),
+                Read::PassedOver => drop(window.pass_over(offset)),
             }
         }
     }
@@ -133,106 +127,149 @@ impl Partition {
     /// Settles one that was to be handed out and is not: expired, or not for this subscription.
     pub(super) fn pass_over(&self, offset: i64) {
         let key = {
-            let mut ring = self.ring.lock();
-            ring.settle(offset);
-            ring.release_key(offset)
+            let mut window = self.window.lock();
+            window.pass_over(offset);
+            window.release_key(offset)
         };
         if let Some(key) = key {
             self.intake.release_keys([key]);
         }
     }
 
-    /// Whether an offset is this member's and open.
+    /// True if an offset is this member's and open.
     pub(crate) fn holds(&self, offset: i64) -> bool {
-        self.ring.lock().holds(offset)
+        self.window.lock().holds(offset)
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        self.ring.lock().is_leaving
+        self.window.lock().is_leaving
     }
 
     pub(crate) fn release_key(&self, offset: i64) -> Option<Box<str>> {
-        self.ring.lock().release_key(offset)
+        self.window.lock().release_key(offset)
     }
 
-    /// What is to be committed, if it changed since it was last asked for.
+    /// Takes the offset to commit and its metadata, if they changed since the last call.
     pub(super) fn take_commit(&self, ending: Ending) -> Option<(i64, Metadata)> {
-        let mut ring = self.ring.lock();
-        if !std::mem::take(&mut ring.changed) && ending != Ending::Clean {
+        let mut window = self.window.lock();
+        if !std::mem::take(&mut window.changed) && ending != Ending::Clean {
             return None;
         }
-        Some((ring.base, self.metadata(&ring, ending)))
+        window.note_committing();
+        Some((window.base, self.metadata(&window, ending)))
     }
 
-    /// What is to be committed with offsets marked as handed out that are about to be.
+    /// The offset to commit and its metadata, with the attempts of offsets that are about to be handed out.
     pub(super) fn commit_with(&self, tried: impl Iterator<Item = (i64, u32)>) -> (i64, Metadata) {
-        let mut ring = self.ring.lock();
-        ring.tried.extend(tried);
-        (ring.base, self.metadata(&ring, Ending::Unknown))
+        let mut window = self.window.lock();
+        window.tried.extend(tried);
+        (window.base, self.metadata(&window, Ending::Unknown))
+    }
+
+    /// Notes that a message cannot be copied, and why; it stays open until it can.
+    pub(crate) fn note_uncopied(&self, offset: i64, why: &Error, topic: &str) {
+        let text = format!(
+            "the message at offset {offset} of {}/{} cannot be copied to topic {topic:?}, and holds up what is committed: {}",
+            self.topic,
+            self.number,
+            why.text()
+        );
+        let mut uncopied = self.uncopied.lock();
+        let is_new = uncopied.insert(offset, text).is_none();
+        // Health names the first ones; each is logged.
+        while uncopied.len() > UNCOPIED_MAX {
+            uncopied.pop_last();
+        }
+        drop(uncopied);
+        if is_new {
+            tracing::warn!(from = &*self.topic, partition = self.number, offset, to = topic, %why, "a message cannot be copied");
+        }
+    }
+
+    /// The messages that still cannot be copied, a sentence for each.
+    pub(crate) fn uncopied(&self) -> Vec<String> {
+        let mut uncopied = self.uncopied.lock();
+        if !uncopied.is_empty() {
+            let window = self.window.lock();
+            uncopied.retain(|offset, _| window.holds(*offset));
+        }
+        uncopied.values().cloned().collect()
+    }
+
+    /// The last commit that was taken is confirmed.
+    pub(super) fn note_committed(&self) {
+        self.window.lock().note_committed();
+    }
+
+    /// How many settlements the broker may not know.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.window.lock().unconfirmed()
     }
 
     /// A commit failed: it has to be tried again.
     pub(super) fn commit_again(&self) {
-        self.ring.lock().changed = true;
+        self.window.lock().changed = true;
     }
 
     pub(super) fn has_changed(&self) -> bool {
-        self.ring.lock().changed
+        self.window.lock().changed
     }
 
-    fn metadata(&self, ring: &Ring, ending: Ending) -> Metadata {
+    fn metadata(&self, window: &OffsetWindow, ending: Ending) -> Metadata {
         let mut metadata = Metadata { ending, tried: BTreeMap::new() };
         let mut note = |offset: i64, attempts: u32| {
-            if let Ok(delta) = u32::try_from(offset - ring.base) {
+            if let Ok(delta) = u32::try_from(offset - window.base) {
                 let known = metadata.tried.entry(delta).or_default();
                 *known = (*known).max(attempts);
             }
         };
-        // What was not tried again was tried before all the same.
-        let before = self.tried_before.iter().filter(|(offset, _)| !ring.is_settled(**offset));
+        // Offsets that were not tried again keep their earlier attempts.
+        let before = self.tried_before.iter().filter(|(offset, _)| !window.is_settled(**offset));
         before.for_each(|(offset, attempts)| note(*offset, *attempts));
         // Where keys are ordered, those that wait behind another of their key are overtaken: nothing is known of what is open.
         if !self.intake.is_ordered() {
-            let handed = ring.handed_below(self.handed.load(Ordering::Relaxed)).take(Metadata::MOST);
+            let handed = window.handed_below(self.handed.load(Ordering::Relaxed)).take(Metadata::TRIED_MAX);
             handed.for_each(|offset| note(offset, self.tried_before.get(&offset).copied().unwrap_or(0) + 1));
         }
-        for (offset, attempts) in ring.tried.iter().take(Metadata::MOST) {
+        for (offset, attempts) in window.tried.iter().take(Metadata::TRIED_MAX) {
             note(*offset, *attempts);
         }
         metadata
     }
 
-    /// What is asked of it from now on is stale.
+    /// Settlements of its deliveries are stale from now on.
     pub(super) fn disown(&self) {
-        self.ring.lock().is_dead = true;
+        self.window.lock().is_dead = true;
     }
 
     /// Takes the partition away: what is asked of it from now on is stale. Returns how many deliveries were still out.
     ///
     /// Nothing of it may be handed out any more: the intake was asked to withhold it.
     pub(super) fn kill(&self) -> usize {
-        let mut ring = self.ring.lock();
-        let still_out = ring.kill(self.taken.load(Ordering::Relaxed));
+        let mut window = self.window.lock();
+        let still_out = window.kill(self.taken.load(Ordering::Relaxed));
         usize::try_from(still_out).unwrap_or(usize::MAX)
     }
 
     pub(super) fn skip_to(&self, offset: i64) {
-        self.ring.lock().skip_to(offset);
+        self.window.lock().skip_to(offset);
     }
 
     /// The offset after the last that was read.
     pub(super) fn read_to(&self) -> i64 {
-        self.ring.lock().next()
+        self.window.lock().next()
     }
 
     /// The offset that is handed out next, and the lowest that is not settled.
     pub(super) fn position(&self) -> (i64, i64) {
-        (self.handed.load(Ordering::Relaxed), self.ring.lock().base)
+        (self.handed.load(Ordering::Relaxed), self.window.lock().base)
     }
 }
 
+/// Bound of the messages that health names because they cannot be copied, for each partition.
+const UNCOPIED_MAX: usize = 3;
 /// How many messages from the committed offset on are noted before they are handed out, after a member died.
-const SUSPECTS: i64 = 100;
+const SUSPECTS_SPAN: i64 = 100;
 
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

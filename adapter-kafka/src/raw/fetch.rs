@@ -37,7 +37,7 @@ pub(crate) struct FetchQueue {
     queue: Arc<Queue>,
     /// The consumer's own, where the client and the group say what they have to.
     events: Queue,
-    /// What one call brought; empty between two calls.
+    /// Messages of one call; empty between two calls.
     batch: Vec<*mut bindings::rd_kafka_message_t>,
 }
 
@@ -53,13 +53,13 @@ impl FetchQueue {
         Self { queue: Arc::new(queue), events, batch: Vec::new() }
     }
 
-    /// Whether the client or the group has something to say, which a poll of the consumer serves.
+    /// Returns whether events of the client or the group wait, which a poll of the consumer serves.
     pub(crate) fn has_events(&self) -> bool {
         // SAFETY: the queue is alive.
         unsafe { bindings::rd_kafka_queue_length(self.events.0) > 0 }
     }
 
-    /// What is fetched of a partition comes here from now on. To be called before each time that it is assigned: records that
+    /// Forwards the records of a partition to this queue from now on. To be called before each time that it is assigned: records that
     /// were fetched before stay where they are.
     pub(crate) fn attract(&self, client: *mut RDKafka, topic: &str, partition: i32) {
         let Ok(topic) = CString::new(topic) else { return };
@@ -75,16 +75,16 @@ impl FetchQueue {
     }
 
     /// Something that wakes whoever waits in [`fetch`](Self::fetch).
-    pub(crate) fn bell(&self) -> Bell {
-        Bell(Arc::clone(&self.queue))
+    pub(crate) fn waker(&self) -> QueueWaker {
+        QueueWaker(Arc::clone(&self.queue))
     }
 
-    /// What rings the bell as long as there is one, without keeping the queue.
-    pub(crate) fn ringer(&self) -> impl Fn() + Send + Sync + 'static {
+    /// A callback that wakes [`fetch`](Self::fetch) as long as the queue is there, without keeping it.
+    pub(crate) fn weak_waker(&self) -> impl Fn() + Send + Sync + 'static {
         let queue = Arc::downgrade(&self.queue);
         move || {
             if let Some(queue) = queue.upgrade() {
-                Bell(queue).ring();
+                QueueWaker(queue).wake();
             }
         }
     }
@@ -112,20 +112,21 @@ impl FetchQueue {
     }
 }
 
-/// What one call brought, given back when dropped.
+/// Messages of one call, given back when dropped.
 pub(crate) struct Fetched<'a> {
     batch: &'a mut Vec<*mut bindings::rd_kafka_message_t>,
 }
 
 impl Fetched<'_> {
-    /// Records, and what is wrong with a partition, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<NativeRecord<'_>, RDKafkaErrorCode>> {
+    /// Records, and what the client reports of partitions between them, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<NativeRecord<'_>, FetchReport<'_>>> {
         self.batch.iter().map(|message| {
             // SAFETY: each is alive until `drop`, which the borrow of this keeps away.
             let message = unsafe { &**message };
+            let record = NativeRecord { message, of: PhantomData };
             match RDKafkaErrorCode::from(message.err) {
-                RDKafkaErrorCode::NoError => Ok(NativeRecord { message, of: PhantomData }),
-                code => Err(code),
+                RDKafkaErrorCode::NoError => Ok(record),
+                code => Err(FetchReport { code, record }),
             }
         })
     }
@@ -137,6 +138,31 @@ impl Drop for Fetched<'_> {
             // SAFETY: it came from the queue, and is given back here once.
             unsafe { bindings::rd_kafka_message_destroy(message) };
         }
+    }
+}
+
+/// A report of a partition that came in place of a record: an error, or the end of what is there.
+#[derive(Clone, Copy)]
+pub(crate) struct FetchReport<'a> {
+    pub(crate) code: RDKafkaErrorCode,
+    /// Carries the partition and the offset, and the client's text as its payload.
+    record: NativeRecord<'a>,
+}
+
+impl<'a> FetchReport<'a> {
+    /// The partition that it is of, where it is of one.
+    pub(crate) fn partition(self) -> Option<(&'a str, i32)> {
+        (!self.record.topic_identity().is_null()).then(|| (self.record.topic(), self.record.partition()))
+    }
+
+    /// The offset that the client was about to read.
+    pub(crate) fn offset(self) -> i64 {
+        self.record.offset()
+    }
+
+    /// The client's own words.
+    pub(crate) fn text(self) -> String {
+        String::from_utf8_lossy(self.record.payload().unwrap_or_default()).into_owned()
     }
 }
 
@@ -226,17 +252,17 @@ impl<'a> NativeRecord<'a> {
 }
 
 /// Wakes a thread that waits for records. It must be dropped before the client is.
-pub(crate) struct Bell(Arc<Queue>);
+pub(crate) struct QueueWaker(Arc<Queue>);
 
-impl Bell {
-    pub(crate) fn ring(&self) {
+impl QueueWaker {
+    pub(crate) fn wake(&self) {
         // SAFETY: the queue is alive as long as a handle of it.
         unsafe { bindings::rd_kafka_queue_yield(self.0.0) };
     }
 }
 
-impl fmt::Debug for Bell {
+impl fmt::Debug for QueueWaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bell")
+        f.write_str("QueueWaker")
     }
 }

@@ -11,20 +11,33 @@ use std::time::Duration;
 use rdkafka::bindings;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, OwnedHeaders};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
-pub(crate) use self::fetch::{Bell, FetchQueue, NativeRecord};
+pub(crate) use self::fetch::{FetchQueue, FetchReport, Fetched, NativeRecord, QueueWaker};
 
-/// Whether librdkafka says that a message it failed to deliver never reached a log.
+/// Returns whether librdkafka says that a message it failed to deliver never reached a log.
 pub(crate) fn was_not_persisted(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the pointer is that of a message which the borrow keeps alive; the function only reads a field of it.
     let status = unsafe { bindings::rd_kafka_message_status(message.ptr()) };
     status == bindings::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
-/// What lies beside an offset of a list, by its place in the list.
+/// Adds a header whose name need not be text: `rdkafka` takes only names that are.
+pub(crate) fn add_header(headers: &mut OwnedHeaders, name: &[u8], value: Option<&[u8]>) {
+    let list: *const BorrowedHeaders = headers.as_borrowed();
+    let (value, len) = value.map_or((ptr::null(), 0), |value| (value.as_ptr(), value.len()));
+    // A list of headers and a name have bounds far below what a signed length can count.
+    let (name_len, len) = (isize::try_from(name.len()).unwrap_or(0), isize::try_from(len).unwrap_or(0));
+    // SAFETY: `rdkafka` hands out the address of librdkafka's list as that of a `BorrowedHeaders`. The list is alive and nobody
+    // else's, as the exclusive borrow shows; name and value have so many bytes, and are copied before the call returns.
+    unsafe {
+        bindings::rd_kafka_header_add(list.cast_mut().cast(), name.as_ptr().cast(), name_len, value.cast(), len);
+    }
+}
+
+/// Metadata of an offset in a list, by its index.
 ///
 /// `rdkafka` panics where it is not UTF-8, and any client of the group can commit what it likes.
 pub(crate) fn metadata_at(offsets: &TopicPartitionList, index: usize) -> &[u8] {
@@ -121,10 +134,10 @@ pub(crate) fn remind_of_servers(client: *mut RDKafka, servers: &str) -> bool {
     known == 0
 }
 
-/// What became of one message: where it lies, or why it was not confirmed and whether it is known never to have reached a log.
+/// Delivery report of one message: its place, or the error and whether the message is known never to have reached a log.
 pub(crate) type Report = Result<(i32, i64), (KafkaError, bool)>;
 
-/// What a producer's client tells, one event at a time.
+/// Events of a producer's client, one at a time.
 ///
 /// `rdkafka` calls back for each message without a word of where an event ends; here those of an event come together.
 pub(crate) struct ProducerEvents(*mut bindings::rd_kafka_queue_t);

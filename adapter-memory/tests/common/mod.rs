@@ -64,7 +64,7 @@ pub(crate) async fn from_queue(broker: &Arc<dyn Broker>, prefetch: usize) -> Con
 }
 
 pub(crate) async fn depth(broker: &Arc<dyn Broker>, source: &Source) -> Depth {
-    broker.admin().depth(source).await.unwrap()
+    broker.inspect().depth(source).await.unwrap()
 }
 
 /// The next delivery; fails if none comes.

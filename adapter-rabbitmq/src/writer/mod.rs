@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use lapin::types::ShortString;
 use messaging_core::wire::Facts;
-use messaging_core::{Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Receipt, Result, Room, Tickets};
+use messaging_core::{
+    Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Permit, Receipt, Result, Tickets,
+};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -159,30 +161,35 @@ impl Writer {
     }
 
     /// Hands a message to the task.
-    pub(crate) fn send(&self, message: Message, room: Room) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::Fresh, room)
+    pub(crate) fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
+        self.hand_over(message, Envelope::Fresh, permit)
     }
 
     /// Hands a message for another destination than the writer's own to the task.
-    pub(crate) fn send_to(&self, target: Arc<Target>, message: Message, room: Room) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::To(target), room)
+    pub(crate) fn send_to(&self, target: Arc<Target>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        self.hand_over(message, Envelope::To(target), permit)
     }
 
     /// Hands a copy to the task.
     pub(crate) fn copy(&self, message: Message, to: CopyTo) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::Copy(Box::new(to)), Room::none())
+        self.hand_over(message, Envelope::Copy(Box::new(to)), Permit::none())
     }
 
-    fn hand_over(&self, message: Message, envelope: Envelope, room: Room) -> Outcome<Receipt> {
+    fn hand_over(&self, message: Message, envelope: Envelope, permit: Permit) -> Outcome<Receipt> {
         if self.state.closed.load(Ordering::Acquire) {
             return Outcome::ready(Err(closed()));
         }
-        let ticket = self.tickets.open(room);
+        let ticket = self.tickets.open(permit);
         let parcel = Parcel { message, envelope, ticket, until: Instant::now() + self.timeout };
         if self.parcels.send(parcel).is_err() {
             self.tickets.complete(ticket, Err(closed()));
         }
         Outcome::pending(self.tickets.clone(), ticket)
+    }
+
+    /// The pending outcomes of what was handed over.
+    pub(crate) fn tickets(&self) -> &Arc<Tickets<Receipt>> {
+        &self.tickets
     }
 
     /// Waits until the broker has answered for all that was sent before the call.

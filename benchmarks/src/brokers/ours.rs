@@ -82,8 +82,8 @@ pub(crate) async fn publish(publisher: &dyn Publisher, load: &Load, messages: u6
     let mut sent = VecDeque::with_capacity(window);
     for _ in 0..messages {
         let message = load.message();
-        let room = publisher.in_flight().room(message.size()).await.unwrap();
-        sent.push_back(publisher.send(message, room));
+        let permit = publisher.core().in_flight().acquire(message.size()).await.unwrap();
+        sent.push_back(publisher.send(message, permit));
         if sent.len() == window
             && let Some(oldest) = sent.pop_front()
         {
@@ -168,8 +168,8 @@ pub(crate) async fn latency(broker: Arc<dyn Broker>, from: &From, messages: u64,
         for _ in 0..all {
             ticks.tick().await;
             let message = load::stamped();
-            let room = publisher.in_flight().room(message.size()).await.unwrap();
-            sent.push_back(publisher.send(message, room));
+            let permit = publisher.core().in_flight().acquire(message.size()).await.unwrap();
+            sent.push_back(publisher.send(message, permit));
         }
         for outcome in sent {
             outcome.await.unwrap();

@@ -60,7 +60,7 @@ async fn spoil_the_queue(stage: &mut Stage, lines: &[Line]) -> Result<u64> {
 async fn show(stage: &mut Stage) -> Result<()> {
     let running = stage.app().start().await?;
     let source = running.source_of("orders")?;
-    let letters = running.broker_of("orders")?.admin().dead_letters(&source, 5).await?;
+    let letters = running.broker_of("orders")?.inspect().dead_letters(&source, 5).await?;
     for letter in &letters {
         let line = letter.message.headers().get("line").unwrap_or("?");
         let cause = letter.reason.errors.last().map_or("", String::as_str);

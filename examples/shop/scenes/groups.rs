@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use messaging::{
-    App, Feature, Headers, Listen, Result, RunningApp, Source, Start, SubscribeOptions, SubscriptionName, Usage, UsedAs,
+    App, Destination, Feature, Headers, Listen, Place, Result, RunningApp, Source, Start, SubscribeOptions,
+    SubscriptionName, UsedAs,
 };
 
 use tokio::sync::watch;
@@ -132,8 +133,8 @@ fn counting(app: App, listen: Listen, count: &Arc<AtomicU64>, slow: Option<&Arc<
 
 fn can_replay(stage: &Stage, running: &RunningApp) -> Result<bool> {
     let options = SubscribeOptions::durable(SubscriptionName::parse(ML)?).with_start(Start::Earliest);
-    let topic = stage.config.binding("feed", UsedAs::Topic)?.destination;
-    Ok(running.broker_of("feed")?.capabilities(&topic, Usage::Subscribe(&options)).supports(Feature::Replay))
+    let Destination::Topic(topic) = stage.config.binding("feed", UsedAs::Topic)?.destination else { return Ok(false) };
+    Ok(running.broker_of("feed")?.capabilities(Place::Subscribe(&topic, &options)).supports(Feature::Replay))
 }
 
 /// Each group's own place in the log: what it gets next, and up to where everything is acknowledged.
@@ -141,7 +142,7 @@ async fn positions(running: &RunningApp, groups: &[&str]) -> Result<()> {
     let broker = running.broker_of("feed")?;
     for group in groups {
         let source: Source = running.subscription_of("feed", group)?;
-        match broker.admin().positions(&source).await {
+        match broker.inspect().positions(&source).await {
             Ok(partitions) => {
                 let (current, committed, end) =
                     partitions.iter().fold((0, 0, 0), |(current, committed, end), partition| {
@@ -150,7 +151,7 @@ async fn positions(running: &RunningApp, groups: &[&str]) -> Result<()> {
                 picture::line(&format!("   {group:<12} current {current:>5}   committed {committed:>5}   of {end}"));
             }
             Err(_) => {
-                let waiting = broker.admin().lag(&source).await?;
+                let waiting = broker.inspect().lag(&source).await?;
                 picture::line(&format!("   {group:<12} {waiting} behind (this broker has no positions)"));
             }
         }

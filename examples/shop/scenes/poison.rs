@@ -85,7 +85,7 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
 
     let source = running.source_of("repairs")?;
     let broker = running.broker_of("repairs")?;
-    let dead = broker.admin().dead_letters(&source, ORDERS).await?;
+    let dead = broker.inspect().dead_letters(&source, ORDERS).await?;
     picture::line(&format!(
         "{} handled, {} retries, {} in the dead letter:",
         workshop.done(),
@@ -103,10 +103,10 @@ pub(crate) async fn play(stage: &mut Stage, report: &mut Report, lines: &[Line],
     let dead_lettered = dead.len() as u64;
 
     workshop.fixed.store(true, Ordering::Relaxed);
-    let redriven = if stage.is_interrupted() { 0 } else { broker.admin().redrive(&source, Redrive::All).await? };
+    let redriven = if stage.is_interrupted() { 0 } else { broker.repair().redrive(&source, Redrive::All).await? };
     stage.until("orders handled", all, || workshop.done()).await?;
     picture::line(&format!("the printer is fixed: {redriven} redriven, {} of {all} handled in all", workshop.done()));
-    let left = broker.admin().dead_letters(&source, 1).await?.len() as u64;
+    let left = broker.inspect().dead_letters(&source, 1).await?.len() as u64;
     stage.close(running).await?;
 
     report.orders.dead_lettered += dead_lettered;

@@ -1,60 +1,42 @@
-//! Administration: a plan, and nothing else.
+//! Topology and purging.
 
 use async_trait::async_trait;
 use messaging_core::*;
 
-use crate::{Tiny, unsupported};
+use crate::Tiny;
 
 #[async_trait]
-impl Admin for Tiny {
+impl Topology for Tiny {
     async fn plan(&self, declarations: &[Declaration]) -> Result<Plan> {
         self.check_open()?;
         let steps = declarations.iter().map(|declaration| {
-            let Declaration::Destination(Destination::Queue(name)) = declaration else { return unsupported() };
+            let name = queue_of(declaration)?;
             let action = if self.server.0.lock().contains_key(name) { PlanAction::Keep } else { PlanAction::Create };
             Ok(PlanStep { what: format!("queue {name}"), physical_name: name.to_string(), action })
         });
         Ok(Plan { steps: steps.collect::<Result<_>>()? })
     }
 
-    async fn apply(&self, declarations: &[Declaration]) -> Result<Plan> {
-        let plan = self.plan(declarations).await?;
-        for step in &plan.steps {
-            self.queue(&QueueName::parse(&step.physical_name)?)?;
+    async fn create(&self, declarations: &[Declaration]) -> Result<()> {
+        declarations.iter().try_for_each(|declaration| self.queue(queue_of(declaration)?).map(drop))
+    }
+}
+
+fn queue_of(declaration: &Declaration) -> Result<&QueueName> {
+    match declaration {
+        Declaration::Destination(Destination::Queue(name)) => Ok(name),
+        _ => Err(Error::new(ErrorKind::Unsupported, "the tiny broker has queues alone")),
+    }
+}
+
+#[async_trait]
+impl Repair for Tiny {
+    async fn purge(&self, source: &Source, part: Part) -> Result<Option<u64>> {
+        match (source, part) {
+            (Source::Queue(name), Part::Live) => {
+                Ok(Some(self.queue(name)?.change(|state| state.ready.drain(..).count() as u64)))
+            }
+            _ => Ok(Some(0)),
         }
-        Ok(plan)
-    }
-
-    async fn depth(&self, _source: &Source) -> Result<Depth> {
-        unsupported()
-    }
-
-    async fn lag(&self, _source: &Source) -> Result<u64> {
-        unsupported()
-    }
-
-    async fn positions(&self, _source: &Source) -> Result<Vec<SourcePosition>> {
-        unsupported()
-    }
-
-    async fn browse(&self, _source: &Source, _max: usize) -> Result<Vec<Browsed>> {
-        unsupported()
-    }
-
-    async fn dead_letters(&self, _source: &Source, _max: usize) -> Result<Vec<DeadLetter>> {
-        unsupported()
-    }
-
-    async fn redrive(&self, _source: &Source, _which: Redrive) -> Result<u64> {
-        unsupported()
-    }
-
-    async fn purge(&self, source: &Source, _part: Part) -> Result<Option<u64>> {
-        let Source::Queue(name) = source else { return unsupported() };
-        Ok(Some(self.queue(name)?.change(|state| state.ready.drain(..).count() as u64)))
-    }
-
-    async fn unsubscribe(&self, _topic: &TopicName, _name: &SubscriptionName) -> Result<()> {
-        unsupported()
     }
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::*;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{Queue, closed, unsupported};
+use crate::{Queue, closed};
 
 #[derive(Debug)]
 pub(crate) struct Holder {
@@ -74,10 +73,6 @@ impl Settler for Holder {
         Outcome::ready(Ok(Acked { acked, stale: tags.len() as u64 - acked }))
     }
 
-    fn extend(&self, _tag: u64, _by: Duration) -> Outcome {
-        Outcome::ready(unsupported())
-    }
-
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -114,12 +109,6 @@ impl Deliveries for TinyDeliveries {
             out.push(Delivery::new(unsettled, holder.clone()));
         }
         Poll::Ready(Ok(count))
-    }
-
-    fn stop_waiting(&mut self) {}
-
-    fn poll_event(&mut self, _cx: &mut Context<'_>) -> Poll<Event> {
-        Poll::Pending
     }
 
     fn control(&self) -> Arc<dyn Control> {

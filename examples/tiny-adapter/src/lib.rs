@@ -58,7 +58,7 @@ impl Queue {
 
 #[derive(Debug)]
 struct Tiny {
-    options: ConnectOptions,
+    identity: Identity,
     server: TinyServer,
     closed: Arc<AtomicBool>,
     consumers: Mutex<Vec<Arc<Holder>>>,
@@ -72,13 +72,13 @@ impl TinyServer {
     pub fn connect(&self, options: ConnectOptions) -> Result<Arc<dyn Broker>> {
         options.settings.clone().finish()?;
         options.url.parameters().finish()?;
-        let (closed, consumers) = Default::default();
-        Ok(Checked::around(Arc::new(Tiny { options, server: self.clone(), closed, consumers })))
+        let (identity, (closed, consumers)) = (options.identity("tiny"), Default::default());
+        Ok(Checked::around(Arc::new(Tiny { identity, server: self.clone(), closed, consumers })))
     }
 }
 
 fn capabilities() -> Capabilities {
-    let mut capabilities = Capabilities::none().with_native([Feature::Queue]);
+    let mut capabilities = Capabilities::none().with_native([Feature::Queue, Feature::Purge]);
     (capabilities.attempts, capabilities.settlement) = (Attempts::Exact, SettlementTiming::Confirmed);
     (capabilities.stale, capabilities.retry_place) = (StaleDetection::Exact, RetryPlace::Tail);
     (capabilities.limits.time_granularity, capabilities.limits.redelivery_within) = Default::default();
@@ -89,15 +89,11 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the broker was closed: open it again")
 }
 
-fn unsupported<T>() -> Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, "the tiny broker has queues alone"))
-}
-
 impl Tiny {
     fn queue(&self, name: &QueueName) -> Result<Arc<Queue>> {
         self.check_open()?;
         let mut queues = self.server.0.lock();
-        if self.options.topology == TopologyMode::Create {
+        if self.identity.topology_mode() == TopologyMode::Create {
             return Ok(queues.entry(name.clone()).or_default().clone());
         }
         queues
@@ -126,54 +122,26 @@ impl QueueConsumer for Tiny {
         });
         self.consumers.lock().push(holder.clone());
         let capabilities = holder.capabilities.clone();
-        Ok(Consumer::new(Box::new(TinyDeliveries(holder)), capabilities, self.scope(queue)))
+        Ok(Consumer::new(Box::new(TinyDeliveries(holder)), capabilities, self.identity.scope(queue)))
     }
 }
 
-#[async_trait]
-impl Subscriber for Tiny {
-    async fn subscribe(&self, _topic: &TopicName, _options: SubscribeOptions) -> Result<Consumer> {
-        unsupported()
-    }
-}
-
-impl Tiny {
-    fn scope(&self, place: impl std::fmt::Display) -> Scope {
-        Scope::new(self.options.name.clone(), self.driver(), place)
-    }
-}
+impl Subscriber for Tiny {}
 
 #[async_trait]
 impl Broker for Tiny {
-    fn name(&self) -> &BrokerName {
-        &self.options.name
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
-    fn driver(&self) -> &'static str {
-        "tiny"
-    }
-
-    fn capabilities(&self, _destination: &Destination, _usage: Usage<'_>) -> Capabilities {
+    fn capabilities(&self, _of: Place<'_>) -> Capabilities {
         capabilities()
     }
 
     async fn publisher(&self, to: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
-        let Destination::Queue(name) = to else { return unsupported() };
-        let in_flight = InFlight::new(options.in_flight, options.in_flight_bytes);
-        let (queue, closed) = (self.queue(name)?, self.closed.clone());
-        Ok(Arc::new(TinyPublisher { scope: self.scope(to), in_flight, queue, closed }))
-    }
-
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        unsupported()
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        unsupported()
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        self
+        let Destination::Queue(name) = to else { return Err(undeclared(Feature::Topic)) };
+        let core = PublisherCore::new(self.identity.scope(to), &options);
+        Ok(Arc::new(TinyPublisher { core, queue: self.queue(name)?, closed: self.closed.clone() }))
     }
 
     fn health(&self) -> Health {
@@ -188,39 +156,33 @@ impl Broker for Tiny {
         }
         report
     }
+
+    fn topology(&self) -> &dyn Topology {
+        self
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
 }
 
 #[derive(Debug)]
 struct TinyPublisher {
-    scope: Scope,
-    in_flight: InFlight,
+    core: PublisherCore,
     queue: Arc<Queue>,
     closed: Arc<AtomicBool>,
 }
 
-#[async_trait]
 impl Publisher for TinyPublisher {
-    fn scope(&self) -> &Scope {
-        &self.scope
+    fn core(&self) -> &PublisherCore {
+        &self.core
     }
 
-    fn in_flight(&self) -> &InFlight {
-        &self.in_flight
-    }
-
-    fn send(&self, message: Message, _room: Room) -> Outcome<Receipt> {
+    fn send(&self, message: Message, _room: Permit) -> Outcome<Receipt> {
         if self.closed.load(Ordering::Acquire) {
             return Outcome::ready(Err(closed()));
         }
         self.queue.change(|state| state.ready.push_back((message, 0)));
         Outcome::ready(Ok(Receipt::default()))
-    }
-
-    fn send_many(&self, messages: Vec<Message>, _room: Room) -> Vec<Outcome<Receipt>> {
-        messages.into_iter().map(|message| self.send(message, Room::none())).collect()
-    }
-
-    async fn flush(&self, _by: Instant) -> Result<()> {
-        Ok(())
     }
 }

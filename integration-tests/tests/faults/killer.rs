@@ -43,7 +43,7 @@ pub(crate) async fn ends(stage: &dyn Stage) -> Verdict {
             return Err(format!("attempts {attempts:?}, and the last ended with {status}: {said}").into());
         }
     }
-    let dead = broker.admin().depth(&at.source()?).await?.dead;
+    let dead = broker.inspect().depth(&at.source()?).await?.dead;
     close(&*broker).await?;
     tell(&format!("fault {} a killer message: attempts {attempts:?}, then {dead:?} in the dead letter", stage.name()));
 

@@ -60,9 +60,9 @@ async fn publish(role: &Role, part: Part) -> Verdict {
     let mut answers = FuturesUnordered::new();
     for mark in part.first.. {
         let message = Message::new(mark.to_string());
-        let room = publisher.in_flight().room(message.size()).await?;
+        let permit = publisher.core().in_flight().acquire(message.size()).await?;
         history.intent(mark.to_string())?;
-        let outcome = publisher.send(message, room);
+        let outcome = publisher.send(message, permit);
         answers.push(async move { (mark, outcome.await) });
         while answers.len() >= 200 || (answers.len() > 100 && !part.work.is_zero()) {
             let Some((mark, result)) = answers.next().await else { break };

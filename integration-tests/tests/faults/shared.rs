@@ -127,8 +127,13 @@ pub(crate) fn slack(broker: &dyn Broker, at: &Address) -> messaging::Result<Dura
 /// When the broker knows of a settlement.
 fn settlement(broker: &dyn Broker, at: &Address) -> messaging::Result<SettlementTiming> {
     let options = messaging::ConsumeOptions::default();
-    let usage = messaging::Usage::Consume(&options);
-    Ok(broker.capabilities(&at.destination()?, usage).settlement)
+    let publish = messaging::PublishOptions::default();
+    let destination = at.destination()?;
+    let place = match &destination {
+        messaging::Destination::Queue(queue) => messaging::Place::Consume(queue, &options),
+        _ => messaging::Place::Publish(&destination, &publish),
+    };
+    Ok(broker.capabilities(place).settlement)
 }
 
 /// How many may come twice when a consumer is cut off: what it holds, and where settlements are deferred also what it has read

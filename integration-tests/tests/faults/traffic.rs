@@ -89,7 +89,7 @@ async fn publish(run: Arc<Run>, publisher: Arc<dyn Publisher>, load: Load, mut s
     let mut answers = FuturesUnordered::new();
     let (mut sent, begun) = (0_usize, Instant::now());
     let mut pause = Duration::ZERO;
-    let room = publisher.in_flight();
+    let in_flight = publisher.core().in_flight();
     while sent < load.messages && !*stop.borrow() {
         // A broker that answers at once would keep this task from ever pausing, and with it the runtime's timers.
         tokio::task::consume_budget().await;
@@ -104,7 +104,7 @@ async fn publish(run: Arc<Run>, publisher: Arc<dyn Publisher>, load: Load, mut s
                 pause = if confirmed { Duration::ZERO } else { (pause * 2).clamp(MOMENT, MOMENT * 100) };
             }
             () = tokio::time::sleep(wait), if !wait.is_zero() => pause = Duration::ZERO,
-            place = room.room(64), if wait.is_zero() && answers.len() < load.window => {
+            place = in_flight.acquire(64), if wait.is_zero() && answers.len() < load.window => {
                 // A handle that is closed takes no more.
                 let Ok(place) = place else { break };
                 let key = (load.keys > 0).then(|| format!("key-{}", sent as u64 % load.keys));

@@ -212,8 +212,8 @@ async fn cancelled_publishes(at: &Bench) -> Verdict {
         drinkers.finish(&place).await?;
         exact(&recorder)?;
         // All places in flight are free again.
-        let room = within("room for everything", PATIENCE, publisher.in_flight().room(usize::MAX)).await?;
-        drop(room?);
+        let permit = within("room for everything", PATIENCE, publisher.core().in_flight().acquire(usize::MAX)).await?;
+        drop(permit?);
     }
     Ok(())
 }

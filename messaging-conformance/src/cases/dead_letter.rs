@@ -36,7 +36,7 @@ cases! {
 /// The dead letters of a place, once there are at least so many.
 async fn dead(at: &Bench, place: &Place, least: usize) -> Verdict<Vec<DeadLetter>> {
     let ask = || async {
-        at.wait("asking for dead letters", place.broker().admin().dead_letters(&place.source(), 100)).await
+        at.wait("asking for dead letters", place.broker().inspect().dead_letters(&place.source(), 100)).await
     };
     at.eventually(&format!("{least} dead letters are there"), || async { Ok(ask().await?.len() >= least) }).await?;
     ask().await
@@ -143,7 +143,7 @@ async fn explicit(at: &Bench) -> Verdict {
             of_other.expect_next("alive").await?;
         }
         let strangers =
-            at.wait("asking for dead letters", place.broker().admin().dead_letters(&other.source(), 10)).await?;
+            at.wait("asking for dead letters", place.broker().inspect().dead_letters(&other.source(), 10)).await?;
         ensure!(strangers.is_empty(), "{} dead letters are in another source's dead letter", strangers.len());
     }
     Ok(())
@@ -167,9 +167,9 @@ async fn redrive(at: &Bench) -> Verdict {
         }
         dead(at, &place, 3).await?;
 
-        let admin = place.broker().admin();
+        let repair = place.broker().repair();
         let named = Redrive::Ids(vec![sent[1].id().clone()]);
-        let count = at.wait("a redrive by id", admin.redrive(&place.source(), named)).await?;
+        let count = at.wait("a redrive by id", repair.redrive(&place.source(), named)).await?;
         ensure_eq!(count, 1, "how many were redriven by id");
         let again = tap.next().await?;
         ensure_eq!(text(&again), "1", "the one that was redriven by id");
@@ -177,10 +177,11 @@ async fn redrive(at: &Bench) -> Verdict {
         ensure_eq!((again.attempt(), again.redriven()), (1, 1), "its attempt and redrives");
         at.settled(again.ack()).await?;
 
-        let count = at.wait("a redrive of all", admin.redrive(&place.source(), Redrive::All)).await?;
+        let count = at.wait("a redrive of all", repair.redrive(&place.source(), Redrive::All)).await?;
         ensure_eq!(count, 2, "how many were redriven after that");
         tap.expect_all(["0".to_owned(), "2".to_owned()]).await?;
-        let left = at.wait("asking for dead letters", admin.dead_letters(&place.source(), 10)).await?;
+        let left =
+            at.wait("asking for dead letters", place.broker().inspect().dead_letters(&place.source(), 10)).await?;
         ensure!(left.is_empty(), "{} dead letters are left after all were redriven", left.len());
         place.publish(["behind"]).await?;
         tap.expect_next("behind").await?;
@@ -280,7 +281,7 @@ async fn dead_again(at: &Bench) -> Verdict {
             bury(at, &mut tap, "rejected").await?;
             let letters = dead(at, &place, 1).await?;
             ensure_eq!((letters.len(), letters[0].redriven), (1, round), "dead letters and redrives in round {round}");
-            let count = at.wait("a redrive", place.broker().admin().redrive(&place.source(), Redrive::All)).await?;
+            let count = at.wait("a redrive", place.broker().repair().redrive(&place.source(), Redrive::All)).await?;
             ensure_eq!(count, 1, "how many were redriven in round {round}");
         }
         let last = tap.next().await?;

@@ -249,7 +249,7 @@ async fn unsubscribed(at: &Bench) -> Verdict {
         let mut tap = place.consumer(4).await?;
         place.publish(["before"]).await?;
         tap.expect_next("before").await?;
-        at.wait("unsubscribing", place.broker().admin().unsubscribe(topic, name)).await?;
+        at.wait("unsubscribing", place.broker().repair().unsubscribe(topic, name)).await?;
         let received = within("a receive after unsubscribing", PATIENCE * 2, tap.consumer().next()).await?;
         at.did(1);
         let kind = received.err().map(|error| error.kind());

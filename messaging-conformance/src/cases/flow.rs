@@ -26,7 +26,7 @@ async fn unsettled_within_the_prefetch(at: &Bench) -> Verdict {
         for _ in 0..16 {
             ensure!(tap.is_dry().await?, "a fifth delivery came while four are held, with a prefetch of four");
             if place.capabilities().supports(Feature::Depth) {
-                let depth = at.wait("asking for the depth", place.broker().admin().depth(&place.source())).await?;
+                let depth = at.wait("asking for the depth", place.broker().inspect().depth(&place.source())).await?;
                 let unsettled = depth.unsettled.unwrap_or(0);
                 ensure!(
                     unsettled <= 4 || depth.approximate,

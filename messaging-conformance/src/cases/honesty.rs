@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use messaging_core::{
-    ConsumeOptions, Destination, ErrorKind, Feature, Lease, Message, MessageBuilder, NoSubscriber, PublishOptions,
-    PublisherExt, Redrive, Start, SubjectFilter, SubscribeOptions, Usage,
+    ConsumeOptions, Destination, ErrorKind, Feature, Lease, Message, MessageBuilder, NoSubscriber, Part,
+    PublishOptions, PublisherExt, Redrive, Start, SubjectFilter, SubscribeOptions,
 };
 
 use crate::case::cases;
@@ -118,7 +118,7 @@ async fn declared_does_something(at: &Bench) -> Verdict {
 /// One real operation of a feature that is declared. Whether it does all it should is for the other cases.
 async fn tries(at: &Bench, place: &Place, feature: Feature) -> Verdict {
     let (broker, source) = (place.broker(), place.source());
-    let admin = broker.admin();
+    let (inspect, repair) = (broker.inspect(), broker.repair());
     let property = |change: fn(MessageBuilder) -> MessageBuilder| async move {
         let place = Place::fresh(at, place.kind()).await?;
         let mut tap = place.consumer(1).await?;
@@ -160,11 +160,12 @@ async fn tries(at: &Bench, place: &Place, feature: Feature) -> Verdict {
         }
         Feature::RequestReply => at.wait("opening a requester", broker.requester()).await.map(drop),
         Feature::Transactions => at.wait("beginning a transaction", broker.begin()).await.map(drop),
-        Feature::Depth => at.wait("asking for the depth", admin.depth(&source)).await.map(drop),
-        Feature::Lag => at.wait("asking for the lag", admin.lag(&source)).await.map(drop),
-        Feature::Positions => at.wait("asking for positions", admin.positions(&source)).await.map(drop),
-        Feature::Browse => at.wait("browsing", admin.browse(&source, 1)).await.map(drop),
-        Feature::Redrive => at.wait("redriving", admin.redrive(&source, Redrive::All)).await.map(drop),
+        Feature::Depth => at.wait("asking for the depth", inspect.depth(&source)).await.map(drop),
+        Feature::Lag => at.wait("asking for the lag", inspect.lag(&source)).await.map(drop),
+        Feature::Positions => at.wait("asking for positions", inspect.positions(&source)).await.map(drop),
+        Feature::Browse => at.wait("browsing", inspect.browse(&source, 1)).await.map(drop),
+        Feature::Redrive => at.wait("redriving", repair.redrive(&source, Redrive::All)).await.map(drop),
+        Feature::Purge => at.wait("purging", repair.purge(&source, Part::Live)).await.map(drop),
         _ => Ok(()),
     }
 }
@@ -231,10 +232,10 @@ fn sane(at: &Bench) -> Verdict {
 async fn at_least_the_floor(at: &Bench) -> Verdict {
     at.note_proved();
     let about = at.harness().about();
-    ensure_eq!(at.broker().driver(), about.driver, "the driver's name, as the harness gives it");
+    ensure_eq!(at.broker().identity().driver(), about.driver, "the driver's name, as the harness gives it");
     at.did(1);
     // A consumer's answers are those of its broker.
-    let asked = at.broker().capabilities(&Destination::Queue(at.queue()), Usage::Consume(&ConsumeOptions::default()));
+    let asked = at.broker().capabilities(messaging_core::Place::Consume(&at.queue(), &ConsumeOptions::default()));
     ensure_eq!(asked, at.capabilities(Kind::Queue, false), "the answers for two queues with the same options");
     let Some(floor) = Floor::of(about.driver, about.option) else {
         ensure!(

@@ -26,7 +26,7 @@ async fn counts(at: &Bench, place: &Place, what: &str, matches: impl Fn(&Depth) 
     let last = std::cell::Cell::new(Depth::default());
     let waited = at
         .eventually(what, || async {
-            last.set(at.wait("asking for the depth", place.broker().admin().depth(&place.source())).await?);
+            last.set(at.wait("asking for the depth", place.broker().inspect().depth(&place.source())).await?);
             Ok(matches(&last.get()))
         })
         .await;
@@ -71,7 +71,7 @@ async fn depth_agrees(at: &Bench) -> Verdict {
         counts(at, &place, &format!("{open} are open, {delayed} of them delayed, {dead} dead"), all).await?;
     }
     let missing = messaging_core::Source::Queue(at.queue());
-    let error = at.refused("the depth of what is not there", at.broker().admin().depth(&missing)).await?;
+    let error = at.refused("the depth of what is not there", at.broker().inspect().depth(&missing)).await?;
     let expected = [ErrorKind::NotFound, ErrorKind::Unsupported];
     ensure!(expected.contains(&error.kind()), "the depth of what is not there: {error}");
     Ok(())
@@ -79,7 +79,7 @@ async fn depth_agrees(at: &Bench) -> Verdict {
 
 async fn lag_agrees(at: &Bench) -> Verdict {
     for place in at.places().await? {
-        let lag = || at.wait("asking for the lag", async { place.broker().admin().lag(&place.source()).await });
+        let lag = || at.wait("asking for the lag", async { place.broker().inspect().lag(&place.source()).await });
         place.publish_numbers(10).await?;
         at.eventually("the lag is ten", || async { Ok(lag().await? == 10) }).await?;
         let mut tap = place.consumer(4).await?;
@@ -128,7 +128,7 @@ async fn browsing_changes_nothing(at: &Bench) -> Verdict {
 }
 
 async fn browse(at: &Bench, place: &Place, max: usize) -> Verdict<Vec<Browsed>> {
-    at.wait("browsing", place.broker().admin().browse(&place.source(), max)).await
+    at.wait("browsing", place.broker().inspect().browse(&place.source(), max)).await
 }
 
 async fn health_tells_the_truth(at: &Bench) -> Verdict {
@@ -170,7 +170,8 @@ async fn current_and_committed(at: &Bench) -> Verdict {
             return Err(Stop::failed("a delivery of a log has no position, though positions are declared"));
         };
         let ask = || async {
-            let positions = at.wait("asking for positions", place.broker().admin().positions(&place.source())).await?;
+            let positions =
+                at.wait("asking for positions", place.broker().inspect().positions(&place.source())).await?;
             positions
                 .into_iter()
                 .find(|one| one.partition == first.partition)

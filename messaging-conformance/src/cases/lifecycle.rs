@@ -82,7 +82,7 @@ async fn drain_ends(at: &Bench) -> Verdict {
         place.nothing_but_a_sentinel(&mut next).await?;
         if place.capabilities().supports(messaging_core::Feature::DeadLetter) {
             let dead =
-                at.wait("asking for dead letters", place.broker().admin().dead_letters(&place.source(), 10)).await?;
+                at.wait("asking for dead letters", place.broker().inspect().dead_letters(&place.source(), 10)).await?;
             ensure!(dead.is_empty(), "the drain dead-lettered {} messages", dead.len());
         }
     }
@@ -142,7 +142,7 @@ async fn close_flushes(at: &Bench) -> Verdict {
             at.settled(delivery.ack()).await?;
         }
         let publisher = through.publisher().await?;
-        let last = publisher.send("last".into(), messaging_core::Room::none());
+        let last = publisher.send("last".into(), messaging_core::Permit::none());
         // Neither flushed nor closed by hand: closing the broker has to do it.
         let report = within("closing", PATIENCE * 2, broker.close(Instant::now() + Duration::from_secs(10))).await?;
         ensure!(report.errors.is_empty(), "closing reports {:?}", report.errors);
@@ -180,7 +180,7 @@ async fn handles_after_close(at: &Bench) -> Verdict {
         let error = at.refused("opening a consumer after the close", consume(&through, &broker)).await?;
         closed("consumer", error)?;
         let declared = [messaging_core::Declaration::Destination(place.destination().clone())];
-        closed("plan", at.refused("a plan after the close", broker.admin().plan(&declared)).await?)?;
+        closed("plan", at.refused("a plan after the close", broker.topology().plan(&declared)).await?)?;
         let settled = within("settling after the close", PATIENCE, held.ack()).await?;
         let error = settled.err().map(|error| error.kind());
         let known = [ErrorKind::Closed, ErrorKind::StaleDelivery, ErrorKind::Disconnected];

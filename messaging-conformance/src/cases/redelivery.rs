@@ -244,7 +244,8 @@ async fn committed_is_the_lowest_open(at: &Bench) -> Verdict {
         }
         tap.flush().await?;
         let committed = || async {
-            let positions = at.wait("asking for positions", place.broker().admin().positions(&place.source())).await?;
+            let positions =
+                at.wait("asking for positions", place.broker().inspect().positions(&place.source())).await?;
             Verdict::Ok(positions.into_iter().find(|one| one.partition == position.partition).map(|one| one.committed))
         };
         ensure_eq!(committed().await?, Some(position.offset), "the committed position while the first is open");

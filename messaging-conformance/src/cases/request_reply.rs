@@ -26,7 +26,7 @@ cases! {
 }
 
 /// A queue with someone who answers, and a requester.
-async fn open(at: &Bench) -> Verdict<(QueueName, Tap, Arc<dyn Requester>)> {
+async fn open(at: &Bench) -> Verdict<(QueueName, Tap, Requester)> {
     let queue = at.queue();
     let consumer = at.wait("opening a consumer", at.broker().consume(&queue, Default::default())).await?;
     let requester = at.wait("opening a requester", at.broker().requester()).await?;

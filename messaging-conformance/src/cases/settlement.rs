@@ -70,7 +70,7 @@ async fn empty_at_the_broker(at: &Bench, place: &Place) -> Verdict {
         return Ok(());
     }
     at.eventually("the broker counts nothing that is open", || async {
-        let depth = at.wait("asking for the depth", place.broker().admin().depth(&place.source())).await?;
+        let depth = at.wait("asking for the depth", place.broker().inspect().depth(&place.source())).await?;
         Ok(depth.open() == 0)
     })
     .await

@@ -78,9 +78,9 @@ async fn expired_is_never_delivered(at: &Bench) -> Verdict {
         let mut tap = place.consumer(4).await?;
         place.nothing_but_a_sentinel(&mut tap).await?;
         if place.capabilities().expired == Expired::DeadLettered {
-            let admin = place.broker().admin();
+            let inspect = place.broker().inspect();
             at.eventually("the expired message is in the dead letter", || async {
-                let dead = at.wait("asking for dead letters", admin.dead_letters(&place.source(), 10)).await?;
+                let dead = at.wait("asking for dead letters", inspect.dead_letters(&place.source(), 10)).await?;
                 Ok(dead.len() == 1 && dead[0].reason.code == DeadLetterReason::EXPIRED)
             })
             .await?;

@@ -246,7 +246,7 @@ async fn unsubscribe_stops(at: &Bench) -> Verdict {
     tap.close().await?;
     channel.publish(["kept for both"]).await?;
     stays.expect_next("kept for both").await?;
-    at.wait("unsubscribing", at.broker().admin().unsubscribe(&channel.topic, &leaving)).await?;
+    at.wait("unsubscribing", at.broker().repair().unsubscribe(&channel.topic, &leaving)).await?;
     channel.publish(["after"]).await?;
     stays.expect_next("after").await?;
 
@@ -255,7 +255,7 @@ async fn unsubscribe_stops(at: &Bench) -> Verdict {
     anew.expect_next("sentinel").await?;
     let missing = at.subscription();
     let error = at
-        .refused("unsubscribing what is not there", at.broker().admin().unsubscribe(&channel.topic, &missing))
+        .refused("unsubscribing what is not there", at.broker().repair().unsubscribe(&channel.topic, &missing))
         .await?;
     ensure_eq!(error.kind(), ErrorKind::NotFound, "the kind of {error}");
     Ok(())

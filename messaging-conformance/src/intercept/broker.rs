@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Health,
-    PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, SubscribeOptions, Subscriber, TopicName,
-    Transaction, Usage,
+    Broker, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Health, Identity, Inbox, Inspect, Place,
+    PublishOptions, Publisher, QueueConsumer, QueueName, Repair, Replies, Result, SubscribeOptions, Subscriber,
+    TopicName, Topology, Transaction,
 };
 use tokio::time::Instant;
 
@@ -49,18 +49,20 @@ impl fmt::Debug for Intercepted {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl QueueConsumer for Intercepted {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
-        let told = self.capabilities(&Destination::Queue(queue.clone()), Usage::Consume(&options));
+        let told = self.capabilities(Place::Consume(queue, &options));
         let consumer = self.how.consume(&self.inner, queue, options).await?;
         Ok(self.wrap(self.told(consumer, told)))
     }
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Subscriber for Intercepted {
     async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
-        let told = self.capabilities(&Destination::Topic(topic.clone()), Usage::Subscribe(&options));
+        let told = self.capabilities(Place::Subscribe(topic, &options));
         let consumer = self.how.subscribe(&self.inner, topic, options).await?;
         Ok(self.wrap(self.told(consumer, told)))
     }
@@ -69,16 +71,12 @@ impl Subscriber for Intercepted {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Broker for Intercepted {
-    fn name(&self) -> &BrokerName {
-        self.inner.name()
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
     }
 
-    fn driver(&self) -> &'static str {
-        self.inner.driver()
-    }
-
-    fn capabilities(&self, to: &Destination, usage: Usage<'_>) -> Capabilities {
-        self.how.capabilities(self.inner.capabilities(to, usage), to, usage)
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        self.how.capabilities(self.inner.capabilities(of), of)
     }
 
     async fn publisher(&self, to: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
@@ -86,15 +84,23 @@ impl Broker for Intercepted {
         Ok(Arc::new(InterceptedPublisher { inner, how: Arc::clone(&self.how) }))
     }
 
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.how.requester(&self.inner).await
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        self.how.replies(&self.inner, inbox).await
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
         Ok(Box::new(InterceptedTransaction(self.how.begin(&self.inner).await?)))
     }
 
-    fn admin(&self) -> &dyn Admin {
+    fn topology(&self) -> &dyn Topology {
+        &self.admin
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        &self.admin
+    }
+
+    fn repair(&self) -> &dyn Repair {
         &self.admin
     }
 

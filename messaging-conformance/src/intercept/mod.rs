@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Admin, Broker, Browsed, Capabilities, ConsumeOptions, Consumer, Control, DeadLetter, Deliveries, Delivery, Depth,
-    Destination, DrainReport, Event, Flow, Health, Message, Outcome, PublishOptions, Publisher, QueueName, Receipt,
-    Redrive, Requester, Result, Room, Settlement, Settler, Source, SourcePosition, SubscribeOptions, SubscriptionName,
-    TopicName, Transaction, Unsettled, Usage,
+    Broker, Browsed, Capabilities, ConsumeOptions, Consumer, Control, DeadLetter, Declaration, Deliveries, Delivery,
+    Depth, Destination, DrainReport, Event, Flow, Health, Inbox, Inspect, Message, Outcome, Part, Permit, Place, Plan,
+    PublishOptions, Publisher, QueueName, Receipt, Redrive, Repair, Replies, Result, Settlement, Settler, Source,
+    SourcePosition, SubscribeOptions, SubscriptionName, TopicName, Topology, Transaction, Unsettled,
 };
 use tokio::time::Instant;
 
@@ -40,8 +40,8 @@ pub struct Stream {
 #[async_trait]
 #[allow(missing_docs, reason = "each is the method of the same name of the contract's traits")]
 pub trait Intercept: Send + Sync + fmt::Debug + 'static {
-    fn capabilities(&self, truth: Capabilities, to: &Destination, usage: Usage<'_>) -> Capabilities {
-        let _ = (to, usage);
+    fn capabilities(&self, truth: Capabilities, of: Place<'_>) -> Capabilities {
+        let _ = of;
         truth
     }
     async fn publisher(
@@ -63,8 +63,8 @@ pub trait Intercept: Send + Sync + fmt::Debug + 'static {
     ) -> Result<Consumer> {
         inner.subscribe(topic, options).await
     }
-    async fn requester(&self, inner: &Arc<dyn Broker>) -> Result<Arc<dyn Requester>> {
-        inner.requester().await
+    async fn replies(&self, inner: &Arc<dyn Broker>, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        inner.replies(inbox).await
     }
     async fn begin(&self, inner: &Arc<dyn Broker>) -> Result<Box<dyn Transaction>> {
         inner.begin().await
@@ -75,11 +75,11 @@ pub trait Intercept: Send + Sync + fmt::Debug + 'static {
     async fn close(&self, inner: &Arc<dyn Broker>, by: Instant) -> DrainReport {
         inner.close(by).await
     }
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        to.send(message, room)
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        to.send(message, permit)
     }
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
-        to.send_many(messages, room)
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
+        to.send_many(messages, permit)
     }
     fn poll(
         &self,
@@ -114,25 +114,34 @@ pub trait Intercept: Send + Sync + fmt::Debug + 'static {
     async fn drain(&self, from: &mut Stream, by: Instant) -> DrainReport {
         from.source.drain(by).await
     }
-    async fn depth(&self, admin: &dyn Admin, source: &Source) -> Result<Depth> {
-        admin.depth(source).await
+    async fn plan(&self, topology: &dyn Topology, declarations: &[Declaration]) -> Result<Plan> {
+        topology.plan(declarations).await
     }
-    async fn lag(&self, admin: &dyn Admin, source: &Source) -> Result<u64> {
-        admin.lag(source).await
+    async fn create(&self, topology: &dyn Topology, declarations: &[Declaration]) -> Result<()> {
+        topology.create(declarations).await
     }
-    async fn positions(&self, admin: &dyn Admin, source: &Source) -> Result<Vec<SourcePosition>> {
-        admin.positions(source).await
+    async fn depth(&self, inspect: &dyn Inspect, source: &Source) -> Result<Depth> {
+        inspect.depth(source).await
     }
-    async fn browse(&self, admin: &dyn Admin, source: &Source, max: usize) -> Result<Vec<Browsed>> {
-        admin.browse(source, max).await
+    async fn lag(&self, inspect: &dyn Inspect, source: &Source) -> Result<u64> {
+        inspect.lag(source).await
     }
-    async fn dead_letters(&self, admin: &dyn Admin, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
-        admin.dead_letters(source, max).await
+    async fn positions(&self, inspect: &dyn Inspect, source: &Source) -> Result<Vec<SourcePosition>> {
+        inspect.positions(source).await
+    }
+    async fn browse(&self, inspect: &dyn Inspect, source: &Source, max: usize) -> Result<Vec<Browsed>> {
+        inspect.browse(source, max).await
+    }
+    async fn dead_letters(&self, inspect: &dyn Inspect, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
+        inspect.dead_letters(source, max).await
     }
     async fn redrive(&self, inner: &Arc<dyn Broker>, source: &Source, which: Redrive) -> Result<u64> {
-        inner.admin().redrive(source, which).await
+        inner.repair().redrive(source, which).await
     }
-    async fn unsubscribe(&self, admin: &dyn Admin, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
-        admin.unsubscribe(topic, name).await
+    async fn purge(&self, repair: &dyn Repair, source: &Source, part: Part) -> Result<Option<u64>> {
+        repair.purge(source, part).await
+    }
+    async fn unsubscribe(&self, repair: &dyn Repair, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
+        repair.unsubscribe(topic, name).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Delivery, Destination, InFlight, Message, Outcome, Publisher, Receipt, Result, Room, Scope, Transaction,
+    Delivery, Destination, Message, Outcome, Permit, Publisher, PublisherCore, Receipt, Result, Transaction,
 };
 use tokio::time::Instant;
 
@@ -22,20 +22,16 @@ pub(super) struct InterceptedPublisher {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Publisher for InterceptedPublisher {
-    fn scope(&self) -> &Scope {
-        self.inner.scope()
+    fn core(&self) -> &PublisherCore {
+        self.inner.core()
     }
 
-    fn in_flight(&self) -> &InFlight {
-        self.inner.in_flight()
+    fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
+        self.how.send(&self.inner, message, permit)
     }
 
-    fn send(&self, message: Message, room: Room) -> Outcome<Receipt> {
-        self.how.send(&self.inner, message, room)
-    }
-
-    fn send_many(&self, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
-        self.how.send_many(&self.inner, messages, room)
+    fn send_many(&self, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
+        self.how.send_many(&self.inner, messages, permit)
     }
 
     fn send_now(&self, message: Message) -> std::result::Result<Result<Receipt>, Message> {

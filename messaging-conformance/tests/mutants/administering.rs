@@ -1,14 +1,14 @@
 //! Mutants that administer, ask and answer wrongly.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
 use messaging_core::{
-    Admin, Broker, Browsed, DeadLetter, Delivery, Depth, Destination, Message, Part, PublishOptions, PublisherExt,
-    QueueName, Redrive, Requester, Result, Source, SourcePosition, SubscriptionName, TopicName, Transaction, Unsettled,
+    Broker, Browsed, DeadLetter, Delivery, Depth, Destination, Inbox, Inspect, Message, Outcome, Part, Permit,
+    PublishOptions, Publisher, PublisherCore, PublisherExt, QueueName, Receipt, Redrive, Repair, Replies, ReplyAddress,
+    Result, Source, SourcePosition, SubscriptionName, TopicName, Transaction, Unsettled,
 };
 
 use crate::mutants;
@@ -26,8 +26,8 @@ mutants! {
     unsubscribing_does_nothing, S6_unsubscribe_stops, |_| Arc::new(StaysSubscribed);
     unsubscribing_is_not_told, X4_unsubscribed_under_us, |_| Arc::new(StaysSubscribed);
     answers_any_request, RR1_replies_find_their_requests, |_| Arc::new(Asks(Wrong::Correlation));
-    gives_up_on_requests_early, RR2_a_request_times_out, |_| Arc::new(Asks(Wrong::HalfTime));
-    does_not_count_late_replies, RR3_a_late_reply_is_dropped_and_counted, |_| Arc::new(Asks(Wrong::NoCount));
+    gives_up_on_requests_early, RR2_a_request_times_out, |_| Arc::new(Asks(Wrong::Hangup));
+    does_not_count_late_replies, RR3_a_late_reply_is_dropped_and_counted, |_| Arc::new(Asks(Wrong::Elsewhere));
     correlates_a_hundred_as_one, RR4_a_hundred_at_once, |_| Arc::new(Asks(Wrong::Correlation));
     sends_before_the_commit, I5_transactions_are_all_or_nothing, |_| Arc::new(SendsAtOnce);
 }
@@ -37,8 +37,8 @@ struct DeadTwice;
 
 #[async_trait]
 impl Intercept for DeadTwice {
-    async fn dead_letters(&self, admin: &dyn Admin, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
-        let letters = admin.dead_letters(source, max).await?;
+    async fn dead_letters(&self, inspect: &dyn Inspect, source: &Source, max: usize) -> Result<Vec<DeadLetter>> {
+        let letters = inspect.dead_letters(source, max).await?;
         Ok(letters.into_iter().flat_map(|letter| [letter.clone(), letter]).collect())
     }
 }
@@ -53,11 +53,11 @@ impl Intercept for RedrivesToAll {
         if let Source::Subscription(topic, _) = source {
             let to = Destination::Topic(topic.clone());
             let publisher = inner.publisher(&to, PublishOptions::default()).await?;
-            for letter in inner.admin().dead_letters(source, 100).await? {
+            for letter in inner.inspect().dead_letters(source, 100).await? {
                 publisher.publish(letter.message).await?;
             }
         }
-        inner.admin().redrive(source, which).await
+        inner.repair().redrive(source, which).await
     }
 }
 
@@ -69,9 +69,9 @@ struct OneRedrive(AtomicUsize);
 impl Intercept for OneRedrive {
     async fn redrive(&self, inner: &Arc<dyn Broker>, source: &Source, which: Redrive) -> Result<u64> {
         if self.0.fetch_add(1, Ordering::Relaxed) == 1 {
-            return Ok(inner.admin().purge(source, Part::Dead).await?.unwrap_or(1));
+            return Ok(inner.repair().purge(source, Part::Dead).await?.unwrap_or(1));
         }
-        inner.admin().redrive(source, which).await
+        inner.repair().redrive(source, which).await
     }
 }
 
@@ -80,8 +80,8 @@ struct ForgetsDelayed;
 
 #[async_trait]
 impl Intercept for ForgetsDelayed {
-    async fn depth(&self, admin: &dyn Admin, source: &Source) -> Result<Depth> {
-        Ok(Depth { delayed: Some(0), ..admin.depth(source).await? })
+    async fn depth(&self, inspect: &dyn Inspect, source: &Source) -> Result<Depth> {
+        Ok(Depth { delayed: Some(0), ..inspect.depth(source).await? })
     }
 }
 
@@ -90,8 +90,8 @@ struct AllReady;
 
 #[async_trait]
 impl Intercept for AllReady {
-    async fn depth(&self, admin: &dyn Admin, source: &Source) -> Result<Depth> {
-        let depth = admin.depth(source).await?;
+    async fn depth(&self, inspect: &dyn Inspect, source: &Source) -> Result<Depth> {
+        let depth = inspect.depth(source).await?;
         Ok(Depth { ready: depth.ready + depth.unsettled.unwrap_or(0), unsettled: Some(0), ..depth })
     }
 }
@@ -101,8 +101,8 @@ struct LagsByReady;
 
 #[async_trait]
 impl Intercept for LagsByReady {
-    async fn lag(&self, admin: &dyn Admin, source: &Source) -> Result<u64> {
-        Ok(admin.depth(source).await?.ready)
+    async fn lag(&self, inspect: &dyn Inspect, source: &Source) -> Result<u64> {
+        Ok(inspect.depth(source).await?.ready)
     }
 }
 
@@ -111,9 +111,9 @@ struct Disturbs(AtomicUsize);
 
 #[async_trait]
 impl Intercept for Disturbs {
-    async fn browse(&self, admin: &dyn Admin, source: &Source, max: usize) -> Result<Vec<Browsed>> {
+    async fn browse(&self, inspect: &dyn Inspect, source: &Source, max: usize) -> Result<Vec<Browsed>> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        admin.browse(source, max).await
+        inspect.browse(source, max).await
     }
 
     fn received(&self, mut delivery: Unsettled) -> Unsettled {
@@ -127,8 +127,8 @@ struct CommitsRead;
 
 #[async_trait]
 impl Intercept for CommitsRead {
-    async fn positions(&self, admin: &dyn Admin, source: &Source) -> Result<Vec<SourcePosition>> {
-        let mut positions = admin.positions(source).await?;
+    async fn positions(&self, inspect: &dyn Inspect, source: &Source) -> Result<Vec<SourcePosition>> {
+        let mut positions = inspect.positions(source).await?;
         positions.iter_mut().for_each(|position| position.committed = position.current);
         Ok(positions)
     }
@@ -139,46 +139,82 @@ struct StaysSubscribed;
 
 #[async_trait]
 impl Intercept for StaysSubscribed {
-    async fn unsubscribe(&self, _admin: &dyn Admin, _topic: &TopicName, _name: &SubscriptionName) -> Result<()> {
+    async fn unsubscribe(&self, _repair: &dyn Repair, _topic: &TopicName, _name: &SubscriptionName) -> Result<()> {
         Ok(())
     }
 }
 
-/// What a requester does wrong.
+/// A fault of requests and replies.
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
+    /// Every request carries the correlation id of the first.
     Correlation,
-    HalfTime,
-    NoCount,
+    /// The broker drops the address as soon as a request was sent.
+    Hangup,
+    /// Replies arrive at an address that nobody reads.
+    Elsewhere,
 }
 
 #[derive(Debug)]
 struct Asks(Wrong);
 
 #[derive(Debug)]
-struct Asking(Arc<dyn Requester>, Wrong);
+struct WrongReplies {
+    inner: Arc<dyn Replies>,
+    inbox: Arc<Inbox>,
+    wrong: Wrong,
+    first: Arc<OnceLock<String>>,
+}
+
+#[derive(Debug)]
+struct WrongRequests {
+    inner: Arc<dyn Publisher>,
+    inbox: Arc<Inbox>,
+    wrong: Wrong,
+    first: Arc<OnceLock<String>>,
+}
 
 #[async_trait]
 impl Intercept for Asks {
-    async fn requester(&self, inner: &Arc<dyn Broker>) -> Result<Arc<dyn Requester>> {
-        Ok(Arc::new(Asking(inner.requester().await?, self.0)))
+    async fn replies(&self, inner: &Arc<dyn Broker>, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        let read = if matches!(self.0, Wrong::Elsewhere) { Arc::default() } else { Arc::clone(&inbox) };
+        let inner = inner.replies(Arc::clone(&read)).await?;
+        let inbox = if matches!(self.0, Wrong::Elsewhere) { read } else { inbox };
+        Ok(Arc::new(WrongReplies { inner, inbox, wrong: self.0, first: Arc::default() }))
     }
 }
 
 #[async_trait]
-impl Requester for Asking {
-    async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message> {
-        match self.1 {
-            Wrong::Correlation => {
-                self.0.request(to, request.to_builder().correlation_id("any").build()?, timeout).await
-            }
-            Wrong::HalfTime => self.0.request(to, request, timeout / 2).await,
-            Wrong::NoCount => self.0.request(to, request, timeout).await,
-        }
+impl Replies for WrongReplies {
+    fn address(&self) -> &ReplyAddress {
+        self.inner.address()
     }
 
-    fn late_replies(&self) -> u64 {
-        if matches!(self.1, Wrong::NoCount) { 0 } else { self.0.late_replies() }
+    async fn publisher(&self, to: &QueueName) -> Result<Arc<dyn Publisher>> {
+        let inner = self.inner.publisher(to).await?;
+        let (inbox, first) = (Arc::clone(&self.inbox), Arc::clone(&self.first));
+        Ok(Arc::new(WrongRequests { inner, inbox, wrong: self.wrong, first }))
+    }
+}
+
+impl Publisher for WrongRequests {
+    fn core(&self) -> &PublisherCore {
+        self.inner.core()
+    }
+
+    fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
+        let message = match (self.wrong, message.correlation_id()) {
+            (Wrong::Correlation, Some(id)) => {
+                let first = self.first.get_or_init(|| id.to_owned());
+                message.to_builder().correlation_id(first.as_str()).build_foreign()
+            }
+            _ => message,
+        };
+        let outcome = self.inner.send(message, permit);
+        if matches!(self.wrong, Wrong::Hangup) {
+            self.inbox.close();
+        }
+        outcome
     }
 }
 
@@ -204,7 +240,7 @@ impl Transaction for AtOnce {
     fn send(&mut self, to: &Destination, message: Message) -> Result<()> {
         let opening = futures_util::FutureExt::now_or_never(self.broker.publisher(to, PublishOptions::default()));
         if let Some(publisher) = opening {
-            drop(publisher?.send(message, messaging_core::Room::none()));
+            drop(publisher?.send(message, Permit::none()));
         }
         Ok(())
     }

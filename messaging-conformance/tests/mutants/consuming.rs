@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use messaging_conformance::intercept::{Intercept, Stream};
 use messaging_core::{
-    Broker, Capabilities, ConsumeOptions, Consumer, Control, Deliveries, Delivery, Destination, DrainReport,
-    Durability, Event, Flow, Lease, Order, Outcome, Part, PublishOptions, Publisher, QueueName, Result, RetryMode,
-    Settlement, Settler, Source, Start, SubjectFilter, SubscribeOptions, SubscriptionName, TopicName, Unsettled,
+    Broker, ConsumeOptions, Consumer, Control, Deliveries, Delivery, Destination, DrainReport, Durability, Event, Flow,
+    Lease, Order, Outcome, Part, PublishOptions, Publisher, QueueName, Result, RetryMode, Settlement, Settler, Source,
+    Start, SubjectFilter, SubscribeOptions, SubscriptionName, TopicName, Unsettled,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -175,7 +175,7 @@ struct DropsBacklog;
 #[async_trait]
 impl Intercept for DropsBacklog {
     async fn consume(&self, inner: &Arc<dyn Broker>, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
-        inner.admin().purge(&Source::Queue(queue.clone()), Part::Live).await?;
+        inner.repair().purge(&Source::Queue(queue.clone()), Part::Live).await?;
         inner.consume(queue, options).await
     }
 }
@@ -405,7 +405,7 @@ impl Intercept for Forgets {
                 was_seen
             };
             if was_seen && !(self.until_acked && self.acked.load(Ordering::Acquire)) {
-                inner.admin().unsubscribe(topic, name).await?;
+                inner.repair().unsubscribe(topic, name).await?;
             }
         }
         inner.subscribe(topic, options).await
@@ -429,9 +429,8 @@ impl Intercept for SubscribesLate {
         topic: &TopicName,
         options: SubscribeOptions,
     ) -> Result<Consumer> {
-        let usage = messaging_core::Usage::Subscribe(&options);
-        let capabilities: Arc<Capabilities> = Arc::new(inner.capabilities(&Destination::Topic(topic.clone()), usage));
-        let scope = messaging_core::Scope::new(inner.name().clone(), inner.driver(), topic);
+        let capabilities = Arc::new(inner.capabilities(messaging_core::Place::Subscribe(topic, &options)));
+        let scope = inner.identity().scope(topic);
         let late = Late { broker: Arc::clone(inner), topic: topic.clone(), options, source: None };
         Ok(Consumer::new(Box::new(late), capabilities, scope))
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
 use messaging_core::{
     Broker, Capabilities, ConsumeOptions, Consumer, Destination, Error, ErrorKind, Feature, HealthState, Message,
-    Outcome, PublishOptions, Publisher, QueueName, Receipt, Result, RetryPlace, Room, Usage,
+    Outcome, Permit, Place, PublishOptions, Publisher, QueueName, Receipt, Result, RetryPlace,
 };
 
 use crate::mutants;
@@ -56,7 +56,7 @@ fn declares(how: fn(Capabilities) -> Capabilities) -> Arc<dyn Intercept> {
 }
 
 impl Intercept for Declares {
-    fn capabilities(&self, truth: Capabilities, _to: &Destination, _usage: Usage<'_>) -> Capabilities {
+    fn capabilities(&self, truth: Capabilities, _of: Place<'_>) -> Capabilities {
         (self.0)(truth)
     }
 }
@@ -78,9 +78,9 @@ impl Intercept for AsksFirst {
 struct RefusesDelays;
 
 impl Intercept for RefusesDelays {
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
         if messages.iter().all(|message| message.delay().is_none()) {
-            return to.send_many(messages, room);
+            return to.send_many(messages, permit);
         }
         let refused = || Outcome::ready(Err(Error::new(ErrorKind::Unsupported, "delays are not for today")));
         messages.iter().map(|_| refused()).collect()

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use messaging_conformance::intercept::{Intercept, Stream};
 use messaging_core::{
     Broker, ConsumeOptions, Consumer, DeadLetterReason, Delivery, Destination, DrainReport, Error, ErrorKind, Health,
-    Message, Outcome, PublishOptions, Publisher, QueueName, Receipt, Result, Room, Settlement, Settler, Unsettled,
+    Message, Outcome, Permit, PublishOptions, Publisher, QueueName, Receipt, Result, Settlement, Settler, Unsettled,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -200,8 +200,8 @@ impl Intercept for SaysOkToSilence {
         inner.publisher(to, options.with_timeout(Duration::from_millis(50))).await
     }
 
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        match to.send(message, room).try_take() {
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        match to.send(message, permit).try_take() {
             Ok(result) => Outcome::ready(result.or_else(|error: Error| {
                 if error.kind() == ErrorKind::Timeout { Ok(Receipt::default()) } else { Err(error) }
             })),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
 use messaging_core::{
     Answers, Broker, Destination, Error, ErrorKind, ErrorOutcome, Headers, Message, MessageBuilder, MessageId,
-    NoSubscriber, Outcome, PublishOptions, Publisher, Receipt, Result, Room,
+    NoSubscriber, Outcome, Permit, PublishOptions, Publisher, Receipt, Result,
 };
 use parking_lot::Mutex;
 
@@ -114,26 +114,26 @@ impl EachNth {
 }
 
 impl Intercept for EachNth {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
         let is_nth = self.count.fetch_add(1, Ordering::Relaxed) % self.n == self.n - 1;
         match self.slip {
             Slip::Lost if is_nth => return ok(),
-            Slip::Twice if is_nth => drop(to.send(message.clone(), Room::none())),
+            Slip::Twice if is_nth => drop(to.send(message.clone(), Permit::none())),
             Slip::AfterTheNext if is_nth => {
                 *self.stash.lock() = Some(message);
                 return ok();
             }
             _ => {}
         }
-        let sent = to.send(message, room);
+        let sent = to.send(message, permit);
         if let Some(late) = self.stash.lock().take() {
-            drop(to.send(late, Room::none()));
+            drop(to.send(late, Permit::none()));
         }
         sent
     }
 
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, _room: Room) -> Vec<Outcome<Receipt>> {
-        messages.into_iter().map(|message| self.send(to, message, Room::none())).collect()
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, _room: Permit) -> Vec<Outcome<Receipt>> {
+        messages.into_iter().map(|message| self.send(to, message, Permit::none())).collect()
     }
 }
 
@@ -146,12 +146,12 @@ fn rewrites(how: fn(&Message) -> MessageBuilder) -> Arc<dyn Intercept> {
 }
 
 impl Intercept for Rewrites {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        to.send((self.0)(&message).build_foreign(), room)
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        to.send((self.0)(&message).build_foreign(), permit)
     }
 
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
-        to.send_many(messages.iter().map(|message| (self.0)(message).build_foreign()).collect(), room)
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
+        to.send_many(messages.iter().map(|message| (self.0)(message).build_foreign()).collect(), permit)
     }
 }
 
@@ -160,8 +160,8 @@ impl Intercept for Rewrites {
 struct SaysOk(&'static [ErrorKind]);
 
 impl Intercept for SaysOk {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        match to.send(message, room).try_take() {
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        match to.send(message, permit).try_take() {
             Ok(Err(error)) if self.0.contains(&error.kind()) => ok(),
             Ok(result) => Outcome::ready(result),
             Err(pending) => pending,
@@ -173,8 +173,8 @@ impl Intercept for SaysOk {
 struct ClaimsNotSent;
 
 impl Intercept for ClaimsNotSent {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        to.send(message, room).map_ready_err(|error| error.with_outcome(ErrorOutcome::NotSent))
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        to.send(message, permit).map_ready_err(|error| error.with_outcome(ErrorOutcome::NotSent))
     }
 }
 
@@ -191,8 +191,8 @@ impl Answers<Receipt> for WaitsForEver {
 }
 
 impl Intercept for WaitsForEver {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        match to.send(message, room).try_take() {
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        match to.send(message, permit).try_take() {
             Ok(result) => Outcome::ready(result),
             Err(_) => Outcome::pending(Arc::new(Self), 0),
         }
@@ -218,9 +218,9 @@ impl Intercept for AcceptsUnroutable {
 struct AllOrNothing;
 
 impl Intercept for AllOrNothing {
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
         let count = messages.len();
-        let outcomes: Vec<_> = to.send_many(messages, room).into_iter().map(Outcome::try_take).collect();
+        let outcomes: Vec<_> = to.send_many(messages, permit).into_iter().map(Outcome::try_take).collect();
         if outcomes.iter().all(|outcome| matches!(outcome, Ok(Ok(_)))) {
             return (0..count).map(|_| ok()).collect();
         }
@@ -232,8 +232,8 @@ impl Intercept for AllOrNothing {
 struct Shifted;
 
 impl Intercept for Shifted {
-    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
-        let mut outcomes = to.send_many(messages, room);
+    fn send_many(&self, to: &Arc<dyn Publisher>, messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
+        let mut outcomes = to.send_many(messages, permit);
         outcomes.rotate_right(1);
         outcomes
     }
@@ -244,10 +244,10 @@ impl Intercept for Shifted {
 struct CutBatch(usize);
 
 impl Intercept for CutBatch {
-    fn send_many(&self, to: &Arc<dyn Publisher>, mut messages: Vec<Message>, room: Room) -> Vec<Outcome<Receipt>> {
+    fn send_many(&self, to: &Arc<dyn Publisher>, mut messages: Vec<Message>, permit: Permit) -> Vec<Outcome<Receipt>> {
         let cut = messages.len().saturating_sub(self.0);
         messages.truncate(self.0);
-        to.send_many(messages, room).into_iter().chain((0..cut).map(|_| ok())).collect()
+        to.send_many(messages, permit).into_iter().chain((0..cut).map(|_| ok())).collect()
     }
 }
 
@@ -255,8 +255,8 @@ impl Intercept for CutBatch {
 struct KeepsRoom;
 
 impl Intercept for KeepsRoom {
-    fn send(&self, to: &Arc<dyn Publisher>, message: Message, room: Room) -> Outcome<Receipt> {
-        std::mem::forget(room);
-        to.send(message, Room::none())
+    fn send(&self, to: &Arc<dyn Publisher>, message: Message, permit: Permit) -> Outcome<Receipt> {
+        std::mem::forget(permit);
+        to.send(message, Permit::none())
     }
 }

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use messaging_conformance::intercept::Intercept;
 use messaging_core::{
     Answers, Broker, ConsumeOptions, Consumer, DeadLetterReason, Delivery, Destination, Error, ErrorKind, Message,
-    MessageId, Outcome, PublishOptions, QueueName, Result, Room, Settlement, Settler, SubscribeOptions, TopicName,
+    MessageId, Outcome, Permit, PublishOptions, QueueName, Result, Settlement, Settler, SubscribeOptions, TopicName,
     Unsettled,
 };
 use parking_lot::Mutex;
@@ -245,7 +245,7 @@ impl Intercept for Republishes {
                 let copy: Message = delivery.message.to_builder().delay(after).build_foreign();
                 let opening = broker.publisher(&to, PublishOptions::default()).now_or_never();
                 if let Some(Ok(publisher)) = opening {
-                    drop(publisher.send(copy, Room::none()));
+                    drop(publisher.send(copy, Permit::none()));
                 }
                 by.settle(delivery, Settlement::Ack)
             }

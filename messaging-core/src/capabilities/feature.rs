@@ -4,8 +4,9 @@ use std::fmt;
 
 macro_rules! features {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
-        /// Something a broker may be able to do.
+        /// Something a broker may be able to do. More features may come.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         #[repr(usize)]
         pub enum Feature {
             $($(#[$doc])* $variant,)+
@@ -65,6 +66,8 @@ features! {
     DeadLetter = "dead_letter",
     /// Dead letters can be sent back to where they failed.
     Redrive = "redrive",
+    /// Messages that wait, and dead letters, can be deleted.
+    Purge = "purge",
     /// Requests with replies.
     RequestReply = "request_reply",
     /// Sends and acknowledgements that happen together or not at all.

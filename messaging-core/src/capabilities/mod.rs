@@ -1,4 +1,4 @@
-//! Capabilities: what an opened broker can do for a destination with certain options. Data, not prose.
+//! Capabilities of an opened broker, for a destination with certain options. Data, not prose.
 //!
 //! Two rules hold and are tested on every broker: what is declared happens, and what is not declared is refused with
 //! [`ErrorKind::Unsupported`] before any I/O of that call.
@@ -14,9 +14,12 @@ use std::time::Duration;
 pub use self::feature::Feature;
 pub use self::limits::Limits;
 pub use self::requirements::{Need, Requirements};
-use crate::{ConsumeOptions, Error, ErrorKind, PublishOptions, Result, SubscribeOptions};
+use crate::consume::{ConsumeOptions, SubscribeOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{Destination, QueueName, TopicName};
+use crate::publisher::PublishOptions;
 
-/// How a broker supports a feature.
+/// Support of a feature by a broker. Exhaustive on purpose: there is no fourth answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
     /// By the broker's own means.
@@ -28,14 +31,14 @@ pub enum Support {
 }
 
 impl Support {
-    /// Whether the feature can be used.
+    /// True if the feature can be used, natively or emulated.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         !matches!(self, Self::Unsupported(_))
     }
 }
 
-/// How exactly [`Delivery::attempt`](crate::Delivery::attempt) counts. Ordered from the weakest.
+/// Exactness of [`Delivery::attempt`](crate::Delivery::attempt). Ordered from the weakest; exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempts {
     /// Only first or not first: 1 or 2.
@@ -46,7 +49,17 @@ pub enum Attempts {
     Exact,
 }
 
-/// When the broker knows of a settlement.
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FlagOnly => "flag only",
+            Self::AtLeast => "at least",
+            Self::Exact => "exact",
+        })
+    }
+}
+
+/// Moment at which the broker knows of a settlement. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettlementTiming {
     /// When the settlement's outcome is there.
@@ -57,7 +70,7 @@ pub enum SettlementTiming {
     Deferred(Duration),
 }
 
-/// How a settlement of a delivery that has moved on is recognised.
+/// Way in which the settlement of a delivery that has moved on is recognised. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StaleDetection {
     /// Always.
@@ -68,7 +81,7 @@ pub enum StaleDetection {
     AtCommit,
 }
 
-/// From when on a new subscription misses nothing.
+/// Moment from which a new subscription misses nothing. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// From when `subscribe` returned.
@@ -77,7 +90,7 @@ pub enum Readiness {
     Eventual(Duration),
 }
 
-/// What becomes of an expired message.
+/// The end of an expired message. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
     /// It is gone.
@@ -86,7 +99,7 @@ pub enum Expired {
     DeadLettered,
 }
 
-/// Who filters by subject.
+/// The side that filters by subject. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filtering {
     /// The broker: nothing else is sent.
@@ -97,7 +110,7 @@ pub enum Filtering {
     Coarse,
 }
 
-/// What looking at waiting messages does to them.
+/// The effect of browsing on the messages that are looked at. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Browsing {
     /// Nothing.
@@ -106,7 +119,7 @@ pub enum Browsing {
     Disturbing,
 }
 
-/// Where a message stands after a retry without delay.
+/// Position of a message after a retry without delay. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryPlace {
     /// Before those that wait.
@@ -117,7 +130,7 @@ pub enum RetryPlace {
     Unspecified,
 }
 
-/// Which messages are known to be duplicates when published again with the same id.
+/// Messages that the broker recognises as duplicates when they are published again with the same id. Exhaustive on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishDedup {
     /// None.
@@ -126,27 +139,27 @@ pub enum PublishDedup {
     Window(Duration),
 }
 
-/// What an opened broker can do for one destination with certain options.
+/// Features and limits of an opened broker for one [`Place`].
 #[derive(Clone, PartialEq)]
 pub struct Capabilities {
     support: [Support; Feature::ALL.len()],
-    /// How exactly attempts are counted.
+    /// Exactness of attempt counts.
     pub attempts: Attempts,
-    /// When the broker knows of a settlement.
+    /// Moment at which the broker knows of a settlement.
     pub settlement: SettlementTiming,
-    /// How a settlement of a delivery that has moved on is recognised.
+    /// Way in which a stale settlement is recognised.
     pub stale: StaleDetection,
-    /// From when on a new subscription misses nothing.
+    /// Moment from which a new subscription misses nothing.
     pub readiness: Readiness,
-    /// What becomes of an expired message.
+    /// The end of an expired message.
     pub expired: Expired,
-    /// Who filters by subject.
+    /// The side that filters by subject.
     pub filtering: Filtering,
-    /// What looking at waiting messages does to them.
+    /// The effect of browsing on the messages that are looked at.
     pub browsing: Browsing,
-    /// Where a message stands after a retry without delay.
+    /// Position of a message after a retry without delay.
     pub retry_place: RetryPlace,
-    /// Which messages are known to be duplicates.
+    /// Messages that are recognised as duplicates.
     pub dedup: PublishDedup,
     /// The numbers.
     pub limits: Limits,
@@ -194,13 +207,13 @@ impl Capabilities {
         self
     }
 
-    /// How a feature is supported.
+    /// Support of a feature.
     #[must_use]
     pub fn support(&self, feature: Feature) -> &Support {
         &self.support[feature as usize]
     }
 
-    /// Whether a feature can be used.
+    /// True if a feature can be used, natively or emulated.
     #[must_use]
     pub fn supports(&self, feature: Feature) -> bool {
         self.support(feature).is_supported()
@@ -259,15 +272,31 @@ impl fmt::Debug for Capabilities {
     }
 }
 
-/// What a destination is opened for, since capabilities depend on it.
+/// The place on a broker that capabilities are asked about: the broker itself, or a destination with the options it would be
+/// opened with. Exhaustive on purpose: an adapter has to answer for each.
 #[derive(Clone, Copy, Debug)]
-pub enum Usage<'a> {
-    /// To publish.
-    Publish(&'a PublishOptions),
-    /// To consume a queue.
-    Consume(&'a ConsumeOptions),
-    /// To subscribe to a topic.
-    Subscribe(&'a SubscribeOptions),
+pub enum Place<'a> {
+    /// The broker itself, for features that belong to no destination: requests with replies, and transactions.
+    Broker,
+    /// A destination, to publish to.
+    Publish(&'a Destination, &'a PublishOptions),
+    /// A queue, to consume.
+    Consume(&'a QueueName, &'a ConsumeOptions),
+    /// A topic, to subscribe to.
+    Subscribe(&'a TopicName, &'a SubscribeOptions),
+}
+
+impl Place<'_> {
+    /// The destination of the place; none for the broker itself.
+    #[must_use]
+    pub fn destination(&self) -> Option<Destination> {
+        match self {
+            Self::Broker => None,
+            Self::Publish(destination, _) => Some((*destination).clone()),
+            Self::Consume(queue, _) => Some(Destination::Queue((*queue).clone())),
+            Self::Subscribe(topic, _) => Some(Destination::Topic((*topic).clone())),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a binding or listener needs, checked against capabilities before a message moves.
+//! Requirements of a binding or listener, checked against capabilities before a message moves.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Why the need is not met, if it is not.
+    /// The reason for which the need is not met; none if it is.
     #[must_use]
     pub fn unmet(&self, by: &Capabilities) -> Option<String> {
         match self {
@@ -98,7 +98,7 @@ impl Requirements {
         self.0.iter()
     }
 
-    /// What options of a publisher need.
+    /// Requirements of a publisher's options.
     #[must_use]
     pub fn of_publish(options: &PublishOptions) -> Self {
         let PublishOptions { in_flight: _, in_flight_bytes: _, timeout: _, no_subscriber } = options;
@@ -108,7 +108,7 @@ impl Requirements {
         }
     }
 
-    /// What options of a consumer need, those listed in them included.
+    /// Requirements of a consumer's options, those listed in them included.
     #[must_use]
     pub fn of_consume(options: &ConsumeOptions) -> Self {
         let ConsumeOptions { prefetch, order, retry_mode, lease, requires } = options;
@@ -122,7 +122,7 @@ impl Requirements {
         needs.with(Need::Prefetch(*prefetch)).with(Need::Lease(lease.max)).and(requires)
     }
 
-    /// What options of a subscription need.
+    /// Requirements of a subscription's options.
     #[must_use]
     pub fn of_subscribe(options: &SubscribeOptions) -> Self {
         let SubscribeOptions { durability, start, filter, consume } = options;
@@ -143,7 +143,7 @@ impl Requirements {
         needs.and(&Self::of_consume(consume))
     }
 
-    /// Why each need that is not met is not, in order.
+    /// The reason for each need that is not met, in order.
     #[must_use]
     pub fn unmet(&self, by: &Capabilities) -> Vec<String> {
         self.0.iter().filter_map(|need| need.unmet(by)).collect()
@@ -174,7 +174,7 @@ mod tests {
     use crate::SubjectFilter;
 
     #[test]
-    fn all_unmet_needs_are_told_at_once() {
+    fn all_unmet_needs_are_named_at_once() {
         let options = SubscribeOptions::ephemeral()
             .with_filter(SubjectFilter::parse("a.*").unwrap())
             .with_consume(ConsumeOptions::default().with_order(Order::ByKey).with_retry_mode(RetryMode::Hold));

@@ -13,13 +13,24 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::admin::CheckedAdmin;
-use self::publisher::CheckedPublisher;
-use crate::in_flight::IN_FLIGHT_MAX;
-use crate::{
-    Admin, Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Durability, Error,
-    ErrorKind, Feature, Health, PublishOptions, Publisher, QueueConsumer, QueueName, ReplyAddress, Requester,
-    Requirements, Result, Scope, Start, SubscribeOptions, Subscriber, TopicName, Transaction, Usage,
+use self::publisher::{CheckedPublisher, CheckedReplies, CheckedTransaction, needs_of};
+use crate::broker::{Broker, Transaction};
+use crate::capabilities::{Capabilities, Feature, Place, Requirements};
+use crate::consume::{
+    ConsumeOptions, Durability, Order, QueueConsumer, RetryMode, Start, SubscribeOptions, Subscriber,
 };
+use crate::consumer::{Consumer, DrainReport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::health::Health;
+use crate::identity::Identity;
+use crate::in_flight::IN_FLIGHT_MAX;
+use crate::inbox::Inbox;
+use crate::inspect::Inspect;
+use crate::name::{Destination, QueueName, TopicName};
+use crate::publisher::{PublishOptions, Publisher};
+use crate::repair::Repair;
+use crate::requester::Replies;
+use crate::topology::Topology;
 
 /// A broker with the core's checks around it.
 pub struct Checked {
@@ -34,15 +45,10 @@ impl Checked {
         Arc::new(Self { admin: CheckedAdmin::around(inner.clone()), inner })
     }
 
-    fn scope(&self, place: impl fmt::Display) -> Scope {
-        Scope::new(self.inner.name().clone(), self.inner.driver(), place)
-    }
-
-    /// Passes if the broker has a feature that belongs to no destination.
-    fn check(&self, feature: Feature, scope: &Scope) -> Result<()> {
-        let nowhere = Destination::Reply(ReplyAddress::new(""));
-        let capabilities = self.inner.capabilities(&nowhere, Usage::Publish(&PublishOptions::default()));
-        capabilities.check(feature).map_err(|error| scope.explain(error))
+    /// Passes if a place has what is needed there.
+    fn check(&self, of: Place<'_>, needs: &Requirements) -> Result<Capabilities> {
+        let capabilities = self.inner.capabilities(of);
+        needs.check(&capabilities).map(|()| capabilities)
     }
 }
 
@@ -53,25 +59,27 @@ impl fmt::Debug for Checked {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl QueueConsumer for Checked {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
-        let destination = Destination::Queue(queue.clone());
-        let scope = self.scope(&destination);
+        let scope = self.inner.identity().scope(Destination::Queue(queue.clone()));
         let needs = Requirements::none().with(Feature::Queue).and(&Requirements::of_consume(&options));
-        let capabilities = self.inner.capabilities(&destination, Usage::Consume(&options));
-        check_consume(&options).and_then(|()| needs.check(&capabilities)).map_err(|error| scope.explain(error))?;
+        check_consume(&options)
+            .and_then(|()| self.check(Place::Consume(queue, &options), &needs))
+            .map_err(|error| scope.explain(error))?;
         self.inner.consume(queue, options).await.map_err(|error| scope.explain(error))
     }
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Subscriber for Checked {
     async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
-        let destination = Destination::Topic(topic.clone());
-        let scope = self.scope(&destination);
+        let scope = self.inner.identity().scope(Destination::Topic(topic.clone()));
         let needs = Requirements::none().with(Feature::Topic).and(&Requirements::of_subscribe(&options));
-        let capabilities = self.inner.capabilities(&destination, Usage::Subscribe(&options));
-        check_subscribe(&options).and_then(|()| needs.check(&capabilities)).map_err(|error| scope.explain(error))?;
+        check_subscribe(&options)
+            .and_then(|()| self.check(Place::Subscribe(topic, &options), &needs))
+            .map_err(|error| scope.explain(error))?;
         self.inner.subscribe(topic, options).await.map_err(|error| scope.explain(error))
     }
 }
@@ -79,45 +87,22 @@ impl Subscriber for Checked {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Broker for Checked {
-    fn name(&self) -> &BrokerName {
-        self.inner.name()
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
     }
 
-    fn driver(&self) -> &'static str {
-        self.inner.driver()
-    }
-
-    fn capabilities(&self, destination: &Destination, usage: Usage<'_>) -> Capabilities {
-        self.inner.capabilities(destination, usage)
+    fn capabilities(&self, of: Place<'_>) -> Capabilities {
+        self.inner.capabilities(of)
     }
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
-        let scope = self.scope(destination);
-        let capabilities = self.inner.capabilities(destination, Usage::Publish(&options));
-        let needs = Requirements::none().with(publisher::feature_of(destination));
-        check_publish(&options)
-            .and_then(|()| needs.and(&Requirements::of_publish(&options)).check(&capabilities))
+        let scope = self.inner.identity().scope(destination);
+        let needs = needs_of(destination).and(&Requirements::of_publish(&options));
+        let capabilities = check_publish(&options)
+            .and_then(|()| self.check(Place::Publish(destination, &options), &needs))
             .map_err(|error| scope.explain(error))?;
         let inner = self.inner.publisher(destination, options).await.map_err(|error| scope.explain(error))?;
         Ok(Arc::new(CheckedPublisher::new(inner, capabilities)))
-    }
-
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        let scope = self.scope("request/reply");
-        self.check(Feature::RequestReply, &scope)?;
-        let inner = self.inner.requester().await.map_err(|error| scope.explain(error))?;
-        Ok(Arc::new(publisher::CheckedRequester::new(inner, self.inner.clone())))
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        let scope = self.scope("transaction");
-        self.check(Feature::Transactions, &scope)?;
-        let inner = self.inner.begin().await.map_err(|error| scope.explain(error))?;
-        Ok(Box::new(publisher::CheckedTransaction::new(inner, self.inner.clone(), scope)))
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        &self.admin
     }
 
     fn health(&self) -> Health {
@@ -126,6 +111,34 @@ impl Broker for Checked {
 
     async fn close(&self, by: Instant) -> DrainReport {
         self.inner.close(by).await
+    }
+
+    fn topology(&self) -> &dyn Topology {
+        &self.admin
+    }
+
+    fn inspect(&self) -> &dyn Inspect {
+        &self.admin
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        &self.admin
+    }
+
+    async fn replies(&self, inbox: Arc<Inbox>) -> Result<Arc<dyn Replies>> {
+        let scope = self.inner.identity().scope("request/reply");
+        self.check(Place::Broker, &Requirements::none().with(Feature::RequestReply))
+            .map_err(|error| scope.explain(error))?;
+        let inner = self.inner.replies(inbox).await.map_err(|error| scope.explain(error))?;
+        Ok(Arc::new(CheckedReplies::new(inner, self.inner.clone())))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        let scope = self.inner.identity().scope("transaction");
+        self.check(Place::Broker, &Requirements::none().with(Feature::Transactions))
+            .map_err(|error| scope.explain(error))?;
+        let inner = self.inner.begin().await.map_err(|error| scope.explain(error))?;
+        Ok(Box::new(CheckedTransaction::new(inner, self.inner.clone(), scope)))
     }
 }
 
@@ -157,7 +170,6 @@ fn check_consume(options: &ConsumeOptions) -> Result<()> {
 }
 
 fn check_order(options: &ConsumeOptions) -> Result<()> {
-    use crate::{Order, RetryMode};
     match (options.order, options.retry_mode) {
         (Order::ByKey, RetryMode::Requeue) => Err(invalid(
             "order_by = key with retry_mode = requeue would break the order at the first retry: use retry_mode = hold, or give up the order".to_owned(),

@@ -8,25 +8,33 @@ use std::vec::IntoIter;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::capabilities::within;
-use crate::{
-    Broker, Capabilities, Delivery, Destination, Error, ErrorKind, Feature, InFlight, Message, Outcome, PublishOptions,
-    Publisher, QueueName, Receipt, Requester, Result, Room, Scope, Transaction, Usage,
-};
+use crate::broker::{Broker, Transaction};
+use crate::capabilities::{Capabilities, Feature, Place, Requirements, within};
+use crate::delivery::Delivery;
+use crate::error::{Error, ErrorKind, Result};
+use crate::in_flight::Permit;
+use crate::message::Message;
+use crate::name::{Destination, QueueName, ReplyAddress};
+use crate::outcome::Outcome;
+use crate::publisher::{PublishOptions, Publisher, PublisherCore, Receipt};
+use crate::requester::Replies;
+use crate::scope::Scope;
 
 /// A publisher that refuses what was not declared before the adapter sees it.
 pub(super) struct CheckedPublisher {
     inner: Arc<dyn Publisher>,
+    /// The adapter's own, kept here to spare a virtual call for each message.
+    core: PublisherCore,
     capabilities: Capabilities,
 }
 
 impl CheckedPublisher {
     pub(super) fn new(inner: Arc<dyn Publisher>, capabilities: Capabilities) -> Self {
-        Self { inner, capabilities }
+        Self { core: inner.core().clone(), inner, capabilities }
     }
 
     fn refused(&self, error: Error) -> Outcome<Receipt> {
-        Outcome::ready(Err(self.inner.scope().explain(error)))
+        Outcome::ready(Err(self.core.scope().explain(error)))
     }
 }
 
@@ -39,36 +47,32 @@ impl fmt::Debug for CheckedPublisher {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Publisher for CheckedPublisher {
-    fn scope(&self) -> &Scope {
-        self.inner.scope()
+    fn core(&self) -> &PublisherCore {
+        &self.core
     }
 
-    fn in_flight(&self) -> &InFlight {
-        self.inner.in_flight()
-    }
-
-    fn send(&self, message: Message, room: Room) -> Outcome<Receipt> {
+    fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
         match check_message(&message, &self.capabilities) {
-            Ok(()) => self.inner.send(message, room),
+            Ok(()) => self.inner.send(message, permit),
             Err(error) => self.refused(error),
         }
     }
 
-    fn send_many(&self, messages: Vec<Message>, mut room: Room) -> Vec<Outcome<Receipt>> {
+    fn send_many(&self, messages: Vec<Message>, mut permit: Permit) -> Vec<Outcome<Receipt>> {
         let verdicts: Vec<Option<Error>> =
             messages.iter().map(|message| check_message(message, &self.capabilities).err()).collect();
         if verdicts.iter().all(Option::is_none) {
-            return self.inner.send_many(messages, room);
+            return self.inner.send_many(messages, permit);
         }
         // One bad item has its own error; the others go on, in order.
         let mut good = Vec::with_capacity(messages.len());
         for (message, verdict) in messages.into_iter().zip(&verdicts) {
             match verdict {
                 None => good.push(message),
-                Some(_) => drop(room.split(message.size())),
+                Some(_) => drop(permit.split(message.size())),
             }
         }
-        let mut sent = self.inner.send_many(good, room).into_iter();
+        let mut sent = self.inner.send_many(good, permit).into_iter();
         let lost = || Error::new(ErrorKind::Internal, "the adapter returned fewer outcomes than messages");
         verdicts
             .into_iter()
@@ -93,7 +97,7 @@ impl Publisher for CheckedPublisher {
     }
 
     async fn flush(&self, by: Instant) -> Result<()> {
-        self.inner.flush(by).await.map_err(|error| self.inner.scope().explain(error))
+        self.inner.flush(by).await.map_err(|error| self.core.scope().explain(error))
     }
 }
 
@@ -140,28 +144,28 @@ fn too_large(what: &str, given: usize, limit: usize, unit: &str) -> Error {
     )
 }
 
-/// What a broker must be able to do to be published to.
-pub(super) fn feature_of(destination: &Destination) -> Feature {
-    match destination {
+/// The feature that publishing to a destination needs.
+pub(super) fn needs_of(destination: &Destination) -> Requirements {
+    Requirements::none().with(match destination {
         Destination::Queue(_) => Feature::Queue,
         Destination::Topic(_) => Feature::Topic,
         Destination::Reply(_) => Feature::RequestReply,
-    }
+    })
 }
 
-/// A requester whose requests are checked like published messages.
-pub(super) struct CheckedRequester {
-    inner: Arc<dyn Requester>,
+/// Replies whose requests are checked like published messages.
+pub(super) struct CheckedReplies {
+    inner: Arc<dyn Replies>,
     broker: Arc<dyn Broker>,
 }
 
-impl CheckedRequester {
-    pub(super) fn new(inner: Arc<dyn Requester>, broker: Arc<dyn Broker>) -> Self {
+impl CheckedReplies {
+    pub(super) fn new(inner: Arc<dyn Replies>, broker: Arc<dyn Broker>) -> Self {
         Self { inner, broker }
     }
 }
 
-impl fmt::Debug for CheckedRequester {
+impl fmt::Debug for CheckedReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.inner, f)
     }
@@ -169,20 +173,18 @@ impl fmt::Debug for CheckedRequester {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Requester for CheckedRequester {
-    async fn request(&self, to: &QueueName, request: Message, timeout: Duration) -> Result<Message> {
-        let destination = Destination::Queue(to.clone());
-        let scope = Scope::new(self.broker.name().clone(), self.broker.driver(), &destination);
-        let capabilities = self.broker.capabilities(&destination, Usage::Publish(&PublishOptions::default()));
-        capabilities
-            .check(Feature::Queue)
-            .and_then(|()| check_message(&request, &capabilities))
-            .map_err(|error| scope.explain(error))?;
-        self.inner.request(to, request, timeout).await.map_err(|error| scope.explain(error))
+impl Replies for CheckedReplies {
+    fn address(&self) -> &ReplyAddress {
+        self.inner.address()
     }
 
-    fn late_replies(&self) -> u64 {
-        self.inner.late_replies()
+    async fn publisher(&self, to: &QueueName) -> Result<Arc<dyn Publisher>> {
+        let destination = Destination::Queue(to.clone());
+        let scope = self.broker.identity().scope(&destination);
+        let capabilities = self.broker.capabilities(Place::Publish(&destination, &PublishOptions::default()));
+        needs_of(&destination).check(&capabilities).map_err(|error| scope.explain(error))?;
+        let inner = self.inner.publisher(to).await.map_err(|error| scope.explain(error))?;
+        Ok(Arc::new(CheckedPublisher::new(inner, capabilities)))
     }
 }
 
@@ -209,9 +211,9 @@ impl fmt::Debug for CheckedTransaction {
 #[deny(clippy::missing_trait_methods)]
 impl Transaction for CheckedTransaction {
     fn send(&mut self, to: &Destination, message: Message) -> Result<()> {
-        let capabilities = self.broker.capabilities(to, Usage::Publish(&PublishOptions::default()));
-        capabilities
-            .check(feature_of(to))
+        let capabilities = self.broker.capabilities(Place::Publish(to, &PublishOptions::default()));
+        needs_of(to)
+            .check(&capabilities)
             .and_then(|()| check_message(&message, &capabilities))
             .and_then(|()| self.inner.send(to, message))
             .map_err(|error| self.scope.explain(error))

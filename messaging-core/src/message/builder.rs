@@ -145,7 +145,8 @@ impl MessageBuilder {
         self
     }
 
-    /// Keeps the wire form of a foreign message that has parts without a place here; see [`Message::native`].
+    /// Keeps the wire form of a foreign message that has parts without a place here; see [`Message::native`]. Only
+    /// [`build_foreign`](Self::build_foreign) hands it on.
     pub fn native(mut self, wire: Arc<dyn Any + Send + Sync>) -> Self {
         self.parts.rare_mut().native = Some(wire);
         self
@@ -167,13 +168,18 @@ impl MessageBuilder {
         self
     }
 
-    /// Finishes the message.
+    /// Finishes the message. The wire form of a foreign message that it began from is dropped: what is published is what the
+    /// builder says.
     ///
     /// # Errors
     /// The first mistake made: [`ErrorKind::InvalidName`] for a subject or header name,
     /// [`ErrorKind::InvalidMessage`] for a property out of bounds, [`ErrorKind::TooLarge`] for over 32 KiB of headers.
     #[inline]
     pub fn build(mut self) -> Result<Message> {
+        // The message is the application's from here on, and not the copy of a foreign one.
+        if let Some(rare) = &mut self.parts.rare {
+            rare.native = None;
+        }
         if let Err(error) = self.parts.headers.check_size() {
             self.fail(error);
         }

@@ -71,7 +71,7 @@ impl HeaderName {
 }
 
 /// Which bytes may stand in a name. A table, because each published header is looked at.
-const TOKEN: [bool; 256] = {
+const IS_TOKEN_BYTE: [bool; 256] = {
     let mut table = [false; 256];
     let allowed = b"abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~";
     let mut index = 0;
@@ -83,7 +83,7 @@ const TOKEN: [bool; 256] = {
 };
 
 fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+    IS_TOKEN_BYTE[usize::from(byte)]
 }
 
 impl TryFrom<&str> for HeaderName {
@@ -113,14 +113,14 @@ impl fmt::Debug for HeaderName {
 }
 
 /// So many headers take no allocation of their own: most messages have one or two.
-const INLINE: usize = 2;
+const INLINE_HEADERS: usize = 2;
 
 /// The headers of a message, in the order in which they were set; names are unique.
 ///
 /// Messages have a handful, so that a search from the start is faster than a map and takes less room.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    entries: SmallVec<[(HeaderName, HeaderValue); INLINE]>,
+    entries: SmallVec<[(HeaderName, HeaderValue); INLINE_HEADERS]>,
 }
 
 impl Headers {
@@ -157,7 +157,7 @@ impl Headers {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

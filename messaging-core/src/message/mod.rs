@@ -22,7 +22,7 @@ pub use self::id::MessageId;
 pub use self::received::ReceivedMessage;
 use crate::{ReplyAddress, Subject};
 
-/// What is published and delivered. Cheap to clone.
+/// The unit that is published and delivered. Cheap to clone.
 ///
 /// ```
 /// use messaging_core::Message;
@@ -43,7 +43,7 @@ use crate::{ReplyAddress, Subject};
 #[derive(Clone)]
 pub struct Message(Arc<Parts>);
 
-/// What most messages have stands here; what few have is boxed, so that a waiting message stays small.
+/// Fields that most messages have. Those that few have are boxed, so that a waiting message stays small.
 #[derive(Clone)]
 struct Parts {
     payload: Bytes,
@@ -54,7 +54,7 @@ struct Parts {
     subject: Option<Subject>,
     content_type: Option<SmolStr>,
     headers: Headers,
-    /// What the headers weigh, so that nobody has to add it up again.
+    /// Size of the headers in bytes, added up once.
     header_bytes: u32,
     rare: Option<Box<Rare>>,
 }
@@ -144,7 +144,7 @@ impl Message {
         &self.0.headers
     }
 
-    /// What this message answers or belongs to.
+    /// The id of the message or conversation that this one answers or belongs to.
     #[must_use]
     pub fn correlation_id(&self) -> Option<&str> {
         self.rare()?.correlation_id.as_deref()
@@ -191,7 +191,7 @@ impl Message {
         self.0.payload.len() + self.0.header_bytes as usize
     }
 
-    /// Whether the message has a property that needs a capability: `ttl`, `delay`, `priority`, `reply_to` or
+    /// True if the message has a property that needs a capability: `ttl`, `delay`, `priority`, `reply_to` or
     /// `correlation_id`. Most have none, and are spared the checks.
     #[inline]
     pub(crate) fn has_rare(&self) -> bool {

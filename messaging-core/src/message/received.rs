@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::{HeaderName, HeaderValue, Message, MessageId, Parts};
 use crate::{ReplyAddress, Subject};
 
-/// What an adapter has read of a message so far; see [`Message::received`].
+/// The part of a message that an adapter has read so far; see [`Message::received`].
 ///
 /// Nothing is checked or refused, whatever someone else's client published: a property stays as it came. It is set in place,
 /// and moved once, when it becomes the message: deliveries come by the million.

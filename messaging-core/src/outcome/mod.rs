@@ -1,4 +1,4 @@
-//! An outcome: what a send or a settlement came to, at once or later, without a boxed future.
+//! Outcomes: the result of a send or a settlement, at once or later, without a boxed future.
 //!
 //! The hot path hands a message over in a plain call. A broker that answers at once (memory) returns a ready outcome; one
 //! that answers over the network returns a ticket, a number in a slab that the adapter completes when the answer comes.
@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub use self::tickets::{Tickets, TicketsOwner};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// Where pending outcomes wait for their answers. [`Tickets`] is the implementation for adapters.
+/// A store in which pending outcomes wait for their answers. [`Tickets`] is the implementation for adapters.
 pub trait Answers<T>: Send + Sync {
-    /// Takes the answer of a ticket, or registers who to wake.
+    /// Takes the answer of a ticket, or registers the waker.
     fn poll_answer(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<T>>;
 
-    /// Says that nobody waits any more. What was sent stays sent.
+    /// Gives a ticket up: nobody waits for it any more. A message that was sent stays sent.
     fn forget(&self, ticket: u64);
 }
 
-/// What a call came to. Awaiting it gives the result; dropping it changes nothing about what was sent.
+/// The result of a call, at once or later. Awaiting it gives the result; dropping it changes nothing about what was sent.
 pub struct Outcome<T = ()>(State<T>);
 
 enum State<T> {
@@ -47,7 +47,7 @@ impl<T> Outcome<T> {
         Self(State::Pending { answers, ticket })
     }
 
-    /// Whether the result is there without waiting.
+    /// True if the result is there without waiting.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.0, State::Ready(_))

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use crate::{Error, ErrorKind, Result, Room};
+use crate::{Error, ErrorKind, Permit, Result};
 
 pub(super) struct Slots<T> {
     pub(super) entries: Vec<Slot<T>>,
@@ -32,15 +32,15 @@ impl<T> Slot<T> {
 
 pub(super) enum Stage<T> {
     Free,
-    Waiting { waker: Option<Waker>, room: Room },
-    Forgotten { room: Room },
+    Waiting { waker: Option<Waker>, permit: Permit },
+    Forgotten { permit: Permit },
     Answered(Result<T>),
 }
 
-/// What an answer lets go of; it acts outside the lock, because it may run foreign code.
+/// The waker, permit and unwanted result that an answer lets go of; it acts outside the lock, because it may run foreign code.
 pub(super) struct Answered<T> {
     pub(super) waker: Option<Waker>,
-    pub(super) room: Room,
+    pub(super) permit: Permit,
     /// The result of a ticket that nobody waits for.
     pub(super) unwanted: Option<Result<T>>,
 }
@@ -48,7 +48,7 @@ pub(super) struct Answered<T> {
 impl<T> Answered<T> {
     #[inline]
     pub(super) fn act(self) {
-        drop((self.room, self.unwanted));
+        drop((self.permit, self.unwanted));
         if let Some(waker) = self.waker {
             waker.wake();
         }
@@ -62,22 +62,22 @@ impl<T> Slots<T> {
     }
 
     #[inline]
-    pub(super) fn open(&mut self, room: Room) -> u64 {
+    pub(super) fn open(&mut self, permit: Permit) -> u64 {
         if self.abandoned {
-            return self.open_abandoned(room);
+            return self.open_abandoned(permit);
         }
         self.open += 1;
         if let Some(count) = self.eras.back_mut() {
             *count += 1;
         }
-        self.place(Stage::Waiting { waker: None, room })
+        self.place(Stage::Waiting { waker: None, permit })
     }
 
     #[cold]
-    pub(super) fn open_abandoned(&mut self, room: Room) -> u64 {
-        // Foreign code may run when the room comes free; nothing of it can reach these slots, which only the owner's end
+    pub(super) fn open_abandoned(&mut self, permit: Permit) -> u64 {
+        // Foreign code may run when the permit is dropped; nothing of it can reach these slots, which only the owner's end
         // and its publishers know.
-        drop(room);
+        drop(permit);
         self.place(Stage::Answered(Err(abandoned())))
     }
 
@@ -107,13 +107,13 @@ impl<T> Slots<T> {
         };
         let era = slot.era;
         let answered = match std::mem::replace(&mut slot.stage, Stage::Free) {
-            Stage::Waiting { waker, room } => {
+            Stage::Waiting { waker, permit } => {
                 slot.stage = Stage::Answered(result);
-                Answered { waker, room, unwanted: None }
+                Answered { waker, permit, unwanted: None }
             }
-            Stage::Forgotten { room } => {
+            Stage::Forgotten { permit } => {
                 self.release(index);
-                Answered { waker: None, room, unwanted: Some(result) }
+                Answered { waker: None, permit, unwanted: Some(result) }
             }
             other => {
                 slot.stage = other;

@@ -10,21 +10,22 @@ use tokio::sync::Notify;
 
 use super::Answers;
 use super::slots::{Slots, Stage, abandoned, part};
-use crate::{Error, Result, Room};
+use crate::error::{Error, Result};
+use crate::in_flight::Permit;
 
 /// The pending outcomes of one publisher or consumer: a slab, so that waiting for an answer allocates nothing.
 ///
-/// The place of a message in flight ([`Room`]) lives here too, and is freed when the broker answers, not when the caller
+/// The place of a message in flight ([`Permit`]) lives here too, and is freed when the broker answers, not when the caller
 /// stops waiting: a dropped future neither unsends nor frees.
 ///
 /// Time limits need no timer for each message: every ticket is stamped with the current era, a ticker of the adapter's calls
 /// [`advance`](Self::advance) and [`expire`](Self::expire). An era of a tenth of the time limit makes an answer late by a
 /// tenth at most.
 ///
-/// Whoever answers tickets holds the [`TicketsOwner`]: when that task ends in whatever way, nobody is left waiting.
+/// The task that answers tickets holds the [`TicketsOwner`]: when it ends in any way, nobody is left waiting.
 pub struct Tickets<T> {
     slots: Mutex<Slots<T>>,
-    /// Told of every answer while somebody waits in `flushed`.
+    /// Notified of every answer while somebody waits in `flushed`.
     flushed: Notify,
 }
 
@@ -35,25 +36,25 @@ impl<T> Tickets<T> {
         Arc::new(Self { slots: Mutex::new(Slots::new()), flushed: Notify::new() })
     }
 
-    /// No tickets yet, and who answers for them: once it is dropped, whatever is open or opened later fails.
+    /// No tickets yet, with their owner: once it is dropped, every ticket that is open or opened later fails.
     #[must_use]
     pub fn owned() -> TicketsOwner<T> {
         TicketsOwner { tickets: Self::new() }
     }
 
-    /// Opens a ticket that holds `room` until it is completed.
+    /// Opens a ticket that holds `permit` until it is completed.
     #[inline]
-    pub fn open(&self, room: Room) -> u64 {
-        self.slots.lock().open(room)
+    pub fn open(&self, permit: Permit) -> u64 {
+        self.slots.lock().open(permit)
     }
 
-    /// Completes a ticket and frees its room. A ticket completed before is left alone.
+    /// Completes a ticket and frees its permit. A ticket completed before is left alone.
     pub fn complete(&self, ticket: u64, result: Result<T>) {
         let mut slots = self.slots.lock();
         let answered = slots.complete(ticket, result);
         let flushing = slots.flushing > 0;
         drop(slots);
-        // The waker, the room and a result that nobody wants act outside the lock: all may run foreign code.
+        // The waker, the permit and a result that nobody wants act outside the lock: all may run foreign code.
         if let Ok(answered) = answered {
             answered.act();
             if flushing {
@@ -62,7 +63,7 @@ impl<T> Tickets<T> {
         }
     }
 
-    /// As [`complete`](Self::complete) for many: whoever waits is woken once all are completed.
+    /// As [`complete`](Self::complete) for many: waiting tasks are woken once all are completed.
     ///
     /// With one call for each, the first that is woken competes with the others for the same lock.
     pub fn complete_many(&self, answers: Vec<(u64, Result<T>)>) {
@@ -104,7 +105,7 @@ impl<T> Tickets<T> {
         self.fail_where(|age| age > older_than_eras, error)
     }
 
-    /// How many eras ago the oldest open ticket was opened; 0 is the current era, none that no ticket is open.
+    /// Age of the oldest open ticket in eras: 0 is the current era, none that no ticket is open.
     #[must_use]
     pub fn oldest_age_in_eras(&self) -> Option<u32> {
         self.slots.lock().oldest_age()
@@ -134,7 +135,7 @@ impl<T> Tickets<T> {
         }
     }
 
-    /// How many tickets the broker has not answered yet.
+    /// Number of tickets that the broker has not answered yet.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.slots.lock().open
@@ -166,7 +167,7 @@ impl<T> Drop for Flushing<'_, T> {
     }
 }
 
-/// Whoever answers for [`Tickets`]: the task that owns the connection. When it ends, by whatever way, every open ticket fails
+/// The owner of [`Tickets`]: held by the task that owns the connection. When that ends in any way, every open ticket fails
 /// with [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) and an unknown outcome, and so does each that is opened later.
 pub struct TicketsOwner<T> {
     tickets: Arc<Tickets<T>>,
@@ -234,7 +235,7 @@ impl<T: Send> Answers<T> for Tickets<T> {
             return;
         };
         match std::mem::replace(&mut slot.stage, Stage::Free) {
-            Stage::Waiting { room, .. } => slot.stage = Stage::Forgotten { room },
+            Stage::Waiting { permit, .. } => slot.stage = Stage::Forgotten { permit },
             Stage::Answered(result) => {
                 slots.release(index);
                 drop(slots);
@@ -259,33 +260,33 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_is_answered_once_and_its_slot_is_used_again() {
         let tickets = Tickets::<u32>::new();
-        let first = tickets.open(Room::none());
+        let first = tickets.open(Permit::none());
         let outcome = Outcome::pending(tickets.clone(), first);
         tickets.complete(first, Ok(7));
         tickets.complete(first, Ok(8));
         assert_eq!(outcome.await.unwrap(), 7);
-        let second = tickets.open(Room::none());
+        let second = tickets.open(Permit::none());
         assert_ne!(first, second, "the generation differs though the slot is the same");
         tickets.complete(first, Ok(9));
         assert_eq!(tickets.unanswered(), 1);
     }
 
     #[tokio::test]
-    async fn a_dropped_outcome_keeps_its_room_until_the_answer() {
+    async fn a_dropped_outcome_keeps_its_permit_until_the_answer() {
         let in_flight = InFlight::new(1, 1_000);
         let tickets = Tickets::<()>::new();
-        let ticket = tickets.open(in_flight.room(10).await.unwrap());
+        let ticket = tickets.open(in_flight.acquire(10).await.unwrap());
         drop(Outcome::pending(tickets.clone(), ticket));
-        assert!(in_flight.try_room(10).is_none());
+        assert!(in_flight.try_acquire(10).is_none());
         tickets.complete(ticket, Ok(()));
-        assert!(in_flight.try_room(10).is_some());
+        assert!(in_flight.try_acquire(10).is_some());
     }
 
     #[tokio::test]
     async fn losing_the_connection_fails_all_that_wait() {
         let tickets = Tickets::<()>::new();
         let outcomes: Vec<_> = (0..3)
-            .map(|_| Outcome::pending(tickets.clone() as Arc<dyn Answers<()>>, tickets.open(Room::none())))
+            .map(|_| Outcome::pending(tickets.clone() as Arc<dyn Answers<()>>, tickets.open(Permit::none())))
             .collect();
         tickets.fail_all(|| Error::new(ErrorKind::Disconnected, "lost"));
         for outcome in outcomes {
@@ -295,7 +296,7 @@ mod tests {
     }
 
     fn open_one(tickets: &Arc<Tickets<u32>>) -> (u64, Outcome<u32>) {
-        let ticket = tickets.open(Room::none());
+        let ticket = tickets.open(Permit::none());
         (ticket, Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket))
     }
 
@@ -327,14 +328,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_forgotten_ticket_expires_too_and_frees_its_room() {
+    async fn a_forgotten_ticket_expires_too_and_frees_its_permit() {
         let in_flight = InFlight::new(1, 1_000);
         let tickets = Tickets::<()>::new();
-        let ticket = tickets.open(in_flight.room(1).await.unwrap());
+        let ticket = tickets.open(in_flight.acquire(1).await.unwrap());
         drop(Outcome::pending(tickets.clone(), ticket));
         tickets.advance();
         assert_eq!(tickets.expire(0, || Error::new(ErrorKind::Timeout, "no answer")), 1);
-        assert!(in_flight.try_room(1).is_some());
+        assert!(in_flight.try_acquire(1).is_some());
         assert_eq!(tickets.unanswered(), 0);
     }
 
@@ -382,7 +383,7 @@ mod tests {
         let in_flight = InFlight::new(4, 1_000);
         let tickets = Tickets::<u32>::new();
         let open = || {
-            let ticket = tickets.open(in_flight.try_room(1).unwrap());
+            let ticket = tickets.open(in_flight.try_acquire(1).unwrap());
             (ticket, Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket))
         };
         let ((first, one), (second, two), (third, three)) = (open(), open(), open());
@@ -391,8 +392,8 @@ mod tests {
         tickets.complete_many(vec![(first, Ok(1)), (second, Ok(7)), (third, Ok(3)), (second, Ok(8))]);
         assert_eq!((one.await.unwrap(), two.await.unwrap()), (1, 2));
         assert_eq!(tickets.unanswered(), 0);
-        // Every room came free again.
-        let all: Vec<_> = (0..4).map_while(|_| in_flight.try_room(1)).collect();
+        // Every permit came free again.
+        let all: Vec<_> = (0..4).map_while(|_| in_flight.try_acquire(1)).collect();
         assert_eq!(all.len(), 4);
         tickets.complete_many(Vec::new());
     }
@@ -406,7 +407,7 @@ mod tests {
             }
         }
         let tickets = Tickets::<Looks>::new();
-        let open = || tickets.open(Room::none());
+        let open = || tickets.open(Permit::none());
         let (forgotten, answered, waiting) = (open(), open(), open());
         tickets.forget(forgotten);
         tickets.complete(forgotten, Ok(Looks(tickets.clone())));
@@ -454,7 +455,7 @@ mod tests {
                 let (tickets, in_flight, sender) = (Arc::clone(&tickets), in_flight.clone(), sender.clone());
                 tokio::spawn(async move {
                     for number in 0..EACH {
-                        let ticket = tickets.open(in_flight.room(1).await.unwrap());
+                        let ticket = tickets.open(in_flight.acquire(1).await.unwrap());
                         let outcome = Outcome::pending(tickets.clone() as Arc<dyn Answers<u32>>, ticket);
                         sender.send((ticket, number)).unwrap();
                         match number % 5 {
@@ -481,8 +482,8 @@ mod tests {
         tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("somebody waits for ever");
         assert_eq!(tickets.unanswered(), 0);
         assert_eq!(tickets.oldest_age_in_eras(), None);
-        // Every room came free again.
-        let all: Vec<_> = (0..64).map_while(|_| in_flight.try_room(1)).collect();
+        // Every permit came free again.
+        let all: Vec<_> = (0..64).map_while(|_| in_flight.try_acquire(1)).collect();
         assert_eq!(all.len(), 64);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use messaging_core::{
-    BrokerName, Capabilities, ConsumeOptions, Destination, Error, ErrorKind, Feature, Lease, Need, Order, QueueName,
-    Requirements, Result, RetryMode, Start, SubjectFilter, SubscribeOptions, SubscriptionName, Usage,
+    BrokerName, Capabilities, ConsumeOptions, Destination, Error, ErrorKind, Feature, Lease, Need, Order, Place,
+    QueueName, Requirements, Result, RetryMode, Start, SubjectFilter, SubscribeOptions, SubscriptionName,
 };
 
 use super::listen::ListenSource;
@@ -81,11 +81,11 @@ impl Plan {
         if faults.0.len() == before { plan } else { None }
     }
 
-    /// What the broker is asked about this listener.
-    pub(crate) fn usage(&self) -> Usage<'_> {
+    /// The place that the broker is asked about for this listener.
+    pub(crate) fn place(&self) -> Place<'_> {
         match &self.open {
-            Open::Queue(_, options) => Usage::Consume(options),
-            Open::Topic(_, options) => Usage::Subscribe(options),
+            Open::Queue(queue, options) => Place::Consume(queue, options),
+            Open::Topic(topic, options) => Place::Subscribe(topic, options),
         }
     }
 

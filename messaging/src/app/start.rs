@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use messaging_core::{
-    Broker, BrokerName, ConnectOptions, Consumer, Destination, ErrorKind, Feature, Registry, Requirements, Result,
-    Usage,
+    Broker, BrokerName, ConnectOptions, Consumer, Destination, ErrorKind, Feature, Place, Registry, Requirements,
+    Result,
 };
 use tokio::time::Instant;
 
@@ -123,7 +123,7 @@ impl Start {
         for (plan, _) in planned {
             match brokers.get(&plan.broker) {
                 Some(broker) => {
-                    let capabilities = broker.capabilities(&plan.destination, plan.usage());
+                    let capabilities = broker.capabilities(plan.place());
                     plan.check(&capabilities, &mut faults);
                 }
                 None => faults.add(
@@ -144,14 +144,15 @@ impl Start {
             Ok(target) => target,
             Err(error) => return faults.add_of(&who, error),
         };
-        let capabilities = broker.capabilities(&destination, Usage::Publish(&options));
+        let capabilities = broker.capabilities(Place::Publish(&destination, &options));
         let kind = match destination {
             Destination::Topic(_) => Feature::Topic,
             _ => Feature::Queue,
         };
         let needs = Requirements::none().with(kind).and(&Requirements::of_publish(&options));
         for why in needs.unmet(&capabilities) {
-            faults.add(ErrorKind::Unsupported, format!("{who} on broker {:?}: {why}", broker.name().as_str()));
+            faults
+                .add(ErrorKind::Unsupported, format!("{who} on broker {:?}: {why}", broker.identity().name().as_str()));
         }
     }
 }
@@ -213,7 +214,7 @@ async fn close(brokers: &Brokers) {
     for broker in brokers.values() {
         let report = broker.close(Instant::now()).await;
         for error in report.errors {
-            tracing::debug!(broker = broker.name().as_str(), %error, "closing after a failed start");
+            tracing::debug!(broker = broker.identity().name().as_str(), %error, "closing after a failed start");
         }
     }
 }

@@ -34,7 +34,7 @@ async fn a_queue_listener_becomes_a_member_of_a_durable_subscription() {
     let billing_2 = start(team("billing"), seen_billing.clone()).await;
     let mail = start(team("mail"), seen_mail.clone()).await;
     let publisher = billing_1.publisher("orders").await.unwrap();
-    assert_eq!(publisher.scope().place(), "topic \"all-orders\"");
+    assert_eq!(publisher.core().scope().place(), "topic \"all-orders\"");
     for n in 0..10 {
         publisher.publish(n.to_string()).await.unwrap();
     }
@@ -86,7 +86,7 @@ async fn every_attribute_can_be_overridden() {
         publisher.publish("x").await.unwrap();
     }
     seen.reach(3).await;
-    let depth = running.broker("main").unwrap().admin().depth(&queue("q")).await.unwrap();
+    let depth = running.broker("main").unwrap().inspect().depth(&queue("q")).await.unwrap();
     assert_eq!((depth.unsettled, depth.ready), (Some(3), 7), "three workers, each with one");
     until_tally(&running, "work", |tally| tally.timeouts == 3).await;
     assert!(seen.times()[3] >= Duration::from_secs(5));

@@ -74,7 +74,7 @@ async fn a_redriven_message_begins_afresh_and_is_handled_once_the_cause_is_mende
 
     mended.store(true, Ordering::SeqCst);
     let broker = running.broker("main").unwrap();
-    assert_eq!(broker.admin().redrive(&queue("orders"), Redrive::All).await.unwrap(), 1);
+    assert_eq!(broker.repair().redrive(&queue("orders"), Redrive::All).await.unwrap(), 1);
     until_tally(&running, "orders", |tally| tally.acked == 1).await;
     assert_eq!(seen.all(), [1, 2, 1]);
     assert!(dead_letters(&running, &queue("orders")).await.is_empty());
@@ -213,7 +213,7 @@ async fn discard_acknowledges_and_counts() {
     let counts = until_tally(&running, "orders", |tally| tally.discarded == 1).await;
     assert_eq!((counts.received, counts.retried, counts.dead_lettered, counts.acked), (2, 1, 0, 0));
     assert!(dead_letters(&running, &queue("orders")).await.is_empty());
-    let depth = running.broker("main").unwrap().admin().depth(&queue("orders")).await.unwrap();
+    let depth = running.broker("main").unwrap().inspect().depth(&queue("orders")).await.unwrap();
     assert_eq!(depth.open(), 0);
 }
 

@@ -46,5 +46,5 @@ async fn publishers_are_opened_once_and_shared() {
     let publishers = running.publishers();
     let (first, second) = tokio::join!(publishers.to("orders"), publishers.to("orders"));
     assert!(std::sync::Arc::ptr_eq(&first.unwrap(), &second.unwrap()));
-    assert!(format!("{:?}", publishers.to("orders").await.unwrap().in_flight()).contains("count: 7"));
+    assert!(format!("{:?}", publishers.to("orders").await.unwrap().core().in_flight()).contains("count: 7"));
 }

@@ -42,7 +42,7 @@ async fn of_a_thousand_in_flight_the_finished_are_settled_and_the_rest_given_bac
     assert_eq!((counts.acked, counts.retried, counts.dead_lettered, counts.in_flight), (500, 500, 0, 0));
     assert_eq!(seen.len(), 1_000, "a handler was started after the stop");
 
-    let depth = server.broker().admin().depth(&queue("q")).await.unwrap();
+    let depth = server.broker().inspect().depth(&queue("q")).await.unwrap();
     assert_eq!((depth.open(), depth.unsettled, depth.dead), (1_000, Some(0), Some(0)));
     assert!(report.to_string().contains("500 finished, 0 given back unstarted, 500 abandoned"), "{report}");
 }
@@ -64,7 +64,7 @@ async fn one_worker_finishes_what_it_has_begun_and_nothing_else() {
     assert!(begun.elapsed() <= Duration::from_millis(510), "{:?}", begun.elapsed());
     assert!(report.is_complete(), "{report}");
     assert_eq!((report.total.settled, seen.len()), (1, 1));
-    assert_eq!(server.broker().admin().depth(&queue("q")).await.unwrap().ready, 49);
+    assert_eq!(server.broker().inspect().depth(&queue("q")).await.unwrap().ready, 49);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +164,7 @@ async fn a_dropped_app_gives_back_what_it_holds() {
     let broker = server.broker();
     let mut ready = 0;
     for _ in 0..1_000 {
-        ready = broker.admin().depth(&queue("q")).await.unwrap().ready;
+        ready = broker.inspect().depth(&queue("q")).await.unwrap().ready;
         if ready == 5 {
             break;
         }

@@ -71,7 +71,7 @@ pub(crate) fn subscription(topic: &str, name: &str) -> Source {
 }
 
 pub(crate) async fn dead_letters(running: &RunningApp, source: &Source) -> Vec<DeadLetter> {
-    running.broker("main").unwrap().admin().dead_letters(source, 1_000).await.unwrap()
+    running.broker("main").unwrap().inspect().dead_letters(source, 1_000).await.unwrap()
 }
 
 /// The counts of one listener, after checking that everything balances.

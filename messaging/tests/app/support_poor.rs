@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use messaging::{
-    Admin, Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Error, ErrorKind,
-    Feature, Health, PublishOptions, Publisher, QueueConsumer, QueueName, Requester, Result, SubscribeOptions,
-    Subscriber, TopicName, Transaction, Usage,
+    Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Error, ErrorKind, Feature,
+    Health, Identity, Place, PublishOptions, Publisher, QueueConsumer, QueueName, Result, SubscribeOptions, Subscriber,
+    TopicName, TopologyMode,
 };
 use tokio::time::Instant;
 
@@ -31,12 +31,13 @@ impl Calls {
 
 pub(crate) fn broker() -> (Arc<dyn Broker>, Calls) {
     let calls = Calls::default();
-    (Arc::new(Poor { name: BrokerName::main(), calls: calls.clone() }), calls)
+    let identity = Identity::new(BrokerName::main(), "poor", TopologyMode::Create);
+    (Arc::new(Poor { identity, calls: calls.clone() }), calls)
 }
 
 #[derive(Debug)]
 struct Poor {
-    name: BrokerName,
+    identity: Identity,
     calls: Calls,
 }
 
@@ -56,32 +57,16 @@ impl Subscriber for Poor {
 
 #[async_trait]
 impl Broker for Poor {
-    fn name(&self) -> &BrokerName {
-        &self.name
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
-    fn driver(&self) -> &'static str {
-        "poor"
-    }
-
-    fn capabilities(&self, _: &Destination, _: Usage<'_>) -> Capabilities {
+    fn capabilities(&self, _: Place<'_>) -> Capabilities {
         Capabilities::none().with_native([Feature::Queue])
     }
 
     async fn publisher(&self, _: &Destination, _: PublishOptions) -> Result<Arc<dyn Publisher>> {
         self.calls.open()
-    }
-
-    async fn requester(&self) -> Result<Arc<dyn Requester>> {
-        self.calls.open()
-    }
-
-    async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        self.calls.open()
-    }
-
-    fn admin(&self) -> &dyn Admin {
-        unreachable!("nobody administers it")
     }
 
     fn health(&self) -> Health {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use messaging_core::wire::to_millis;
 use messaging_core::{Delivery, Message, Settler, Unsettled};
 
-use crate::consumer::partition::{Lane, Partition};
+use crate::consumer::partition::Partition;
 use crate::convert::decode;
-use crate::records::Records;
+use crate::records::RecordBatch;
+use crate::topology::Role;
 
-/// Records that were read together, and the partitions that they are from.
+/// RecordBatch that were read together, and the partitions that they are from.
 #[derive(Debug)]
 pub(in crate::consumer) struct Batch {
-    pub(in crate::consumer) records: Records,
+    pub(in crate::consumer) records: RecordBatch,
     /// By the numbers that the records carry.
     pub(in crate::consumer) partitions: Vec<Arc<Partition>>,
 }
@@ -73,7 +74,7 @@ impl Item {
 
     /// It is not handed out from here. Gives the key that it held up.
     pub(super) fn withhold(&self) -> Option<Box<str>> {
-        self.partition().ring.lock().withhold(self.offset, self.attempt - 1)
+        self.partition().window.lock().withhold(self.offset, self.attempt - 1)
     }
 
     pub(super) fn into_delivery(self) -> Delivery {
@@ -86,9 +87,9 @@ impl Item {
             }
             Content::Made(partition, message) | Content::Late(partition, message) => (partition, message),
         };
-        let position = match partition.lane {
-            Lane::Main => crate::reports::position(partition.number, offset),
-            Lane::Retry | Lane::Delayed => None,
+        let position = match partition.role {
+            Role::Main => crate::reports::position(partition.number, offset),
+            _ => None,
         };
         // Offsets are never negative.
         let tag = u64::try_from(offset).unwrap_or(0);

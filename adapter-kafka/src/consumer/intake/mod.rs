@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use messaging_core::{
-    Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Order, Result, RetryMode, Source, SubjectFilter,
-    Tickets,
+    Capabilities, ConsumeOptions, Error, ErrorKind, Event, Flow, Health, HealthState, Order, Result, RetryMode, Source,
+    SubjectFilter, Tickets,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
@@ -27,10 +27,14 @@ pub(super) use self::item::{Batch, Content};
 use self::state::State;
 pub(super) use self::waiting::Waiting;
 use crate::connection::Connection;
+use crate::consumer::faults::Faults;
 use crate::consumer::partition::Partition;
-use crate::raw::Bell;
+use crate::raw::QueueWaker;
 use crate::topology::Topics;
 
+/// How long a lost connection keeps health degraded. The client tries a broker that stands still about every six seconds, so the
+/// window must be longer.
+const LOST_WINDOW: Duration = Duration::from_secs(8);
 /// The most events kept for an application that does not ask for them.
 const EVENTS: usize = 16;
 
@@ -69,6 +73,8 @@ pub(super) struct Orders {
     /// Everything that waits is to be passed over.
     pub(super) purges: Vec<oneshot::Sender<Result<()>>>,
     pub(super) leave: bool,
+    /// Deadline of the last commit.
+    pub(super) leave_by: Option<Instant>,
 }
 
 /// What a consumer is made with.
@@ -91,6 +97,10 @@ pub(crate) struct Intake {
     /// Deliveries with the application, and copies under way: what the prefetch bounds.
     unsettled: AtomicUsize,
     settled: AtomicU64,
+    /// Settlements of partitions that this member does not have any more, and that the broker did not confirm.
+    unconfirmed: AtomicU64,
+    /// Faults of single partitions.
+    pub(crate) faults: Faults,
     /// Whoever receives waits for room within the prefetch.
     starved: AtomicBool,
     /// The polling thread waits for room to read on.
@@ -102,7 +112,7 @@ pub(crate) struct Intake {
     is_stopped: AtomicBool,
     idle: Notify,
     pub(super) orders: Mutex<Orders>,
-    pub(super) bell: Mutex<Option<Bell>>,
+    pub(super) queue_waker: Mutex<Option<QueueWaker>>,
     pub(super) thread: OnceLock<Thread>,
     pub(crate) progress: watch::Sender<Progress>,
     /// The positions of the partitions that this member has.
@@ -116,6 +126,8 @@ impl Intake {
             settings,
             unsettled: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
+            faults: Faults::default(),
             starved: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             tickets: Tickets::new(),
@@ -123,7 +135,7 @@ impl Intake {
             is_stopped: AtomicBool::new(false),
             idle: Notify::new(),
             orders: Mutex::default(),
-            bell: Mutex::default(),
+            queue_waker: Mutex::default(),
             thread: OnceLock::new(),
             progress: watch::Sender::new(Progress::default()),
             partitions: Mutex::default(),
@@ -150,6 +162,17 @@ impl Intake {
 
     pub(crate) fn settled(&self) -> u64 {
         self.settled.load(Ordering::SeqCst)
+    }
+
+    /// Settlements that the broker may not know: they may come again.
+    pub(crate) fn unconfirmed(&self) -> u64 {
+        let here: u64 = self.partitions.lock().iter().map(|partition| partition.unconfirmed()).sum();
+        self.unconfirmed.load(Ordering::SeqCst) + here
+    }
+
+    /// Notes settlements of partitions that are gone, and that the broker did not confirm.
+    pub(super) fn note_unconfirmed(&self, count: u64) {
+        self.unconfirmed.fetch_add(count, Ordering::SeqCst);
     }
 
     pub(crate) fn flow(&self) -> Flow {
@@ -292,7 +315,7 @@ impl Intake {
         // Only who stopped it waits for the last; a single worker comes to nothing with every message.
         if left == 0 && self.is_stopped.load(Ordering::SeqCst) {
             self.idle.notify_waiters();
-            self.ring();
+            self.wake();
         }
     }
 
@@ -309,12 +332,12 @@ impl Intake {
     }
 
     /// Wakes the polling thread, wherever it waits.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
-        if let Some(bell) = &*self.bell.lock() {
-            bell.ring();
+        if let Some(waker) = &*self.queue_waker.lock() {
+            waker.wake();
         }
     }
 
@@ -341,11 +364,32 @@ impl Intake {
             waker.wake();
         }
         drop(state);
-        self.ring();
+        self.wake();
     }
 
     pub(crate) fn ended(&self) -> Option<End> {
         self.state.lock().end.clone()
+    }
+
+    /// How well this consumer is: ended, without its broker, or with partitions or messages that stand still.
+    pub(crate) fn health(&self) -> Health {
+        let name = match &self.settings.source {
+            Some(source) => format!("the consumer of {source}"),
+            None => format!("an ephemeral subscription of topic {:?}", self.settings.topics.main),
+        };
+        if let Some(end) = self.ended() {
+            return match end.kind {
+                ErrorKind::Closed => Health::up(),
+                _ => Health::not_up(HealthState::Degraded, format!("{name} has ended: {}", end.text)),
+            };
+        }
+        let lost = self.lost.lock().map(|at| at.elapsed()).filter(|ago| *ago < LOST_WINDOW);
+        let lost = lost.map(|ago| format!("{name} lost a broker that it reads from, {} s ago", ago.as_secs()));
+        let uncopied = self.partitions.lock().iter().flat_map(|partition| partition.uncopied()).collect::<Vec<_>>();
+        let reasons = lost
+            .into_iter()
+            .chain(self.faults.texts().into_iter().chain(uncopied).map(|text| format!("{name}: {text}")));
+        reasons.fold(Health::up(), |health, text| health.and(Health::not_up(HealthState::Degraded, text)))
     }
 
     /// Changes the flow; returns how many that were not started went back.
@@ -359,7 +403,7 @@ impl Intake {
         state.wake();
         drop(state);
         let released = if flow == Flow::Stopped { self.withhold(|_| true) } else { 0 };
-        self.ring();
+        self.wake();
         released
     }
 

@@ -99,7 +99,7 @@ fn hand_out(run: &[Item]) {
     partition.hand_out(run.len(), next);
     let mut late = run.iter().filter(|item| matches!(item.content, Content::Late(..))).peekable();
     if late.peek().is_some() {
-        let mut ring = partition.ring.lock();
-        late.for_each(|item| ring.hand_out(item.offset));
+        let mut window = partition.window.lock();
+        late.for_each(|item| window.hand_out(item.offset));
     }
 }

@@ -83,7 +83,7 @@ impl State {
     fn wait_for_key(&mut self, item: Item, is_ordered: bool) -> Option<Item> {
         self.bytes += item.size();
         // One that was retried still holds its key up, and is the next of it.
-        let is_next = is_ordered && item.partition().ring.lock().holds_key(item.offset);
+        let is_next = is_ordered && item.partition().window.lock().holds_key(item.offset);
         if is_ordered
             && !is_next
             && let Some(key) = item.key()
@@ -96,7 +96,7 @@ impl State {
             }
             let key: Box<str> = key.into();
             self.lanes.insert(key.clone(), VecDeque::new());
-            item.partition().ring.lock().hold_key(item.offset, key);
+            item.partition().window.lock().hold_key(item.offset, key);
         }
         Some(item)
     }
@@ -106,7 +106,7 @@ impl State {
         match self.lanes.get_mut(key).map(VecDeque::pop_front) {
             Some(Some(item)) => {
                 self.behind -= 1;
-                item.partition().ring.lock().hold_key(item.offset, key.into());
+                item.partition().window.lock().hold_key(item.offset, key.into());
                 self.ready.push(item);
             }
             Some(None) => drop(self.lanes.remove(key)),

@@ -8,7 +8,8 @@ use messaging_core::{Delivery, Destination, Feature, Message, Names};
 use super::waiting::{AHEAD_BYTES, DELAYED_BYTES};
 use super::*;
 use crate::consumer::metadata::{Ending, Metadata};
-use crate::consumer::partition::{Lane, Read};
+use crate::consumer::partition::Read;
+use crate::topology::Role;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -36,7 +37,7 @@ fn partition(intake: &Arc<Intake>) -> Arc<Partition> {
 
 fn with_past<const N: usize>(intake: &Arc<Intake>, tried: [(u32, u32); N]) -> Arc<Partition> {
     let past = Metadata { ending: Ending::Clean, tried: tried.into() };
-    Arc::new(Partition::new(Arc::clone(intake), "orders".into(), 0, Lane::Main, 0, past))
+    Arc::new(Partition::new(Arc::clone(intake), "orders".into(), 0, Role::Main, 0, past))
 }
 
 fn message(key: &str, payload: usize) -> Message {
@@ -62,7 +63,7 @@ fn take(intake: &Intake, max: usize) -> Vec<Delivery> {
 
 /// As the polling thread does.
 fn take_away(partition: &Partition) {
-    partition.ring.lock().is_leaving = true;
+    partition.window.lock().is_leaving = true;
     partition.intake.withhold(Partition::is_leaving);
     let still_out = partition.kill();
     partition.intake.freed(still_out, false);
@@ -105,7 +106,7 @@ fn what_is_given_back_while_its_partition_goes_is_not_kept() {
     read(&staying, &["a", "b"]);
     let mut out = take(&intake, 2);
     assert!(take(&intake, 1).is_empty(), "each waits behind its key");
-    going.ring.lock().is_leaving = true;
+    going.window.lock().is_leaving = true;
     drop(out.remove(0).release());
     drop(out.remove(0).retry_after(HOUR));
 

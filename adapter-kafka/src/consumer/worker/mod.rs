@@ -1,252 +1,351 @@
 //! The polling thread of a consumer: the only one that talks to its client.
+//!
+//! The parts know nothing of each other. Each has its own fields, and gets the client and the assigned partitions for a call; the
+//! loop here decides their order.
 
+mod assigned;
+mod client;
 mod commits;
 mod membership;
 mod reading;
-mod restart;
-mod trouble;
+mod reconnection;
+mod recovery;
+mod suspects;
+mod watch;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use messaging_core::wire::to_millis;
-use messaging_core::{Flow, Result};
-use rdkafka::consumer::BaseConsumer;
-use tokio::sync::oneshot;
+use messaging_core::{Error, ErrorKind, Event, Flow};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataTopic;
 
-use self::reading::Reading;
+use self::assigned::Assigned;
+pub(super) use self::client::GroupClient;
+use self::commits::{Commits, LOST_TEXT};
+use self::membership::Membership;
+use self::reading::{Problem, Reading};
+use self::reconnection::Reconnection;
+use self::recovery::Recovery;
+use self::suspects::release_suspects;
+use self::watch::BacklogWatch;
+use crate::blocking::REQUEST_TIMEOUT;
 use crate::config::GroupProtocol;
-use crate::consumer::group::{Ear, Place};
-use crate::consumer::intake::{Intake, Item, Orders};
-use crate::consumer::open::Obituary;
-use crate::consumer::partition::{Partition, Read};
-use crate::consumer::{metadata, offsets};
-use crate::raw::FetchQueue;
+use crate::consumer::PartitionId;
+use crate::consumer::events::Reported;
+use crate::consumer::faults::Fault;
+use crate::consumer::intake::{End, Intake, Orders};
+use crate::consumer::metadata::{Ending, Metadata};
+use crate::consumer::offsets;
+use crate::error::{code_of, from_code, from_kafka, is_passing};
 
-pub(super) type Client = BaseConsumer<Ear>;
-/// Where a flush is answered.
-type Flush = oneshot::Sender<Result<()>>;
-
-/// The most offsets of one partition between the lowest open one and the last read.
-const SPAN: usize = 200_000;
-/// Before it is looked again whether a broker that was lost is back.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// How often it is looked whether the client knows a broker, while nothing else says that it has lost one.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-/// Before partitions are tried again that could not be taken up.
-const AGAIN: Duration = Duration::from_millis(100);
-/// The longest wait in a poll.
-const POLL: Duration = Duration::from_millis(50);
-/// The longest wait while something is to be due or settled.
-const SOON: Duration = Duration::from_millis(5);
-/// How long the last commit of a member that leaves may take.
-const LAST: Duration = Duration::from_secs(5);
-/// The most messages taken in at once.
-const BATCH: usize = 512;
-
-/// What the thread knows of a partition it has.
-pub(super) struct Held {
-    pub(super) partition: Arc<Partition>,
-    is_paused: bool,
-    /// The client may have stopped reading it.
-    is_doubtful: bool,
-    /// Sorts messages of several partitions by their time, without ever changing the order within one.
-    rank: u64,
-    /// What was read of it and is not noted there yet: for a batch at a time, because settlers want the same lock.
-    read: Vec<(i64, Read)>,
-    /// Messages that may have killed a member before: each is noted before it goes.
-    suspects: VecDeque<Item>,
-}
-
-/// Partitions that go to somebody else as soon as what is out of them is settled.
-struct Leaving {
-    places: Vec<Place>,
-    deadline: Instant,
-}
+/// Poll timeout while nothing is pending.
+const POLL_TIMEOUT: Duration = Duration::from_millis(50);
+/// Poll timeout while a commit, a rebalance or a flush is pending.
+const BUSY_POLL_TIMEOUT: Duration = Duration::from_millis(5);
+/// Time limit of the last commit where the caller gives none.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the thread's work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum WorkerEnd {
     Over,
     /// The broker does not know the protocol that was tried.
     WrongProtocol,
 }
 
 pub(super) struct Worker {
-    /// Before the client, which it must not outlive.
-    fetch: FetchQueue,
-    client: Client,
-    ear: Ear,
+    client: GroupClient,
     intake: Arc<Intake>,
     protocol: GroupProtocol,
     is_refused: bool,
-    held: HashMap<Place, Held>,
+    assigned: Assigned,
     reading: Reading,
-    leaving: Option<Leaving>,
-    /// Partitions that were assigned and whose offsets could not be read yet.
-    joining: Vec<Place>,
-    join_again: Option<Instant>,
-    /// When partitions are looked at that the client may have stopped reading.
-    look_at_doubtful: Option<Instant>,
-    /// When the commit under way was sent.
-    committing: Option<Instant>,
-    committed: Instant,
-    /// The partitions that it is for.
-    sent: Vec<Place>,
-    /// Flushes that no commit was sent for yet.
-    flushes: Vec<Flush>,
-    /// Flushes that the commit under way answers.
-    flushing: Vec<Flush>,
-    /// Settlements were lost with partitions that were taken away, and nobody was told yet.
-    has_lost: bool,
-    /// There is no room to read on.
-    is_full: bool,
-    /// The connection was lost, and not seen to be back.
-    is_cut: bool,
-    probed: Instant,
+    membership: Membership,
+    commits: Commits,
+    recovery: Recovery,
+    reconnection: Reconnection,
+    watch: BacklogWatch,
 }
 
 impl Worker {
-    pub(super) fn new(
-        fetch: FetchQueue,
-        client: Client,
-        ear: Ear,
-        intake: Arc<Intake>,
-        protocol: GroupProtocol,
-    ) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(mut client: GroupClient, intake: Arc<Intake>, protocol: GroupProtocol) -> Self {
+        *intake.queue_waker.lock() = Some(client.waker());
+        let interval = intake.settings.connection.options.commit_interval;
         Self {
-            fetch,
             client,
-            ear,
-            intake,
             protocol,
             is_refused: false,
-            held: HashMap::new(),
-            reading: Reading::default(),
-            leaving: None,
-            joining: Vec::new(),
-            join_again: None,
-            look_at_doubtful: None,
-            committing: None,
-            committed: now,
-            sent: Vec::new(),
-            flushes: Vec::new(),
-            flushing: Vec::new(),
-            has_lost: false,
-            is_full: false,
-            is_cut: false,
-            probed: now,
+            assigned: Assigned::new(Arc::clone(&intake)),
+            reading: Reading::new(Arc::clone(&intake)),
+            membership: Membership::new(Arc::clone(&intake)),
+            commits: Commits::new(interval, intake.settings.source.is_some()),
+            recovery: Recovery::new(Arc::clone(&intake)),
+            reconnection: Reconnection::new(Arc::clone(&intake)),
+            watch: BacklogWatch::new(Arc::clone(&intake)),
+            intake,
         }
     }
 
-    /// Lets others wake this thread while it waits for records: the application, and the client with what it has to say.
-    pub(super) fn hang_bell(&mut self) {
-        *self.intake.bell.lock() = Some(self.fetch.bell());
-        self.client.set_nonempty_callback(self.fetch.ringer());
-    }
-
-    /// Takes partitions that were assigned by hand.
-    pub(super) fn hold(&mut self, begins: Vec<(Place, i64)>) {
-        for (place, offset) in begins {
-            self.hold_one(place, offset, metadata::Metadata::new(metadata::Ending::Clean));
+    /// Adds partitions that were assigned by hand.
+    pub(super) fn add(&mut self, begins: Vec<(PartitionId, i64)>) {
+        for (id, offset) in begins {
+            self.assigned.add(id, offset, Metadata::new(Ending::Clean));
         }
     }
 
-    fn hold_one(&mut self, place: Place, offset: i64, past: metadata::Metadata) {
-        let lane = self.intake.settings.topics.lane(&place.0);
-        let topic: Arc<str> = place.0.as_str().into();
-        let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, place.1, lane, offset, past));
-        self.intake.partitions.lock().push(Arc::clone(&partition));
-        let held = Held {
-            partition,
-            is_paused: false,
-            is_doubtful: false,
-            rank: 0,
-            read: Vec::new(),
-            suspects: VecDeque::new(),
-        };
-        self.held.insert(place, held);
-    }
-
-    /// Runs until the consumer is stopped and has nothing out any more, is told to leave, or cannot go on.
-    pub(super) fn run(mut self) -> Ending {
-        // It tells before the client is dropped, which may take long.
-        let _obituary = Obituary(Arc::clone(&self.intake));
+    /// Runs until the consumer is stopped and has nothing out any more, is asked to leave, or cannot go on.
+    pub(super) fn run(mut self) -> WorkerEnd {
+        // Reports before the client is dropped, which may take long.
+        let _guard = PanicGuard(Arc::clone(&self.intake));
         while !self.is_over() {
-            self.obey();
+            self.apply_orders();
             let now = to_millis(SystemTime::now());
             let due = self.intake.release_due(now);
-            self.let_go_of_leaving();
-            self.commit_if_time();
-            self.clear_suspects();
-            if self.is_cut {
-                self.look_for_the_broker();
-            } else {
-                self.look_at_the_client();
+            self.membership.tick(&self.client, &mut self.assigned, &mut self.commits);
+            self.commits.tick(&self.client, &self.assigned);
+            release_suspects(&self.intake, &self.client, &mut self.assigned);
+            if self.reconnection.tick(&self.client) {
+                if self.intake.settings.source.is_none() {
+                    self.recovery.skip_missed(&self.client, &self.assigned);
+                }
+                self.intake.tell(Event::Reconnected);
             }
-            self.listen();
-            self.hear();
-            self.find_the_way_back();
-            let has_room = self.has_room();
+            self.serve_events();
+            self.apply_reported();
+            if !self.membership.is_rebalancing() {
+                self.recovery.recover_stalled(&self.client, &mut self.assigned);
+            }
+            if self.reading.update_pauses(&self.client, &mut self.assigned) {
+                self.recovery.verify_soon();
+            }
+            let has_room = self.reading.has_room();
+            self.look_for_unread(has_room);
+            let is_busy = self.membership.is_rebalancing() || self.commits.is_awaited() || self.assigned.has_suspects();
             let wait = match due {
-                _ if self.is_busy() || self.held.values().any(|held| !held.suspects.is_empty()) => SOON,
-                Some(due) => Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL),
-                None => POLL,
+                _ if is_busy => BUSY_POLL_TIMEOUT,
+                Some(due) => {
+                    Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL_TIMEOUT)
+                }
+                None => POLL_TIMEOUT,
             };
             if has_room {
-                self.read(wait);
+                let problems = self.reading.read(&mut self.client, &mut self.assigned, wait);
+                problems.into_iter().for_each(|problem| self.note_problem(problem));
             } else {
                 thread::park_timeout(wait);
             }
         }
         if self.is_refused {
-            self.ear.close();
-            drop(self.intake.bell.lock().take());
-            return Ending::WrongProtocol;
+            self.client.close_events();
+            drop(self.intake.queue_waker.lock().take());
+            return WorkerEnd::WrongProtocol;
         }
         self.leave();
-        Ending::Over
+        WorkerEnd::Over
     }
 
     fn is_over(&self) -> bool {
         let is_done = self.intake.flow() == Flow::Stopped && self.intake.unsettled() == 0;
-        // Whoever waits for a flush waits for what is under way; the last commit answers it.
+        // A flush that waits is answered by the last commit.
         is_done || self.is_refused || self.intake.orders.lock().leave
     }
 
-    /// The group waits for this member to take partitions or to give them up.
-    fn is_rebalancing(&self) -> bool {
-        self.leaving.is_some() || !self.joining.is_empty()
-    }
-
-    fn is_busy(&self) -> bool {
-        self.is_rebalancing() || !self.flushes.is_empty() || !self.flushing.is_empty()
-    }
-
-    fn obey(&mut self) {
-        let orders = std::mem::take(&mut *self.intake.orders.lock());
-        let Orders { flushes, purges, leave } = orders;
-        self.intake.orders.lock().leave |= leave;
-        if !flushes.is_empty() {
-            self.flushes.extend(flushes);
-            self.commit_changes();
-        }
+    fn apply_orders(&mut self) {
+        let (flushes, purges) = {
+            let mut orders = self.intake.orders.lock();
+            (std::mem::take(&mut orders.flushes), std::mem::take(&mut orders.purges))
+        };
+        self.commits.flush(flushes, &self.client, &self.assigned);
         for purged in purges {
-            let _ = purged.send(self.skip_to_end());
+            let _ = purged.send(self.recovery.skip_to_end(&self.client, &mut self.assigned));
         }
     }
 
-    /// Passes over all that waits.
-    fn skip_to_end(&mut self) -> Result<()> {
-        self.intake.discard();
-        let mut ends = Vec::new();
-        for (place, held) in &mut self.held {
-            held.suspects.drain(..).for_each(|item| held.partition.pass_over(item.offset));
-            ends.push((place.clone(), offsets::watermarks(&self.client, place)?.1.max(held.partition.read_to())));
+    /// Serves the client's events: of the group, of commits, of errors. It is also the client's sign that this member lives,
+    /// whether or not there is room for records.
+    fn serve_events(&mut self) {
+        loop {
+            match self.client.poll(Duration::ZERO) {
+                Some(Ok(record)) => drop(self.reading.take_one((&record).into(), &mut self.assigned)),
+                Some(Err(error)) => {
+                    let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+                    match code_of(&error) {
+                        _ if is_fatal => self.end_for_good(),
+                        Some(code) => self.note_problem(Problem::of_client(code)),
+                        None => {}
+                    }
+                }
+                None => {}
+            }
+            if !self.client.has_events() {
+                return;
+            }
         }
-        self.restart_at(&ends)
+    }
+
+    /// Acts on what the client has reported since the last call.
+    fn apply_reported(&mut self) {
+        let Reported { group, commits, cut, disturbed, is_in_doubt, is_fatal } = self.client.reported();
+        if let Some(why) = &cut {
+            *self.intake.lost.lock() = Some(Instant::now());
+            self.reconnection.set_lost(why);
+        }
+        // An ephemeral subscription loses nothing with a connection that it does not read from.
+        if let Some(why) = disturbed.filter(|_| self.intake.settings.source.is_some()) {
+            self.reconnection.set_lost(&why);
+        }
+        for result in commits {
+            let result = result.map_err(|error| from_kafka(offsets::NOT_COMMITTED, &error));
+            self.commits.note_answer(result, &self.assigned);
+        }
+        if !group.is_empty() {
+            // The client pauses while the group shares out, and may lose its own report of a partition where it stopped.
+            self.recovery.mark_all_unverified(&mut self.assigned);
+        }
+        for event in group {
+            self.membership.apply(event, &self.client, &mut self.assigned, &mut self.commits);
+        }
+        if is_in_doubt {
+            self.check_topic();
+        }
+        if is_fatal {
+            self.end_for_good();
+        }
+    }
+
+    fn look_for_unread(&mut self, has_room: bool) {
+        if !has_room || self.reconnection.is_lost() || self.membership.is_rebalancing() {
+            return self.watch.rest(&mut self.assigned);
+        }
+        let anew = self.watch.look(&self.client, &mut self.assigned);
+        if let Err(error) = self.client.take_up_anew(&anew, self.assigned.positions()) {
+            tracing::warn!(%error, "partitions of which nothing is read cannot be taken up anew");
+        }
+    }
+
+    /// The client cannot go on.
+    fn end_for_good(&mut self) {
+        let (code, reason) = self.client.fatal_error().unwrap_or((Code::Fatal, String::new()));
+        let is_unknown = matches!(code, Code::UnsupportedFeature | Code::UnsupportedVersion);
+        if is_unknown && self.protocol == GroupProtocol::Auto && !self.intake.progress.borrow().has_joined {
+            self.is_refused = true;
+            return;
+        }
+        let error = from_code("the consumer cannot go on", code);
+        self.intake.end(End::new(error.kind(), format!("{} ({reason})", error.text())));
+    }
+
+    fn note_problem(&mut self, problem: Problem) {
+        match problem.code {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => self.check_topic(),
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => self.recovery.mark_all_unverified(&mut self.assigned),
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
+                let error = from_code("the consumer cannot go on", problem.code);
+                self.intake.end(End::new(error.kind(), error.text()));
+            }
+            code @ (Code::BrokerTransportFailure | Code::AllBrokersDown) => {
+                self.reconnection.set_lost(&code.to_string())
+            }
+            code if is_passing(code) => {}
+            code => match problem.at {
+                Some((id, offset)) => self.note_unreadable(&id, offset, code, &problem.text),
+                None => tracing::warn!(%code, text = problem.text, "a poll failed"),
+            },
+        }
+    }
+
+    /// The client cannot read a record, and tries it again for ever.
+    fn note_unreadable(&mut self, id: &PartitionId, offset: i64, code: Code, why: &str) {
+        let Some(one) = self.assigned.get_mut(id) else { return };
+        one.unreadable = Some(offset);
+        let text = format!(
+            "partition {}/{} cannot be read at offset {offset}: {code} ({why}): move the group past it with kafka-consumer-groups \
+             --reset-offsets once its consumers are stopped, or have the record removed",
+            id.0, id.1
+        );
+        if self.intake.faults.set(id, Fault::Unreadable, text) {
+            tracing::warn!(topic = id.0, partition = id.1, offset, %code, why, "a record cannot be read");
+            self.intake.tell(Event::Gap { missed: None });
+        }
+    }
+
+    /// Ends the consumer if its topic is gone, or not for it to read.
+    fn check_topic(&mut self) {
+        let main = &self.intake.settings.topics.main;
+        let Ok(metadata) = self.client.consumer().fetch_metadata(Some(main), REQUEST_TIMEOUT) else { return };
+        let is_forbidden =
+            |topic: &MetadataTopic| topic.error().map(Code::from) == Some(Code::TopicAuthorizationFailed);
+        if metadata.topics().iter().any(is_forbidden) {
+            let error = from_code("the consumer cannot go on", Code::TopicAuthorizationFailed);
+            return self.intake.end(End::new(error.kind(), error.text()));
+        }
+        let is_gone = metadata.topics().iter().all(|topic| topic.error().is_some() || topic.partitions().is_empty());
+        if is_gone {
+            let text = format!("topic {main:?} was deleted while it was consumed: create it and consume again");
+            self.intake.end(End::new(ErrorKind::NotFound, text));
+        }
+    }
+
+    /// Commits for the last time and leaves the group. This thread alone waits for a dead broker.
+    fn leave(mut self) {
+        self.intake.withhold(|_| true);
+        // From here on the group's events need no answer.
+        self.client.close_events();
+        let leaving = self.membership.leave_now();
+        let partitions: Vec<_> = self.assigned.iter().map(|(_, one)| Arc::clone(&one.partition)).collect();
+        let ids = self.assigned.ids();
+        let has_changed = self.assigned.any_changed(&ids);
+        let last = self.assigned.remove(&ids);
+        if !leaving.is_empty() {
+            self.client.give_up(&leaving);
+        }
+        let by = self.intake.orders.lock().leave_by.unwrap_or_else(|| Instant::now() + LAST_COMMIT_TIMEOUT);
+        let mut result = self.commits.at_last(&self.client, &last, by);
+        if result.is_ok() && has_changed && self.client.is_assignment_lost() {
+            result = Err(Error::new(ErrorKind::StaleDelivery, LOST_TEXT));
+        }
+        if result.is_ok() {
+            partitions.iter().for_each(|partition| partition.note_committed());
+        }
+        self.intake.note_unconfirmed(partitions.iter().map(|partition| partition.unconfirmed()).sum());
+        let is_silent =
+            self.reconnection.is_lost() || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
+        let told = result.map_err(|error| End::new(error.kind(), error.text()));
+        self.intake.progress.send_modify(|progress| progress.committed = Some(told.clone()));
+        let Orders { flushes: late, purges, .. } = std::mem::take(&mut *self.intake.orders.lock());
+        // The end of the channel says that a purge came too late.
+        drop(purges);
+        self.commits.finish(&told, late);
+        drop(self.intake.queue_waker.lock().take());
+        self.client.end(is_silent);
+        self.intake.progress.send_modify(|progress| progress.has_left = true);
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+/// Ends the consumer with an error if its polling thread panics; otherwise the application would wait for ever.
+pub(super) struct PanicGuard(pub(super) Arc<Intake>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        // Before the client is dropped, which it must not outlive.
+        drop(self.0.queue_waker.lock().take());
+        self.0.end(End::new(ErrorKind::Internal, "the consumer's thread has died: consume again"));
+        // Nobody is left to hand these out or to settle them.
+        self.0.withhold(|_| true);
+        for partition in std::mem::take(&mut *self.0.partitions.lock()) {
+            let still_out = partition.kill();
+            self.0.freed(still_out, false);
+        }
+        self.0.progress.send_modify(|progress| progress.has_left = true);
     }
 }

@@ -1,222 +1,209 @@
-//! Reading on as long as there is room, and giving the group its turn when there is none.
+//! Reading: records are taken in as long as there is room, and partitions that run too far ahead are paused.
 
-use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use messaging_core::wire::to_millis;
 use messaging_core::{Flow, Order};
-use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::{BATCH, Held, Place, SPAN, Worker};
-use crate::consumer::intake::{Batch, Content, Intake, Item, Settings, Waiting};
-use crate::consumer::offsets;
-use crate::consumer::partition::{Lane, Partition, Read};
+use super::assigned::{Assigned, AssignedPartition};
+use super::client::GroupClient;
+use super::watch::BacklogWatch;
+use crate::consumer::PartitionId;
+use crate::consumer::faults::Fault;
+use crate::consumer::intake::{Batch, Content, Intake, Item, Settings};
+use crate::consumer::partition::{Partition, Read};
 use crate::convert::decode;
-use crate::raw::NativeRecord;
-use crate::records::{Gatherer, Records};
+use crate::raw::{FetchReport, NativeRecord};
+use crate::records::{RecordBatch, RecordBatchBuilder};
+use crate::topology::Role;
 
-impl Worker {
-    /// Whether there is room to read on. What is fetched meanwhile waits in the client, which bounds it.
+/// Bound of the offsets of one partition between the lowest open one and the last read.
+const OPEN_SPAN_MAX: usize = 200_000;
+/// Bound of the records taken in with one call, and of the suspects that wait of one partition.
+const READ_BATCH_MAX: usize = 512;
+
+/// A problem that the client reports in place of a record.
+pub(super) struct Problem {
+    pub(super) code: Code,
+    /// The partition and the offset, where it is of one.
+    pub(super) at: Option<(PartitionId, i64)>,
+    /// The client's own words.
+    pub(super) text: String,
+}
+
+impl Problem {
+    pub(super) fn of_client(code: Code) -> Self {
+        Self { code, at: None, text: String::new() }
+    }
+}
+
+impl From<FetchReport<'_>> for Problem {
+    fn from(report: FetchReport<'_>) -> Self {
+        let at = report.partition().map(|(topic, number)| ((topic.to_owned(), number), report.offset()));
+        Self { code: report.code, at, text: report.text() }
+    }
+}
+
+/// Reads for one consumer.
+pub(super) struct Reading {
+    intake: Arc<Intake>,
+    /// There is no room to read on.
+    is_full: bool,
+    builder: RecordBatchBuilder,
+    drafts: Vec<Draft>,
+}
+
+impl Reading {
+    pub(super) fn new(intake: Arc<Intake>) -> Self {
+        Self { intake, is_full: false, builder: RecordBatchBuilder::default(), drafts: Vec::new() }
+    }
+
+    /// Returns whether there is room to read on. Records that are fetched meanwhile wait in the client, which bounds them.
     pub(super) fn has_room(&mut self) -> bool {
         let waiting = self.intake.waiting();
         let is_enough = if self.is_full { waiting.is_still_enough() } else { waiting.is_enough() };
         self.is_full = is_enough || self.intake.flow() != Flow::Running;
         self.intake.is_full.store(self.is_full, Ordering::Relaxed);
-        self.pause_as_needed(waiting);
         !self.is_full
     }
 
-    /// Pauses and resumes partitions: one that ran too far ahead of its lowest open offset, and delayed ones while too many wait
-    /// already.
-    pub(super) fn pause_as_needed(&mut self, waiting: Waiting) {
-        let (mut pause, mut resume) = (Vec::new(), Vec::new());
-        for (place, held) in &mut self.held {
-            let span = held.partition.ring.lock().span();
-            let far = span >= if held.is_paused { SPAN / 2 } else { SPAN };
-            let is_late = if held.is_paused { waiting.is_still_enough_delayed() } else { waiting.is_enough_delayed() };
-            let late = held.partition.lane != Lane::Main && is_late;
-            let suspects = held.suspects.len() >= if held.is_paused { BATCH / 2 } else { BATCH };
-            let wanted = far || late || suspects;
-            if wanted != held.is_paused {
-                held.is_paused = wanted;
-                if wanted { pause.push(place) } else { resume.push(place) }
-            }
-        }
-        if !pause.is_empty()
-            && let Err(error) = self.client.pause(&offsets::places(pause))
-        {
-            tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be paused");
-        }
-        if resume.is_empty() {
-            return;
-        }
-        if let Err(error) = self.client.resume(&offsets::places(resume.iter().copied())) {
-            tracing::warn!(target: "messaging::kafka", %error, "partitions cannot be resumed");
-        }
-        let resumed: Vec<_> = resume.into_iter().cloned().collect();
-        for place in resumed {
-            // A pause empties the client's queue, and with it goes its word that it stopped.
-            if let Some(held) = self.held.get_mut(&place) {
-                held.is_doubtful = true;
-            }
-        }
-        self.look_at_doubtful = Some(Instant::now());
-    }
-
-    /// Takes in what is there, waiting up to `wait` for the first.
-    pub(super) fn read(&mut self, wait: Duration) {
-        let Self { fetch, intake, held, reading, .. } = self;
-        let trouble = reading.take_all(intake, held, fetch.fetch(wait, BATCH).iter());
-        for code in trouble {
-            self.hear_trouble(&KafkaError::MessageConsumption(code));
-        }
-    }
-
-    /// Lets the client say what it has to: of the group, of commits, of errors. Being asked is also its sign that this member
-    /// lives, whether or not there is room for records.
-    pub(super) fn listen(&mut self) {
-        loop {
-            let Self { client, intake, held, reading, .. } = self;
-            match client.poll(Duration::ZERO) {
-                // Only of a partition whose queue could not be attracted.
-                Some(Ok(record)) => drop(reading.take_all(intake, held, std::iter::once(Ok((&record).into())))),
-                Some(Err(error)) => self.hear_trouble(&error),
-                None => {}
-            }
-            if !self.fetch.has_events() {
-                return;
-            }
-        }
-    }
-
-    /// Hands out messages that may have killed a member before, as many as there is room for: each is noted at the broker before
-    /// it goes, so that it is counted though it may kill this member too.
-    ///
-    /// They go before all that was read behind them, and have room of their own: a backlog does not hold them up. Those that would
-    /// only wait behind another of their key are not noted yet: a member that dies has not tried them.
-    pub(super) fn clear_suspects(&mut self) {
-        let options = &self.intake.settings.options;
+    /// Pauses partitions that ran too far ahead of their lowest open offset, and delayed ones while too many wait already; resumes
+    /// them later. Returns whether any was resumed: each is unverified then, because a pause empties the client's queue, and with
+    /// it goes the client's report that it stopped.
+    pub(super) fn update_pauses(&self, client: &GroupClient, assigned: &mut Assigned) -> bool {
         let waiting = self.intake.waiting();
-        let mut room = options.prefetch.saturating_sub(waiting.first + waiting.held);
-        let (mut ready, mut commits) = (Vec::new(), Vec::new());
-        for (place, held) in &mut self.held {
-            let below = held.partition.suspects_below;
-            if held.suspects.front().is_some_and(|item| item.offset >= below) {
-                // These waited behind suspects, and were never any.
-                self.intake.admit(std::mem::take(&mut held.suspects));
-                continue;
-            }
-            let mut keys = HashSet::new();
-            let next = held.suspects.iter().take(room).take_while(|item| {
-                let is_first = item.key().is_none_or(|key| !self.intake.is_ordered() || keys.insert(key.into_owned()));
-                item.offset < below && is_first && self.intake.is_free(item)
-            });
-            let tried: Vec<_> = next.map(|item| (item.offset, item.attempt)).collect();
-            if !tried.is_empty() {
-                room -= tried.len();
-                ready.push((place.clone(), tried.len()));
-                let (offset, metadata) = held.partition.commit_with(tried.into_iter());
-                commits.push((place.clone(), offset, metadata));
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (id, one) in assigned.iter_mut() {
+            let span = one.partition.window.lock().span();
+            let is_far = span >= if one.is_paused { OPEN_SPAN_MAX / 2 } else { OPEN_SPAN_MAX };
+            let too_many = if one.is_paused { waiting.is_still_enough_delayed() } else { waiting.is_enough_delayed() };
+            let is_delayed = one.partition.role != Role::Main && too_many;
+            let suspects = one.suspects.len() >= if one.is_paused { READ_BATCH_MAX / 2 } else { READ_BATCH_MAX };
+            let wanted = is_far || is_delayed || suspects;
+            if wanted != one.is_paused {
+                one.is_paused = wanted;
+                if wanted {
+                    pause.push(id);
+                } else {
+                    one.is_unverified = true;
+                    resume.push(id);
+                }
             }
         }
-        // Nothing to note is nothing to commit.
-        if offsets::commit_now(&self.client, &commits).is_err() {
-            return;
+        if !pause.is_empty() {
+            client.pause(pause);
         }
-        for (place, count) in ready {
-            if let Some(held) = self.held.get_mut(&place) {
-                self.intake.admit_first(held.suspects.drain(..count));
-            }
+        let has_resumed = !resume.is_empty();
+        if has_resumed {
+            client.resume(resume);
         }
+        has_resumed
     }
-}
 
-/// What is read, on its way to the application.
-#[derive(Default)]
-pub(super) struct Reading {
-    gatherer: Gatherer,
-    drafts: Vec<Draft>,
-}
+    /// Takes in the records that are there, waiting up to `wait` for the first. Returns the problems between them.
+    pub(super) fn read(&mut self, client: &mut GroupClient, assigned: &mut Assigned, wait: Duration) -> Vec<Problem> {
+        self.take_all(client.fetch(wait, READ_BATCH_MAX).iter(), assigned)
+    }
 
-impl Reading {
-    /// Takes records in; gives what is wrong with partitions.
+    /// Takes in one record.
+    pub(super) fn take_one(&mut self, record: NativeRecord<'_>, assigned: &mut Assigned) -> Vec<Problem> {
+        self.take_all(iter::once(Ok(record)), assigned)
+    }
+
     fn take_all<'a>(
         &mut self,
-        intake: &Intake,
-        held: &mut HashMap<Place, Held>,
-        records: impl Iterator<Item = Result<NativeRecord<'a>, RDKafkaErrorCode>>,
-    ) -> Vec<RDKafkaErrorCode> {
+        records: impl Iterator<Item = Result<NativeRecord<'a>, FetchReport<'a>>>,
+        assigned: &mut Assigned,
+    ) -> Vec<Problem> {
         let now = to_millis(SystemTime::now());
-        let mut trouble = Vec::new();
+        let mut problems = Vec::new();
         let mut records = records.peekable();
         while records.peek().is_some() {
-            let partitions = self.gather(held, &mut records, now, &mut trouble);
+            let partitions = self.gather(assigned, &mut records, now, &mut problems);
             // Before any of them can be settled.
-            for held in held.values_mut().filter(|held| !held.read.is_empty()) {
-                held.partition.note_read(held.read.drain(..));
-            }
+            assigned.iter_mut().for_each(|(_, one)| one.note_read());
             if !self.drafts.is_empty() {
-                // The oldest first; messages of one partition stay as they were.
+                // The oldest first; messages of one partition keep their order.
                 self.drafts.sort_by_key(|draft| draft.rank);
-                let batch = Arc::new(Batch { records: self.gatherer.finish(), partitions });
-                intake.admit(self.drafts.drain(..).map(|draft| draft.content.into_item(&batch)).collect());
+                let batch = Arc::new(Batch { records: self.builder.finish(), partitions });
+                self.intake.admit(self.drafts.drain(..).map(|draft| draft.content.into_item(&batch)).collect());
             }
         }
-        trouble
+        problems
     }
 
-    /// Copies records, as many as are to lie together; gives the partitions that they are from.
+    /// Copies records, as many as are to lie together; returns the partitions that they are from.
     fn gather<'a>(
         &mut self,
-        held: &mut HashMap<Place, Held>,
-        records: &mut impl Iterator<Item = Result<NativeRecord<'a>, RDKafkaErrorCode>>,
+        assigned: &mut Assigned,
+        records: &mut impl Iterator<Item = Result<NativeRecord<'a>, FetchReport<'a>>>,
         now: u64,
-        trouble: &mut Vec<RDKafkaErrorCode>,
+        problems: &mut Vec<Problem>,
     ) -> Vec<Arc<Partition>> {
         let mut partitions = Vec::new();
+        let read_at = Instant::now();
         // Records come in runs of one partition: it is looked up once a run.
         let mut run = None;
-        let mut of_run: Option<(&mut Held, u32)> = None;
-        while !self.gatherer.is_enough()
+        let mut of_run: Option<(&mut AssignedPartition, u32)> = None;
+        while !self.builder.is_enough()
             && let Some(record) = records.next()
         {
             let record = match record {
                 Ok(record) => record,
-                Err(code) => {
-                    trouble.push(code);
+                Err(report) if report.code == Code::PartitionEOF => {
+                    (run, of_run) = (None, None);
+                    note_end(&self.intake, assigned, report, read_at);
+                    continue;
+                }
+                Err(report) => {
+                    problems.push(report.into());
                     continue;
                 }
             };
             let place = (record.topic_identity(), record.partition());
             if run != Some(place) {
                 run = Some(place);
-                let held = held.get_mut(&(record.topic().to_owned(), record.partition()));
-                of_run = held.filter(|held| held.partition.is_wanted()).map(|held| {
-                    partitions.push(Arc::clone(&held.partition));
-                    (held, u32::try_from(partitions.len() - 1).unwrap_or(u32::MAX))
+                let id = (record.topic().to_owned(), record.partition());
+                of_run = assigned.get_mut(&id).filter(|one| one.partition.is_wanted()).map(|one| {
+                    one.note_progress(&self.intake, &id, record.offset(), read_at);
+                    partitions.push(Arc::clone(&one.partition));
+                    (one, u32::try_from(partitions.len() - 1).unwrap_or(u32::MAX))
                 });
             }
-            if let Some((held, source)) = &mut of_run
-                && let Some(content) = held.take_in(record, &mut self.gatherer, *source, now)
+            if let Some((one, source)) = &mut of_run
+                && let Some(content) = one.take_in(record, &mut self.builder, *source, now)
             {
-                self.drafts.push(Draft { rank: held.rank, content });
+                self.drafts.push(Draft { rank: one.rank, content });
             }
         }
         partitions
     }
 }
 
-/// A message that was read, before what lies beside it is known.
+/// All of a partition was read: offsets behind the last record hold control records of transactions, or were compacted, and count
+/// as settled. So lag comes to zero.
+fn note_end(intake: &Intake, assigned: &mut Assigned, report: FetchReport<'_>, now: Instant) {
+    let Some((topic, number)) = report.partition() else { return };
+    let id = (topic.to_owned(), number);
+    if let Some(one) = assigned.get_mut(&id).filter(|one| one.partition.is_wanted()) {
+        one.note_read();
+        one.note_progress(intake, &id, report.offset(), now);
+        one.partition.skip_to(report.offset());
+    }
+}
+
+/// A message that was read, before the memory beside it is final.
 struct Draft {
-    /// Sorts what was read at once from several partitions: the oldest first, and each partition in its own order.
+    /// Orders what was read at once from several partitions: the oldest first, and each partition in its own order.
     rank: u64,
     content: Taken,
 }
 
-/// What is to be handed out now.
+/// A message that is to be handed out now.
 enum Taken {
     /// Nothing has to be known of it before it is handed out.
     Plain {
@@ -238,9 +225,24 @@ impl Taken {
     }
 }
 
-impl Held {
+impl AssignedPartition {
+    /// The client reads it, and is at this offset.
+    fn note_progress(&mut self, intake: &Intake, id: &PartitionId, offset: i64, now: Instant) {
+        BacklogWatch::note_read(intake, id, &mut self.idle, now);
+        if self.unreadable.is_some_and(|at| offset >= at) {
+            self.unreadable = None;
+            intake.faults.clear(id, Fault::Unreadable);
+        }
+    }
+
     /// Takes one record in: for now, for later, one by one, or not at all.
-    fn take_in(&mut self, record: NativeRecord<'_>, gatherer: &mut Gatherer, source: u32, now: u64) -> Option<Taken> {
+    fn take_in(
+        &mut self,
+        record: NativeRecord<'_>,
+        builder: &mut RecordBatchBuilder,
+        source: u32,
+        now: u64,
+    ) -> Option<Taken> {
         let partition = &self.partition;
         let offset = record.offset();
         let Settings { only_key, filter, options, .. } = &partition.intake.settings;
@@ -256,12 +258,12 @@ impl Held {
         self.rank = self.rank.max(made);
         if filter.is_none()
             && !is_suspect
-            && let Some(at) = gatherer.take_plain(record, source, made)
+            && let Some(at) = builder.take_plain(record, source, made)
         {
             self.read.push((offset, Read::Kept));
             return Some(Taken::Plain { at, offset, attempt: before + 1 });
         }
-        let decoded = decode(Records::of(record).get(0), &partition.topic, partition.number);
+        let decoded = decode(RecordBatch::of(record).get(0), &partition.topic, partition.number);
         let is_expired = decoded.expires().is_some_and(|at| at <= now);
         let is_wanted = filter.as_ref().is_none_or(|filter| filter.matches(decoded.message.subject()));
         if is_expired || !is_wanted {

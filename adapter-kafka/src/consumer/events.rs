@@ -1,4 +1,4 @@
-//! What the group tells a member: kept here until the polling thread has time for it.
+//! Reports of the client and of the group, kept until the polling thread has time for them.
 //!
 //! A partition that is taken away is not let go of inside the callback, as `rdkafka` does by itself: what is out of it gets a
 //! bounded time to be settled, while the other partitions go on. Only then its offsets are committed and it is given up.
@@ -15,26 +15,25 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::code_of;
-use crate::raw::FetchQueue;
 
 /// A partition by name and number. Never a `TopicPartitionList`: one that is kept makes the client's drop hang.
-pub(crate) type Place = (String, i32);
+pub(crate) type PartitionId = (String, i32);
 
 #[derive(Debug)]
 pub(super) enum GroupEvent {
-    Assigned(Vec<Place>),
-    Revoked(Vec<Place>),
+    Assigned(Vec<PartitionId>),
+    Revoked(Vec<PartitionId>),
 }
 
-/// What the client says between two polls.
+/// Reports of the client since the last poll.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Reported {
     pub(super) group: Vec<GroupEvent>,
     pub(super) commits: Vec<KafkaResult<()>>,
-    /// A broker was lost.
-    pub(super) is_cut: bool,
-    /// A connection was lost that was not in use.
-    pub(super) is_disturbed: bool,
+    /// Why a broker was lost.
+    pub(super) cut: Option<String>,
+    /// Why a connection was lost that was not in use.
+    pub(super) disturbed: Option<String>,
     /// Something is wrong with a partition: its topic may be gone, or not ours to read.
     pub(super) is_in_doubt: bool,
     /// The client cannot go on.
@@ -42,15 +41,16 @@ pub(super) struct Heard {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ear {
-    heard: Arc<Mutex<Heard>>,
+pub(super) struct ClientEvents {
+    reported: Arc<Mutex<Reported>>,
     /// The client is being dropped: nobody is left to take care.
     is_closing: Arc<AtomicBool>,
 }
 
-impl Ear {
-    pub(super) fn listen(&self) -> Heard {
-        std::mem::take(&mut *self.heard.lock())
+impl ClientEvents {
+    /// Takes all that was reported since the last call.
+    pub(super) fn take(&self) -> Reported {
+        std::mem::take(&mut *self.reported.lock())
     }
 
     pub(super) fn close(&self) {
@@ -58,13 +58,13 @@ impl Ear {
     }
 }
 
-impl ClientContext for Ear {
+impl ClientContext for ClientEvents {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "messaging::kafka", %error, reason, "a consumer complains");
-        let mut heard = self.heard.lock();
+        tracing::debug!(%error, reason, "a consumer complains");
+        let mut reported = self.reported.lock();
         match code_of(&error) {
-            Some(Code::BrokerTransportFailure | Code::AllBrokersDown) => heard.is_cut = true,
-            Some(Code::Fatal) => heard.is_fatal = true,
+            Some(Code::BrokerTransportFailure | Code::AllBrokersDown) => reported.cut = Some(reason.to_owned()),
+            Some(Code::Fatal) => reported.is_fatal = true,
             _ => {}
         }
     }
@@ -72,32 +72,29 @@ impl ClientContext for Ear {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // A client raises no error event for a lost connection or an answer that does not come, but says so in its log.
         if matches!(facility, "FAIL" | "REQTMOUT") {
-            let mut heard = self.heard.lock();
+            let mut reported = self.reported.lock();
             // A connection that was not in use is told at a lower level.
-            *(if level as i32 <= RDKafkaLogLevel::Warning as i32 {
-                &mut heard.is_cut
-            } else {
-                &mut heard.is_disturbed
-            }) = true;
+            let is_in_use = level as i32 <= RDKafkaLogLevel::Warning as i32;
+            *(if is_in_use { &mut reported.cut } else { &mut reported.disturbed }) = Some(message.to_owned());
         }
         // So it says what is wrong with a partition's topic, where records are fetched many with one call.
         if facility == "ERROR" {
-            self.heard.lock().is_in_doubt = true;
+            self.reported.lock().is_in_doubt = true;
         }
-        tracing::debug!(target: "messaging::kafka", facility, message);
+        tracing::debug!(facility, message);
     }
 }
 
-impl ConsumerContext for Ear {
+impl ConsumerContext for ClientEvents {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let places = || list.elements().iter().map(|one| (one.topic().to_owned(), one.partition())).collect();
         let closing = self.is_closing.load(Ordering::Acquire);
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS if !closing => {
-                self.heard.lock().group.push(GroupEvent::Assigned(places()));
+                self.reported.lock().group.push(GroupEvent::Assigned(places()));
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if !closing => {
-                self.heard.lock().group.push(GroupEvent::Revoked(places()));
+                self.reported.lock().group.push(GroupEvent::Revoked(places()));
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => drop(assign(consumer, list)),
             _ => give_up(consumer, list),
@@ -105,30 +102,23 @@ impl ConsumerContext for Ear {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.heard.lock().commits.push(result);
+        self.reported.lock().commits.push(result);
     }
 }
 
 /// Lets go of partitions, as the protocol in use wants it.
-pub(super) fn give_up(consumer: &BaseConsumer<Ear>, list: &TopicPartitionList) {
+pub(super) fn give_up(consumer: &BaseConsumer<ClientEvents>, list: &TopicPartitionList) {
     let result = match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
         _ => consumer.unassign(),
     };
     if let Err(error) = result {
-        tracing::debug!(target: "messaging::kafka", %error, "partitions cannot be given up");
+        tracing::debug!(%error, "partitions cannot be given up");
     }
 }
 
-/// Takes partitions, as the protocol in use wants it; what is fetched of them comes to the queue.
-pub(super) fn take_up(consumer: &BaseConsumer<Ear>, fetch: &FetchQueue, list: &TopicPartitionList) -> KafkaResult<()> {
-    for one in list.elements() {
-        fetch.attract(consumer.client().native_ptr(), one.topic(), one.partition());
-    }
-    assign(consumer, list)
-}
-
-fn assign(consumer: &BaseConsumer<Ear>, list: &TopicPartitionList) -> KafkaResult<()> {
+/// Takes partitions, as the protocol in use wants it.
+pub(super) fn assign(consumer: &BaseConsumer<ClientEvents>, list: &TopicPartitionList) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
         _ => consumer.assign(list),

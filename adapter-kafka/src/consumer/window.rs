@@ -2,19 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// What became of an offset that was read.
+/// State of an offset that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     /// Not settled. It was handed out if a higher one was: most go in the order in which they were read, and need no mark.
     Open,
     /// Not settled, and here whatever went past it: not due yet, held back, or given back.
     Waiting,
+    /// Settled by the application.
     Settled,
+    /// Never was a delivery: absent from the log, expired, or passed over.
+    Absent,
+}
+
+impl Slot {
+    fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Waiting)
+    }
 }
 
 /// Which offsets are settled. The lowest that is not is what is committed.
 #[derive(Debug, Default)]
-pub(super) struct Ring {
+pub(super) struct OffsetWindow {
     /// The lowest offset that is not settled.
     pub(super) base: i64,
     /// From `base` on.
@@ -32,9 +41,15 @@ pub(super) struct Ring {
     pub(super) is_leaving: bool,
     /// There is more to commit than was.
     pub(super) changed: bool,
+    /// Deliveries that the application has settled, and those of them below `base`.
+    settled: u64,
+    settled_below: u64,
+    /// The latter, when the last commit was taken, and when the last was confirmed.
+    committing: u64,
+    committed: u64,
 }
 
-impl Ring {
+impl OffsetWindow {
     pub(super) fn new(start: i64) -> Self {
         Self { base: start, ..Self::default() }
     }
@@ -46,29 +61,55 @@ impl Ring {
             self.base = offset;
         }
         let gap = offset - self.next();
-        self.slots.extend(std::iter::repeat_n(Slot::Settled, usize::try_from(gap).unwrap_or(0)));
+        self.slots.extend(std::iter::repeat_n(Slot::Absent, usize::try_from(gap).unwrap_or(0)));
         self.slots.push_back(Slot::Open);
     }
 
-    /// Settles an offset; false if it is not here any more.
+    /// Settles an offset that is not handed out; false if it is not here any more.
+    pub(super) fn pass_over(&mut self, offset: i64) -> bool {
+        self.close(offset, Slot::Absent)
+    }
+
+    /// Settles a delivery; false if it is stale.
     pub(super) fn settle(&mut self, offset: i64) -> bool {
-        if !self.set(offset, Slot::Settled) {
+        let settled = self.close(offset, Slot::Settled);
+        self.back += u64::from(settled);
+        self.settled += u64::from(settled);
+        settled
+    }
+
+    fn close(&mut self, offset: i64, to: Slot) -> bool {
+        if !self.set(offset, to) {
             return false;
         }
         self.tried.remove(&offset);
-        while self.slots.front() == Some(&Slot::Settled) {
+        self.advance();
+        true
+    }
+
+    /// Moves the base past all that is settled.
+    fn advance(&mut self) {
+        while let Some(slot) = self.slots.front().filter(|slot| !slot.is_open()) {
+            self.settled_below += u64::from(*slot == Slot::Settled);
             self.slots.pop_front();
             self.base += 1;
             self.changed = true;
         }
-        true
     }
 
-    /// Settles a delivery; false if it is stale.
-    pub(super) fn settle_delivery(&mut self, offset: i64) -> bool {
-        let settled = self.settle(offset);
-        self.back += u64::from(settled);
-        settled
+    /// The base and all that lies beside it is about to be committed.
+    pub(super) fn note_committing(&mut self) {
+        self.committing = self.settled_below;
+    }
+
+    /// The broker has confirmed the last commit.
+    pub(super) fn note_committed(&mut self) {
+        self.committed = self.committing;
+    }
+
+    /// How many settled deliveries come again if this member dies now: the commit does not cover them, or is not confirmed.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.settled - self.committed
     }
 
     /// Takes a delivery back that was tried so often by now; false if it is stale.
@@ -81,7 +122,7 @@ impl Ring {
         true
     }
 
-    /// What was given back or held back is handed out.
+    /// Hands out an offset that was given back or held back.
     pub(super) fn hand_out(&mut self, offset: i64) {
         self.set(offset, Slot::Open);
     }
@@ -91,7 +132,7 @@ impl Ring {
         self.set(offset, Slot::Waiting);
     }
 
-    /// What was to be handed out is not, and was tried no oftener than before. Gives the key that it held up.
+    /// Takes back an offset that was about to be handed out: it was tried no oftener than before. Returns the key that it held up.
     pub(super) fn withhold(&mut self, offset: i64, tried: u32) -> Option<Box<str>> {
         // A suspect is noted before it goes.
         if self.set(offset, Slot::Waiting) && self.tried.contains_key(&offset) {
@@ -100,13 +141,13 @@ impl Ring {
         self.release_key(offset)
     }
 
-    /// Whether an offset is here and not settled.
+    /// True if an offset is here and not settled.
     pub(super) fn holds(&self, offset: i64) -> bool {
-        !self.is_dead && self.slot(offset).is_some_and(|slot| slot != Slot::Settled)
+        !self.is_dead && self.slot(offset).is_some_and(Slot::is_open)
     }
 
     pub(super) fn is_settled(&self, offset: i64) -> bool {
-        offset < self.base || self.slot(offset) == Some(Slot::Settled)
+        offset < self.base || self.slot(offset).is_some_and(|slot| !slot.is_open())
     }
 
     fn slot(&self, offset: i64) -> Option<Slot> {
@@ -119,11 +160,11 @@ impl Ring {
             return false;
         }
         match usize::try_from(offset - self.base).ok().and_then(|at| self.slots.get_mut(at)) {
-            None | Some(Slot::Settled) => false,
-            Some(slot) => {
+            Some(slot) if slot.is_open() => {
                 *slot = to;
                 true
             }
+            _ => false,
         }
     }
 
@@ -132,7 +173,7 @@ impl Ring {
             0 => self.tried.remove(&offset),
             _ => self.tried.insert(offset, attempts),
         };
-        // What is committed says so too, so that a crash does not forget it.
+        // The next commit carries it, so that a crash does not forget it.
         self.changed = true;
     }
 
@@ -182,7 +223,8 @@ impl Ring {
         if self.slots.is_empty() {
             self.base = offset;
         } else {
-            self.slots.extend(std::iter::repeat_n(Slot::Settled, usize::try_from(offset - next).unwrap_or(0)));
+            self.slots.extend(std::iter::repeat_n(Slot::Absent, usize::try_from(offset - next).unwrap_or(0)));
+            self.advance();
         }
     }
 
@@ -203,76 +245,76 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn ring(start: i64, offsets: &[i64]) -> Ring {
-        let mut ring = Ring::new(start);
-        offsets.iter().for_each(|offset| ring.push(*offset));
-        ring
+    fn window(start: i64, offsets: &[i64]) -> OffsetWindow {
+        let mut window = OffsetWindow::new(start);
+        offsets.iter().for_each(|offset| window.push(*offset));
+        window
     }
 
     #[test]
     fn what_is_committed_never_passes_an_open_one() {
-        let mut ring = ring(10, &[10, 11, 12, 13]);
-        assert!(ring.settle(12) && ring.settle(11));
-        assert_eq!((ring.base, ring.changed), (10, false));
-        assert!(ring.settle(10));
-        assert_eq!((ring.base, ring.changed, ring.span()), (13, true, 1));
-        assert!(!ring.settle(11), "it was settled before");
-        assert!(ring.settle(13));
-        assert_eq!((ring.base, ring.span()), (14, 0));
+        let mut window = window(10, &[10, 11, 12, 13]);
+        assert!(window.settle(12) && window.settle(11));
+        assert_eq!((window.base, window.changed), (10, false));
+        assert!(window.settle(10));
+        assert_eq!((window.base, window.changed, window.span()), (13, true, 1));
+        assert!(!window.settle(11), "it was settled before");
+        assert!(window.settle(13));
+        assert_eq!((window.base, window.span()), (14, 0));
     }
 
     #[test]
     fn offsets_that_are_not_there_hold_nothing_up() {
-        let mut ring = ring(0, &[5, 9]);
-        assert_eq!(ring.base, 5);
-        assert!(ring.settle(9) && !ring.settle(7) && ring.settle(5));
-        assert_eq!(ring.base, 10);
-        ring.push(50);
-        assert_eq!(ring.base, 50);
+        let mut window = window(0, &[5, 9]);
+        assert_eq!(window.base, 5);
+        assert!(window.settle(9) && !window.settle(7) && window.settle(5));
+        assert_eq!(window.base, 10);
+        window.push(50);
+        assert_eq!(window.base, 50);
     }
 
     #[test]
     fn a_dead_one_settles_nothing() {
-        let mut ring = ring(0, &[0]);
-        ring.kill(1);
-        assert!(!ring.settle(0) && !ring.holds(0) && !ring.give_back(0, 1));
+        let mut window = window(0, &[0]);
+        window.kill(1);
+        assert!(!window.settle(0) && !window.holds(0) && !window.give_back(0, 1));
     }
 
     #[test]
     fn each_delivery_is_counted_back_once() {
-        let mut ring = ring(0, &[0, 1, 2, 3, 4]);
-        assert!(ring.settle_delivery(0) && ring.give_back(1, 1));
-        assert!(ring.settle(4), "it expired here, and was never out");
-        assert_eq!(ring.out_of(4), 2);
-        assert_eq!(ring.kill(4), 2);
-        assert!(!ring.settle_delivery(2) && !ring.give_back(3, 1));
-        assert_eq!((ring.out_of(4), ring.kill(4)), (0, 0));
+        let mut window = window(0, &[0, 1, 2, 3, 4]);
+        assert!(window.settle(0) && window.give_back(1, 1));
+        assert!(window.pass_over(4), "it expired here, and was never out");
+        assert_eq!(window.out_of(4), 2);
+        assert_eq!(window.kill(4), 2);
+        assert!(!window.settle(2) && !window.give_back(3, 1));
+        assert_eq!((window.out_of(4), window.kill(4)), (0, 0));
     }
 
     #[test]
     fn a_key_is_given_back_after_its_partition_is_gone() {
-        let mut ring = ring(0, &[0]);
-        ring.hold_key(0, "a".into());
-        ring.kill(1);
-        assert!(!ring.settle_delivery(0));
-        assert_eq!(ring.release_key(0).as_deref(), Some("a"));
+        let mut window = window(0, &[0]);
+        window.hold_key(0, "a".into());
+        window.kill(1);
+        assert!(!window.settle(0));
+        assert_eq!(window.release_key(0).as_deref(), Some("a"));
     }
 
     #[test]
     fn only_what_was_handed_out_counts_as_tried() {
-        let mut ring = ring(0, &[0, 1, 2, 3, 4]);
-        ring.hold_back(1);
-        assert!(ring.settle(2));
-        assert_eq!(ring.handed_below(4).collect::<Vec<_>>(), [0, 3]);
-        assert!(ring.give_back(0, 0) && ring.give_back(3, 2));
-        assert_eq!(ring.handed_below(4).count(), 0);
-        assert_eq!(ring.tried, BTreeMap::from([(3, 2)]));
-        ring.hand_out(1);
-        ring.hand_out(0);
-        assert_eq!(ring.handed_below(5).collect::<Vec<_>>(), [0, 1, 4]);
+        let mut window = window(0, &[0, 1, 2, 3, 4]);
+        window.hold_back(1);
+        assert!(window.settle(2));
+        assert_eq!(window.handed_below(4).collect::<Vec<_>>(), [0, 3]);
+        assert!(window.give_back(0, 0) && window.give_back(3, 2));
+        assert_eq!(window.handed_below(4).count(), 0);
+        assert_eq!(window.tried, BTreeMap::from([(3, 2)]));
+        window.hand_out(1);
+        window.hand_out(0);
+        assert_eq!(window.handed_below(5).collect::<Vec<_>>(), [0, 1, 4]);
         // Noted, and withheld before it went.
-        ring.tried.insert(4, 3);
-        ring.withhold(4, 2);
-        assert_eq!(ring.tried[&4], 2);
+        window.tried.insert(4, 3);
+        window.withhold(4, 2);
+        assert_eq!(window.tried[&4], 2);
     }
 }
