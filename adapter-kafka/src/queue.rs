@@ -16,13 +16,13 @@ impl QueueConsumer for KafkaBroker {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
         let capabilities = Arc::new(self.capabilities(Place::Consume(queue, &options)));
         let destination = Destination::Queue(queue.clone());
-        let group = self.physical(&destination);
-        let mut topics = Topics::of_queue(&group);
+        let source = Source::Queue(queue.clone());
+        let mut topics = Topics::of_source(self.names(), &source);
         let counts = self.ensure_readable(&destination, &topics).await?;
         topics.retry_partitions = counts.get(1).copied().unwrap_or(0);
-        let opening = Opening::group(group, Start::Earliest, &topics, &counts);
+        let opening = Opening::group(topics.main.clone(), Start::Earliest, &topics, &counts);
         let settings = Settings {
-            source: Some(Source::Queue(queue.clone())),
+            source: Some(source),
             topics,
             options,
             filter: None,

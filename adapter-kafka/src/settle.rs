@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use adapter_kit::instant_after;
-use messaging_core::wire::{self, DeadLetterMark, to_millis};
+use messaging_core::wire::{self, DeadLetterMark, Facts};
 use messaging_core::{
     Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
 };
@@ -16,10 +16,7 @@ use crate::convert::{NULL_MARK, headers_of, key_of, payload_of, timestamp_of};
 use crate::copies::{Copy, Then};
 
 fn stale() -> Error {
-    Error::new(
-        ErrorKind::StaleDelivery,
-        "its partition belongs to another member by now, or it was settled before; nothing was changed",
-    )
+    Error::stale("its partition belongs to another member by now, or it was settled before")
 }
 
 impl Settler for Partition {
@@ -87,21 +84,19 @@ impl Partition {
 
     /// Makes a copy in the group's retry topic, then settles the original.
     fn retry_later(self: Arc<Self>, delivery: Unsettled, after: Duration) -> Outcome {
-        // Milliseconds are cut off, and nothing may be early.
-        let due = to_millis(SystemTime::now() + after) + 1;
-        let mut extra = vec![(wire::ATTEMPTS, delivery.attempt.to_string()), (wire::DUE, due.to_string())];
-        if delivery.redriven > 0 {
-            extra.push((wire::REDRIVEN, delivery.redriven.to_string()));
-        }
-        if let Some(ttl) = delivery.message.ttl() {
-            extra.push((wire::EXPIRES, (to_millis(delivery.message.timestamp()) + millis(ttl)).to_string()));
-        }
+        let facts = Facts {
+            attempts: delivery.attempt,
+            redriven: delivery.redriven,
+            due: Some(SystemTime::now() + after),
+            expires: delivery.message.ttl().and_then(|ttl| delivery.message.timestamp().checked_add(ttl)),
+            ..Facts::default()
+        };
         let Some(topic) = self.intake.settings.topics.retry.clone() else {
             return self.put_back(delivery, after, true);
         };
         // To the partition of the same number, which the same member has where there are as many.
         let partition = Some(self.number).filter(|number| *number < self.intake.settings.topics.retry_partitions);
-        self.copy(delivery, &topic, partition, None, extra)
+        self.copy(delivery, &topic, partition, None, &facts)
     }
 
     /// Makes a copy in the dead letter, then settles the original.
@@ -115,11 +110,10 @@ impl Partition {
         };
         let Unsettled { attempt: attempts, redriven, .. } = delivery;
         let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
-        let extra = mark.entries();
         // Ids are the publisher's, and two messages may share one: the letter's key is the place of the original. The same failure
         // noted twice, around a crash, is one letter; after a redrive the message lies elsewhere, and its next letter is another.
         let key = format!("{}/{}/{}/{}", self.topic, self.number, delivery.tag, delivery.message.id());
-        self.copy(delivery, &topic, None, Some(key), extra)
+        self.copy(delivery, &topic, None, Some(key), &mark.into())
     }
 
     fn copy(
@@ -128,7 +122,7 @@ impl Partition {
         topic: &str,
         partition: Option<i32>,
         key: Option<String>,
-        mut extra: Vec<(&'static str, String)>,
+        facts: &Facts,
     ) -> Outcome {
         let offset = offset_of(delivery.tag);
         if !self.holds(offset) {
@@ -165,6 +159,7 @@ impl Partition {
         let is_dead_letter = key.is_some();
         let key = key.as_deref().map(str::as_bytes).or_else(|| key_of(&message));
         let mut payload = payload_of(&message);
+        let mut extra = facts.entries();
         if is_dead_letter && payload.is_none() {
             // In a compacted topic a null payload deletes what has the same key.
             extra.push((NULL_MARK, "1".to_owned()));
@@ -178,8 +173,4 @@ impl Partition {
         copies.make(copy, then);
         Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

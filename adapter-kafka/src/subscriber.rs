@@ -23,14 +23,14 @@ impl Subscriber for KafkaBroker {
             Durability::Ephemeral => None,
         };
         let mut topics = match &source {
-            Some(source) => self.topics(source),
-            None => Topics::of_ephemeral(&self.physical(&destination)),
+            Some(source) => Topics::of_source(self.names(), source),
+            None => Topics::of_ephemeral(self.names(), &destination),
         };
         let counts = self.ensure_readable(&destination, &topics).await?;
         let (opening, place): (_, Box<dyn fmt::Display + Send + Sync>) = match &source {
             Some(source) => {
                 topics.retry_partitions = counts.get(1).copied().unwrap_or(0);
-                (Opening::group(self.group(source), start, &topics, &counts), Box::new(source.clone()))
+                (Opening::group(self.names().source(source), start, &topics, &counts), Box::new(source.clone()))
             }
             None => (
                 Opening::Ephemeral { places: places(&topics.subscribed(), &counts) },

@@ -93,15 +93,10 @@ impl Topology for KafkaBroker {
 async fn part_of(broker: &KafkaBroker, declaration: &Declaration) -> Result<Part> {
     let (destination, topics, group) = match declaration {
         Declaration::Destination(destination) => {
-            let main = broker.physical(destination);
-            let topics = match destination {
-                Destination::Queue(_) => Topics::of_queue(&main),
-                Destination::Topic(_) => Topics::of_ephemeral(&main),
-                Destination::Reply(_) => {
-                    return Err(Error::new(ErrorKind::Unsupported, "a reply address is made by its requester"));
-                }
-            };
-            (destination.clone(), topics, None)
+            if matches!(destination, Destination::Reply(_)) {
+                return Err(Error::new(ErrorKind::Unsupported, "a reply address is made by its requester"));
+            }
+            (destination.clone(), Topics::of_destination(broker.names(), destination), None)
         }
         // A filter is each consumer's own here: there is nothing to declare of it.
         Declaration::Subscription { topic, name, start, filter: _ } => {
@@ -111,8 +106,8 @@ async fn part_of(broker: &KafkaBroker, declaration: &Declaration) -> Result<Part
                 Err(error) if error.kind() == ErrorKind::NotFound => false,
                 Err(error) => return Err(error),
             };
-            let name = broker.group(&source);
-            let topics = broker.topics(&source);
+            let name = broker.names().source(&source);
+            let topics = Topics::of_source(broker.names(), &source);
             let group = Group { source, name, exists, start: *start };
             (Destination::Topic(topic.clone()), topics, Some(group))
         }

@@ -89,8 +89,8 @@ impl Inspect for KafkaBroker {
         let look = move || {
             let mut found: Vec<(Message, u32)> = Vec::new();
             read(&connection.options, ranges, |_, decoded| {
-                if decoded.due <= now && (decoded.expires == 0 || decoded.expires > now) {
-                    found.push((decoded.message, decoded.attempts));
+                if decoded.due() <= now && decoded.expires().is_none_or(|at| at > now) {
+                    found.push((decoded.message, decoded.facts.attempts));
                 }
                 ControlFlow::Continue(())
             })
@@ -125,8 +125,8 @@ async fn count(broker: &KafkaBroker, of: &[Standing], at_most: i64) -> Result<Co
         let mut bytes = 0;
         read(&connection.options, ranges, |record, decoded| {
             bytes += record.payload_len();
-            if decoded.expires == 0 || decoded.expires > now {
-                *(if decoded.due > now { &mut counted.delayed } else { &mut counted.due }) += 1;
+            if decoded.expires().is_none_or(|at| at > now) {
+                *(if decoded.due() > now { &mut counted.delayed } else { &mut counted.due }) += 1;
             }
             if bytes < COUNTED_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })

@@ -19,7 +19,7 @@ use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
 use crate::consumer::{End, Ending, Intake, Metadata, PartitionId, commit_now};
 use crate::error::{from_code, from_kafka};
-use crate::topology::partitions;
+use crate::topology::{Topics, partitions};
 
 /// Time in which members leave a group that is to be deleted.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ impl Repair for KafkaBroker {
         standing(self, &source).await?;
         end_consumers(self, &source).await;
         delete_group(self, &source).await?;
-        let topics = self.topics(&source);
+        let topics = Topics::of_source(self.names(), &source);
         delete_topics(self, &[topics.retry, topics.dead].into_iter().flatten().collect::<Vec<_>>()).await
     }
 }
@@ -72,7 +72,7 @@ async fn pass_over(broker: &KafkaBroker, source: &Source) -> Result<()> {
         }
         return Ok(());
     }
-    let (connection, group) = (broker.connection().clone(), broker.group(source));
+    let (connection, group) = (broker.connection().clone(), broker.names().source(source));
     let ends: Vec<_> = standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
     let commit = move || commit_now(&observer(&connection.options, &group)?, &ends);
     blocking("passing over what waits", REQUEST_TIMEOUT * 2, commit).await?.map_err(|error| match error.kind() {
@@ -100,7 +100,7 @@ async fn end_consumers(broker: &KafkaBroker, source: &Source) {
 }
 
 async fn delete_group(broker: &KafkaBroker, source: &Source) -> Result<()> {
-    let group = broker.group(source);
+    let group = broker.names().source(source);
     let admin = broker.connection().admin()?;
     let Some(client) = admin.get() else { return Ok(()) };
     let begun = Instant::now();

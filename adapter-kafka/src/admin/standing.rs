@@ -1,6 +1,6 @@
 //! Where a source stands: what is committed and what is written, partition by partition.
 
-use messaging_core::{Error, ErrorKind, Result, Source};
+use messaging_core::{Error, Result, Source};
 
 use super::reader::{Range, observer};
 use crate::blocking::{REQUEST_TIMEOUT, blocking};
@@ -31,10 +31,10 @@ impl Standing {
 /// Every partition that a source reads.
 pub(super) async fn standing(broker: &KafkaBroker, source: &Source) -> Result<Vec<Standing>> {
     broker.connection().check_open()?;
-    let (topics, group) = (broker.topics(source), broker.group(source));
+    let (topics, group) = (Topics::of_source(broker.names(), source), broker.names().source(source));
     let counts = partitions(broker.connection(), &topics.subscribed()).await?;
     if counts.first().is_none_or(Option::is_none) {
-        return Err(missing(source, &topics));
+        return Err(Error::missing(source, &topics.main));
     }
     let counts: Vec<i32> = counts.into_iter().map(|count| count.unwrap_or(0).abs()).collect();
     let all = places(&topics.subscribed(), &counts);
@@ -55,11 +55,7 @@ pub(super) async fn standing(broker: &KafkaBroker, source: &Source) -> Result<Ve
     };
     let asked: Result<Option<Vec<Standing>>> =
         blocking("asking where a group stands", REQUEST_TIMEOUT * 3, ask).await?;
-    asked?.ok_or_else(|| missing(source, &broker.topics(source)))
-}
-
-pub(super) fn missing(source: &Source, topics: &Topics) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{source} does not exist on topic {:?}", topics.main))
+    asked?.ok_or_else(|| Error::missing(source, &broker.names().source(source)))
 }
 
 pub(super) fn unsigned(number: i64) -> u64 {
