@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use adapter_kit::Opened;
+use adapter_kit::{EndReason, Opened};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
@@ -18,7 +18,7 @@ use crate::DRIVER;
 use crate::capabilities;
 use crate::config::{ConnectionOptions, DestinationOptions};
 use crate::connection::Connection;
-use crate::consumer::{End, Intake, Opening, Settings, open};
+use crate::consumer::{Opening, Settings, Shared, open};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaReplies;
 use crate::topology::{Topics, ensure};
@@ -34,7 +34,7 @@ struct Inner {
     connection: Arc<Connection>,
     /// Runtime on which the broker was opened. Tasks of its handles live there, whichever runtime opens them.
     runtime: Handle,
-    consumers: Opened<Intake>,
+    consumers: Opened<Shared>,
     publishers: Opened<KafkaPublisher>,
 }
 
@@ -84,7 +84,7 @@ impl KafkaBroker {
     }
 
     /// The consumers that were opened here and are still there.
-    pub(crate) fn consumers(&self) -> Vec<Arc<Intake>> {
+    pub(crate) fn consumers(&self) -> Vec<Arc<Shared>> {
         self.0.consumers.live()
     }
 
@@ -112,10 +112,10 @@ impl KafkaBroker {
         place: &(dyn fmt::Display + Sync),
     ) -> Result<Consumer> {
         self.connection().check_open()?;
-        let (consumer, intake) = open(settings, opening, self.scope(place)).await?;
-        self.0.consumers.add(&intake).inspect_err(|_| {
-            intake.end(closed());
-            intake.leave();
+        let (consumer, shared) = open(settings, opening, self.scope(place)).await?;
+        self.0.consumers.add(&shared).inspect_err(|_| {
+            shared.outlet.end(EndReason::closed());
+            shared.feed.leave();
         })?;
         Ok(consumer)
     }
@@ -176,10 +176,6 @@ fn redacted(url: &messaging_core::BrokerUrl, error: Error) -> Error {
     if text == error.text() { error } else { Error::new(error.kind(), text) }
 }
 
-fn closed() -> End {
-    End::new(ErrorKind::Closed, "the broker was closed: open it again")
-}
-
 #[async_trait]
 impl Broker for KafkaBroker {
     fn identity(&self) -> &Identity {
@@ -210,8 +206,8 @@ impl Broker for KafkaBroker {
         let consumers = self.0.consumers.close();
         let drains = consumers.iter().map(|consumer| async move {
             // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
-            consumer.end(closed());
-            consumer.drain(by).await
+            consumer.outlet.end(EndReason::closed());
+            consumer.outlet.drain(by).await
         });
         let reports = join_all(drains).await;
         self.0.publishers.close().iter().for_each(|publisher| publisher.core().in_flight().close());

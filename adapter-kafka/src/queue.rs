@@ -29,7 +29,6 @@ impl QueueConsumer for KafkaBroker {
             only_key: None,
             capabilities,
             connection: Arc::clone(self.connection()),
-            broker: self.identity().name().clone(),
         };
         self.open_consumer(settings, opening, &destination).await
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_core::{
-    Broker as _, ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Place, PublishOptions, Publisher,
-    QueueName, Replies, ReplyAddress, Result,
+    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Place, PublishOptions, Publisher, QueueName,
+    Replies, ReplyAddress, Result,
 };
 use uuid::Uuid;
 
@@ -63,7 +63,6 @@ async fn read(broker: &KafkaBroker, topics: Topics, place: (String, i32), id: St
         only_key: Some(id),
         capabilities: Arc::new(capabilities),
         connection: Arc::clone(broker.connection()),
-        broker: broker.identity().name().clone(),
     };
     broker.open_consumer(settings, Opening::Ephemeral { places: vec![place] }, &"replies").await
 }

@@ -45,7 +45,6 @@ impl Subscriber for KafkaBroker {
             only_key: None,
             capabilities,
             connection: Arc::clone(self.connection()),
-            broker: self.identity().name().clone(),
         };
         self.open_consumer(settings, opening, &*place).await
     }

@@ -5,6 +5,7 @@
 //!
 //! | part | purpose |
 //! |---|---|
+//! | [`Outlet`] | buffer between a client and the application: prefetch, key order, delays, flow, events, drain |
 //! | [`KeyGate`] | one message of a key at a time |
 //! | [`DueQueue`] | items held until a point in time |
 //! | [`Epoch`] | one registration at the broker: recognises stale settlements and frees each place once |
@@ -17,10 +18,12 @@ mod due_queue;
 mod epoch;
 mod key_gate;
 mod opened;
+mod outlet;
 mod trouble;
 
 pub use self::due_queue::{DueQueue, instant_after, instant_of};
 pub use self::epoch::{DeliveryId, Epoch};
 pub use self::key_gate::KeyGate;
 pub use self::opened::Opened;
+pub use self::outlet::{Bound, Buffered, EndReason, Feeder, Finished, Held, Outlet, OutletOptions};
 pub use self::trouble::Trouble;

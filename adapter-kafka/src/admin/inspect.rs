@@ -12,7 +12,6 @@ use super::reader::read;
 use super::standing::{Standing, standing, unsigned};
 use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::consumer::KafkaDeliveries;
 use crate::topology::Role;
 
 /// Bound of the offsets between what is committed and the end up to which messages are counted by reading them.
@@ -59,8 +58,8 @@ impl Inspect for KafkaBroker {
         let here: Vec<(i32, i64, i64)> = self
             .consumers()
             .iter()
-            .filter(|intake| intake.settings.source.as_ref() == Some(source))
-            .flat_map(|intake| KafkaDeliveries::positions(intake))
+            .filter(|shared| shared.settings.source.as_ref() == Some(source))
+            .flat_map(|shared| shared.positions())
             .collect();
         let main = standing.into_iter().filter(|one| one.role == Role::Main);
         Ok(main

@@ -4,10 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapter_kit::{EndReason, Feeder as _};
 use async_trait::async_trait;
-use messaging_core::{
-    Control as _, Error, ErrorKind, Part, Redrive, Repair, Result, Source, SubscriptionName, TopicName,
-};
+use messaging_core::{Error, ErrorKind, Part, Redrive, Repair, Result, Source, SubscriptionName, TopicName};
 use rdkafka::admin::AdminOptions;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use super::reader::observer;
 use super::standing::{Standing, standing};
 use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
-use crate::consumer::{End, Ending, Intake, Metadata, PartitionId, commit_now};
+use crate::consumer::{Ending, Metadata, PartitionId, Shared, commit_now};
 use crate::error::{from_code, from_kafka};
 use crate::topology::{Topics, partitions};
 
@@ -51,10 +50,11 @@ impl Repair for KafkaBroker {
 /// Has the group go on at the ends of its partitions.
 async fn pass_over(broker: &KafkaBroker, source: &Source) -> Result<()> {
     let standing = standing(broker, source).await?;
-    let is_here = |one: &Arc<Intake>| one.settings.source.as_ref() == Some(source) && !one.progress.borrow().has_left;
+    let is_here =
+        |one: &Arc<Shared>| one.settings.source.as_ref() == Some(source) && !one.feed.progress.borrow().has_left;
     let here: Vec<_> = broker.consumers().into_iter().filter(is_here).collect();
     if !here.is_empty() {
-        let held: HashSet<PartitionId> = here.iter().flat_map(|one| one.places()).collect();
+        let held: HashSet<PartitionId> = here.iter().flat_map(|one| one.ids()).collect();
         if let Some(Standing { place: (topic, number), .. }) = standing.iter().find(|one| !held.contains(&one.place)) {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -65,10 +65,10 @@ async fn pass_over(broker: &KafkaBroker, source: &Source) -> Result<()> {
             ));
         }
         let by = Instant::now() + REQUEST_TIMEOUT;
-        for intake in here {
-            intake.purge(by).await?;
+        for shared in here {
+            shared.purge(by).await?;
             // A crash from here on brings nothing of it back.
-            intake.flush(by).await?;
+            shared.feed.flush(by).await?;
         }
         return Ok(());
     }
@@ -87,13 +87,13 @@ async fn pass_over(broker: &KafkaBroker, source: &Source) -> Result<()> {
 /// Ends what this handle consumes of a source that is going.
 async fn end_consumers(broker: &KafkaBroker, source: &Source) {
     let text = format!("{source} was ended while it was consumed");
-    for intake in broker.consumers() {
-        if intake.settings.source.as_ref() != Some(source) {
+    for shared in broker.consumers() {
+        if shared.settings.source.as_ref() != Some(source) {
             continue;
         }
-        let mut progress = intake.progress.subscribe();
-        intake.end(End::new(ErrorKind::NotFound, text.clone()));
-        intake.leave();
+        let mut progress = shared.feed.progress.subscribe();
+        shared.outlet.end(EndReason::new(ErrorKind::NotFound, text.clone()));
+        shared.feed.leave();
         // Past it the group is not empty, which is told.
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, progress.wait_for(|progress| progress.has_left)).await;
     }

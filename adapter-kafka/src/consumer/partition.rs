@@ -9,8 +9,8 @@ use adapter_kit::DeliveryId;
 use messaging_core::Error;
 use parking_lot::Mutex;
 
-use super::intake::Intake;
 use super::metadata::{Ending, Metadata};
+use super::shared::Shared;
 use super::window::OffsetWindow;
 use crate::topology::Role;
 
@@ -28,13 +28,13 @@ pub(super) enum Read {
 ///
 /// A partition that is taken away and given back is a new one of these: what came from the old is stale.
 pub(crate) struct Partition {
-    pub(crate) intake: Arc<Intake>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) topic: Arc<str>,
     pub(crate) number: i32,
     pub(crate) role: Role,
     /// Number of this assignment within its consumer.
     epoch: u64,
-    /// How many deliveries were handed out. Whoever has the intake's lock writes it, and [`OffsetWindow`] counts those that came back.
+    /// How many deliveries were handed out. Written under the outlet's lock, while [`OffsetWindow`] counts those that came back.
     taken: AtomicU64,
     /// The offset after the highest that was handed out.
     handed: AtomicI64,
@@ -49,7 +49,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(super) fn new(
-        intake: Arc<Intake>,
+        shared: Arc<Shared>,
         topic: Arc<str>,
         number: i32,
         role: Role,
@@ -58,8 +58,8 @@ impl Partition {
     ) -> Self {
         let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS_SPAN } else { start };
         Self {
-            epoch: intake.next_epoch(),
-            intake,
+            epoch: shared.outlet.begin_epoch().number(),
+            shared,
             topic,
             number,
             role,
@@ -72,11 +72,17 @@ impl Partition {
         }
     }
 
-    /// Notes that deliveries go to the application, `next` after the highest of them. Only under the intake's lock.
-    pub(super) fn hand_out(&self, count: usize, next: i64) {
+    /// Notes that deliveries go to the application, `next` after the highest of them, and which of them were given back or held back
+    /// before. Only under the outlet's lock.
+    pub(super) fn hand_out(&self, count: usize, next: i64, late: impl Iterator<Item = i64>) {
         self.taken.store(self.taken.load(Ordering::Relaxed) + count as u64, Ordering::Relaxed);
         if self.handed.load(Ordering::Relaxed) < next {
             self.handed.store(next, Ordering::Relaxed);
+        }
+        let mut late = late.peekable();
+        if late.peek().is_some() {
+            let mut window = self.window.lock();
+            late.for_each(|offset| window.hand_out(offset));
         }
     }
 
@@ -129,7 +135,7 @@ impl Partition {
     /// Settles one that was to be handed out and is not: expired, or not for this subscription.
     pub(super) fn pass_over(&self, offset: i64) {
         self.window.lock().pass_over(offset);
-        self.intake.free_keys([self.id(offset)]);
+        self.shared.outlet.free_key(self.id(offset));
     }
 
     /// True if an offset is this member's and open.
@@ -219,7 +225,7 @@ impl Partition {
         let before = self.tried_before.iter().filter(|(offset, _)| !window.is_settled(**offset));
         before.for_each(|(offset, attempts)| note(*offset, *attempts));
         // Where keys are ordered, those that wait behind another of their key are overtaken: nothing is known of what is open.
-        if !self.intake.is_ordered() {
+        if !self.shared.is_ordered() {
             let handed = window.handed_below(self.handed.load(Ordering::Relaxed)).take(Metadata::TRIED_MAX);
             handed.for_each(|offset| note(offset, self.tried_before.get(&offset).copied().unwrap_or(0) + 1));
         }
@@ -236,7 +242,7 @@ impl Partition {
 
     /// Takes the partition away: what is asked of it from now on is stale. Returns how many deliveries were still out.
     ///
-    /// Nothing of it may be handed out any more: the intake was asked to withhold it.
+    /// Nothing of it may be handed out any more: it was taken out of the outlet before.
     pub(super) fn kill(&self) -> usize {
         let mut window = self.window.lock();
         let still_out = window.kill(self.taken.load(Ordering::Relaxed));

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use super::watch::Idle;
 use crate::consumer::PartitionId;
-use crate::consumer::intake::{Intake, Item};
+use crate::consumer::item::Item;
 use crate::consumer::metadata::{Ending, Metadata};
 use crate::consumer::partition::{Partition, Read};
+use crate::consumer::shared::Shared;
 
 /// An offset to commit, and what goes beside it.
 pub(super) type Commit = (PartitionId, i64, Metadata);
@@ -42,21 +43,21 @@ impl AssignedPartition {
 
 /// All of them.
 pub(super) struct Assigned {
-    intake: Arc<Intake>,
+    shared: Arc<Shared>,
     partitions: HashMap<PartitionId, AssignedPartition>,
 }
 
 impl Assigned {
-    pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, partitions: HashMap::new() }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, partitions: HashMap::new() }
     }
 
     /// Adds a partition that is read from `offset` on.
     pub(super) fn add(&mut self, id: PartitionId, offset: i64, past: Metadata) {
-        let role = self.intake.settings.topics.role(&id.0);
+        let role = self.shared.settings.topics.role(&id.0);
         let topic: Arc<str> = id.0.as_str().into();
-        let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, id.1, role, offset, past));
-        self.intake.add_partition(&partition);
+        let partition = Arc::new(Partition::new(Arc::clone(&self.shared), topic, id.1, role, offset, past));
+        self.shared.feed.add_partition(&partition);
         let assigned = AssignedPartition {
             partition,
             is_paused: false,
@@ -75,11 +76,11 @@ impl Assigned {
         let mut last = Vec::new();
         for id in ids {
             let Some(AssignedPartition { partition, .. }) = self.partitions.remove(id) else { continue };
-            self.intake.remove_partition(&partition);
+            self.shared.remove_partition(&partition);
             if let Some((offset, metadata)) = partition.take_commit(Ending::Clean) {
                 last.push((id.clone(), offset, metadata));
             }
-            self.intake.faults.clear_partition(id);
+            self.shared.faults.clear_partition(id);
         }
         last
     }

@@ -23,18 +23,17 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
     let servers = cluster.bootstrap_servers();
     let settings = Settings {
         source: None,
-        topics: Topics::of_ephemeral("weather"),
+        topics: Topics { main: "weather".to_owned(), retry: None, delayed: None, dead: None, retry_partitions: 0 },
         options: ConsumeOptions::default(),
         filter: None,
         only_key: None,
         capabilities: Arc::new(Capabilities::none()),
         connection: Connection::unopened(&format!("kafka://{servers}")),
-        broker: BrokerName::main(),
     };
     let opening = Opening::Ephemeral { places: vec![("weather".to_owned(), 0)] };
     let scope = Scope::new(BrokerName::main(), "kafka", "weather");
-    let (mut consumer, intake) = open(settings, opening, scope).await.unwrap();
-    assert_eq!(intake.health().state, HealthState::Up);
+    let (mut consumer, shared) = open(settings, opening, scope).await.unwrap();
+    assert_eq!(shared.health().state, HealthState::Up);
 
     let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG; 40];
     cluster.request_errors(RDKafkaApiKey::Fetch, &refusals);
@@ -44,7 +43,7 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
 
     let event = timeout(LIMIT, consumer.receive()).await.unwrap().unwrap().unwrap();
     assert!(matches!(event, Received::Event(Event::Gap { missed: None })), "{event:?}");
-    let health = intake.health();
+    let health = shared.health();
     assert_eq!(health.state, HealthState::Degraded);
     let reasons = health.reasons.join("; ");
     assert!(reasons.contains("partition weather/0 cannot be read at offset 0"), "{reasons}");
@@ -57,5 +56,5 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
             Received::Event(_) => {}
         }
     }
-    assert_eq!(intake.health().state, HealthState::Up, "{:?}", intake.health());
+    assert_eq!(shared.health().state, HealthState::Up, "{:?}", shared.health());
 }
