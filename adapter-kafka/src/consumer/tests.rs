@@ -120,7 +120,8 @@ fn a_message_given_back_while_its_partition_goes_is_not_kept() {
     drop(out.remove(0).retry_after(HOUR));
 
     // Their keys are free for the others.
-    assert_eq!(take(&mut deliveries, 9).len(), 2);
+    let freed = take(&mut deliveries, 9);
+    assert_eq!(freed.len(), 2);
     let buffered = shared.outlet.buffered();
     assert_eq!((buffered.messages, buffered.held), (0, 0));
 }
