@@ -7,16 +7,9 @@ use adapter_kit::{EndReason, Opened};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-<<<<<<< HEAD
     Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, Destinations, DrainReport, Error,
     ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, Repair, Replies,
     ReplyAddress, Result, Scope, Topology, TopologyMode,
-=======
-    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
-    Error, ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer,
-    QueueName, Repair, Replies, ReplyAddress, Result, Scope, SubscribeOptions, Subscriber, TopicName, Topology,
-    TopologyMode,
->>>>>>> main
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -28,11 +21,7 @@ use crate::connection::Connection;
 use crate::consumer::{Opening, Settings, Shared, open};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaReplies;
-<<<<<<< HEAD
 use crate::topology::{Topics, ensure};
-=======
-use crate::topology::Topics;
->>>>>>> main
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -64,14 +53,9 @@ impl KafkaBroker {
         let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
         let largest = destinations.iter().map(DestinationOptions::largest).max().unwrap_or(0);
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
-<<<<<<< HEAD
         let (consumers, publishers) = (Opened::new(), Opened::new());
         let runtime = Handle::current();
         Ok(Self(Arc::new(Inner { identity, names, destinations, connection, runtime, consumers, publishers })))
-=======
-        let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { identity, names, destinations, connection, consumers, publishers })))
->>>>>>> main
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -192,31 +176,6 @@ fn redacted(url: &messaging_core::BrokerUrl, error: Error) -> Error {
     if text == error.text() { error } else { Error::new(error.kind(), text) }
 }
 
-<<<<<<< HEAD
-=======
-fn closed() -> End {
-    End::new(ErrorKind::Closed, "the broker was closed: open it again")
-}
-
-#[async_trait]
-impl QueueConsumer for KafkaBroker {
-    async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
-        self.connection().check_open()?;
-        let capabilities = Arc::new(Broker::capabilities(self, Place::Consume(queue, &options)));
-        self.consume_queue(queue, options, capabilities).await
-    }
-}
-
-#[async_trait]
-impl Subscriber for KafkaBroker {
-    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
-        self.connection().check_open()?;
-        let capabilities = Arc::new(Broker::capabilities(self, Place::Subscribe(topic, &options)));
-        self.subscribe_topic(topic, options, capabilities).await
-    }
-}
-
->>>>>>> main
 #[async_trait]
 impl Broker for KafkaBroker {
     fn identity(&self) -> &Identity {

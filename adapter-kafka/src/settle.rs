@@ -3,12 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-<<<<<<< HEAD
 use adapter_kit::instant_after;
 use messaging_core::wire::{self, DeadLetterMark, Facts};
-=======
-use messaging_core::wire::{self, DeadLetterMark, Facts, to_millis_up};
->>>>>>> main
 use messaging_core::{
     Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
 };
@@ -76,18 +72,10 @@ impl Partition {
         if !self.give_back(offset, attempt - 1) {
             return self.refuse(offset);
         }
-<<<<<<< HEAD
         let due = (!after.is_zero()).then(|| instant_after(after));
         let shared = Arc::clone(&self.shared);
         if let Some(item) = shared.outlet.put_back(Item::again(&self, delivery, attempt), due) {
             item.withhold();
-=======
-        let intake = Arc::clone(&self.intake);
-        let due = (!after.is_zero()).then(|| to_millis_up(SystemTime::now() + after));
-        intake.take_back(Item::again(&self, delivery, attempt), due);
-        if due.is_some() {
-            intake.wake();
->>>>>>> main
         }
         shared.outlet.settled(1);
         Outcome::ready(Ok(()))
@@ -102,19 +90,11 @@ impl Partition {
             expires: delivery.message.ttl().and_then(|ttl| delivery.message.timestamp().checked_add(ttl)),
             ..Facts::default()
         };
-<<<<<<< HEAD
         let Some(topic) = self.shared.settings.topics.retry.clone() else {
             return self.put_back(delivery, after, true);
         };
         // To the partition of the same number, which the same member has where there are as many.
         let partition = Some(self.number).filter(|number| *number < self.shared.settings.topics.retry_partitions);
-=======
-        let Some(topic) = self.intake.settings.topics.retry.clone() else {
-            return self.put_back(delivery, after, true);
-        };
-        // To the partition of the same number, which the same member has where there are as many.
-        let partition = Some(self.number).filter(|number| *number < self.intake.settings.topics.retry_partitions);
->>>>>>> main
         self.copy(delivery, &topic, partition, None, &facts)
     }
 

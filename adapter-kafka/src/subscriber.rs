@@ -5,11 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use messaging_core::{
-<<<<<<< HEAD
     Broker as _, Consumer, Destination, Durability, Place, Result, Source, SubscribeOptions, Subscriber, TopicName,
-=======
-    Capabilities, Consumer, Destination, Durability, Error, Result, Source, SubscribeOptions, TopicName, TopologyMode,
->>>>>>> main
 };
 
 use crate::broker::KafkaBroker;
@@ -22,7 +18,6 @@ impl Subscriber for KafkaBroker {
         let capabilities = Arc::new(self.capabilities(Place::Subscribe(topic, &options)));
         let SubscribeOptions { durability, start, filter, consume } = options;
         let destination = Destination::Topic(topic.clone());
-<<<<<<< HEAD
         let source = match durability {
             Durability::Durable(name) => Some(Source::Subscription(topic.clone(), name)),
             Durability::Ephemeral => None,
@@ -30,28 +25,6 @@ impl Subscriber for KafkaBroker {
         let mut topics = match &source {
             Some(source) => Topics::of_source(self.names(), source),
             None => Topics::of_ephemeral(self.names(), &destination),
-=======
-        let (source, mut topics, group) = match durability {
-            Durability::Durable(name) => {
-                let source = Source::Subscription(topic.clone(), name);
-                let (topics, group) = (Topics::of_source(self.names(), &source), self.names().source(&source));
-                (Some(source), topics, Some(group))
-            }
-            Durability::Ephemeral => (None, Topics::of_ephemeral(self.names(), &destination), None),
-        };
-        let counts = self.ensure(&destination, &topics).await?;
-        if self.topology_mode() == TopologyMode::Assume && counts.first() == Some(&0) {
-            return Err(Error::missing(&destination, &topics.main));
-        }
-        let all = places(&topics.subscribed(), &counts);
-        let opening = match group {
-            Some(group) => {
-                let is_retry = |topic: &str| Some(topic) == topics.retry.as_deref();
-                let (retries, main) = all.into_iter().partition(|(topic, _)| is_retry(topic));
-                Opening::Group { group, start, main, retries }
-            }
-            None => Opening::Ephemeral { places: all },
->>>>>>> main
         };
         let counts = self.ensure_readable(&destination, &topics).await?;
         let (opening, place): (_, Box<dyn fmt::Display + Send + Sync>) = match &source {

@@ -76,41 +76,9 @@ impl Topology for KafkaBroker {
         Ok(Planned::of(self, declarations).await?.plan())
     }
 
-<<<<<<< HEAD
     async fn create(&self, declarations: &[Declaration]) -> Result<()> {
         self.connection().check_open()?;
         for part in Planned::of(self, declarations).await?.parts {
-=======
-    async fn part(&self, declaration: &Declaration) -> Result<Part> {
-        let (destination, topics, group) = match declaration {
-            Declaration::Destination(destination) => {
-                if matches!(destination, Destination::Reply(_)) {
-                    return Err(Error::new(ErrorKind::Unsupported, "a reply address is made by its requester"));
-                }
-                (destination.clone(), Topics::of_destination(self.names(), destination), None)
-            }
-            // A filter is each consumer's own here: there is nothing to declare of it.
-            Declaration::Subscription { topic, name, start, filter: _ } => {
-                let source = Source::Subscription(topic.clone(), name.clone());
-                let exists = match self.standing(&source).await {
-                    Ok(_) => true,
-                    Err(error) if error.kind() == ErrorKind::NotFound => false,
-                    Err(error) => return Err(error),
-                };
-                let name = self.names().source(&source);
-                let topics = Topics::of_source(self.names(), &source);
-                let group = Group { source, name, exists, start: *start };
-                (Destination::Topic(topic.clone()), topics, Some(group))
-            }
-        };
-        let steps = plan(self.connection(), &topics, self.options(&destination)).await?;
-        Ok(Part { what: destination.to_string(), destination, topics, steps, group })
-    }
-
-    pub(super) async fn create_missing(&self, declarations: &[Declaration]) -> Result<()> {
-        let planned = self.planned(declarations).await?;
-        for part in planned.parts {
->>>>>>> main
             let options = self.options(&part.destination);
             create(self.connection(), &part.steps, options).await?;
             let counts = ensure(self.connection(), TopologyMode::Create, &part.what, &part.topics, options).await?;

@@ -264,11 +264,7 @@ impl AssignedPartition {
             self.read.push((offset, Read::PassedOver));
             return None;
         }
-<<<<<<< HEAD
         let (due, expires) = (decoded.due(), decoded.facts.expires.map(instant_of));
-=======
-        let (due, expires) = (decoded.due(), decoded.expires().unwrap_or(0));
->>>>>>> main
         let is_late = due > now || is_suspect;
         self.read.push((offset, if is_late { Read::Later } else { Read::Kept }));
         let content = if is_late { Content::Late } else { Content::Made };
@@ -280,11 +276,7 @@ impl AssignedPartition {
             expires,
         };
         if due > now {
-<<<<<<< HEAD
             partition.shared.outlet.delay(item, instant_of(from_millis(due)));
-=======
-            partition.intake.delay(due, item);
->>>>>>> main
         } else if is_suspect {
             self.suspects.push_back(item);
         } else {

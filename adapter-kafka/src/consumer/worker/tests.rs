@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_core::{
-    BrokerName, Capabilities, ConsumeOptions, Destination, Event, HealthState, Names, Received, Scope,
-};
+use messaging_core::{BrokerName, Capabilities, ConsumeOptions, Event, HealthState, Received, Scope};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -25,11 +23,7 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
     let servers = cluster.bootstrap_servers();
     let settings = Settings {
         source: None,
-<<<<<<< HEAD
         topics: Topics { main: "weather".to_owned(), retry: None, delayed: None, dead: None, retry_partitions: 0 },
-=======
-        topics: Topics::of_ephemeral(&Names::new(None), &Destination::topic("weather").unwrap()),
->>>>>>> main
         options: ConsumeOptions::default(),
         filter: None,
         only_key: None,
