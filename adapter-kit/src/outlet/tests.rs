@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use messaging_core::spi::{Settler, Unsettled};
 use messaging_core::{
-    Acked, BrokerName, Capabilities, ConsumeOptions, Event, Feature, Message, Order, Outcome, RetryMode, Scope, Settlement,
+    Acked, BrokerName, Capabilities, ConsumeOptions, Event, Feature, Message, Order, Outcome, RetryMode, Scope,
+    Settlement,
 };
 use proptest::prelude::*;
 
@@ -245,7 +246,8 @@ fn a_delivery_given_back_while_its_registration_leaves_is_not_kept() {
     drop(out.remove(0).retry_after(HOUR));
 
     assert_eq!(going.given_back.load(Ordering::SeqCst), 2);
-    assert_eq!(take(&outlet, 9).len(), 2, "the keys are free for the others");
+    let freed = take(&outlet, 9);
+    assert_eq!(freed.len(), 2, "the keys are free for the others");
     let buffered = outlet.buffered();
     assert_eq!((buffered.messages, buffered.held), (0, 0));
 }
@@ -288,7 +290,8 @@ fn delayed_messages_do_not_block_due_ones() {
     assert!(!outlet.has_room(), "it is to be handed out now");
     let buffered = outlet.buffered();
     assert_eq!((buffered.messages, buffered.delayed, buffered.delayed_bytes), (2, 0, 0));
-    assert_eq!(take(&outlet, 2).iter().map(|delivery| delivery.message().key()).collect::<Vec<_>>(), [Some("a"); 2]);
+    let out = take(&outlet, 2);
+    assert_eq!(out.iter().map(|delivery| delivery.message().key()).collect::<Vec<_>>(), [Some("a"); 2]);
     assert_eq!(outlet.buffered().bytes, 0);
 }
 
@@ -532,7 +535,8 @@ proptest! {
                         let of = registrations.iter().find(|one| std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(&settler)));
                         let epoch = of.unwrap().epoch.number();
                         let key = unsettled.message.key().unwrap().to_owned();
-                        prop_assert!(open.contains_key(&DeliveryId { epoch, tag: unsettled.tag }));
+                        let id = DeliveryId { epoch, tag: unsettled.tag };
+                        prop_assert!(open.contains_key(&id));
                         prop_assert!(out.iter().all(|(_, other)| other.message().key() != Some(&key)), "two of a key");
                         let last = acknowledged.get(&(epoch, key)).copied();
                         prop_assert!(last.is_none_or(|last| last < unsettled.tag), "out of order");
