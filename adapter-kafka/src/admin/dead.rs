@@ -157,7 +157,7 @@ fn tombstone(copies: &Arc<CopyProducer>, dead: &str, letter: &Letter) -> Confirm
     make(copies, copy)
 }
 
-/// Waits until all are confirmed; the first failure is told.
+/// Waits until all are confirmed; returns the first failure.
 async fn confirmed(copies: impl Iterator<Item = Confirmation>) -> Result<()> {
     for answer in join_all(copies).await {
         answer.map_err(|_| Error::closed("the broker"))??;

@@ -57,7 +57,7 @@ impl Planned {
                 action: if group.exists { PlanAction::Keep } else { PlanAction::Create },
             }));
         }
-        // A topic and its subscriptions name the same topics; each is told once.
+        // A topic and its subscriptions name the same topics; each is listed once.
         let mut known: Vec<(String, String)> = Vec::new();
         steps.retain(|step: &PlanStep| {
             let key = (step.what.clone(), step.physical_name.clone());

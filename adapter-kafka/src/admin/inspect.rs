@@ -16,7 +16,7 @@ use crate::topology::Role;
 
 /// Bound of the offsets between what is committed and the end up to which messages are counted by reading them.
 const COUNTED: i64 = 1_000;
-/// The same where only reading tells which of them are due.
+/// The same where only reading shows which of them are due.
 const COUNTED_DELAYED: i64 = 50_000;
 /// Bound of the bytes that are read to count messages.
 const COUNTED_BYTES: usize = 64 * 1024 * 1024;

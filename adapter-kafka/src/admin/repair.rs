@@ -94,7 +94,7 @@ async fn end_consumers(broker: &KafkaBroker, source: &Source) {
         let mut progress = shared.feed.progress.subscribe();
         shared.outlet.end(EndReason::new(ErrorKind::NotFound, text.clone()));
         shared.feed.leave();
-        // Past it the group is not empty, which is told.
+        // Past it the group is not empty, and deleting it returns that error.
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, progress.wait_for(|progress| progress.has_left)).await;
     }
 }

@@ -37,7 +37,7 @@ pub(super) enum Content {
     /// A record whose headers say nothing to the adapter; the message is made when somebody takes it.
     Read(Arc<Batch>, u32),
     Made(Arc<Partition>, Message),
-    /// As `Made`, and not handed out in the order in which it was read: its partition is told when it goes.
+    /// As `Made`, and not handed out in the order in which it was read: its partition notes when it goes.
     Late(Arc<Partition>, Message),
 }
 

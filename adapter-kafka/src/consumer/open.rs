@@ -87,14 +87,14 @@ fn live(shared: Arc<Shared>, opening: Opening, ready: oneshot::Sender<Result<()>
                 }
             }
             Err(error) => {
-                let told = EndReason::new(error.kind(), error.text());
+                let reason = EndReason::new(error.kind(), error.text());
                 shared.feed.progress.send_modify(|progress| {
                     progress.committed = Some(Ok(()));
                     progress.has_left = true;
                 });
                 match ready.take() {
                     Some(ready) => drop(ready.send(Err(error))),
-                    None => shared.outlet.end(told),
+                    None => shared.outlet.end(reason),
                 }
                 return;
             }

@@ -114,7 +114,7 @@ impl Assigned {
         self.partitions.iter().map(|(id, one)| (id.clone(), one.partition.read_to()))
     }
 
-    /// Whether any of these partitions has settlements that are not committed.
+    /// True if any of these partitions has settlements that are not committed.
     pub(super) fn any_changed<'a>(&self, ids: impl IntoIterator<Item = &'a PartitionId>) -> bool {
         ids.into_iter().filter_map(|id| self.get(id)).any(|one| one.partition.has_changed())
     }

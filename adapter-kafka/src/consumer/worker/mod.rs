@@ -315,12 +315,12 @@ impl Worker {
         self.shared.feed.note_unconfirmed(partitions.iter().map(|partition| partition.unconfirmed()).sum());
         let is_silent =
             self.reconnection.is_lost() || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
-        let told = result.map_err(|error| EndReason::new(error.kind(), error.text()));
-        self.shared.feed.progress.send_modify(|progress| progress.committed = Some(told.clone()));
+        let result = result.map_err(|error| EndReason::new(error.kind(), error.text()));
+        self.shared.feed.progress.send_modify(|progress| progress.committed = Some(result.clone()));
         let Orders { flushes: late, purges, .. } = std::mem::take(&mut *self.shared.feed.orders.lock());
         // The end of the channel says that a purge came too late.
         drop(purges);
-        self.commits.finish(&told, late);
+        self.commits.finish(&result, late);
         drop(self.shared.feed.queue_waker.lock().take());
         self.client.end(is_silent);
         self.shared.feed.progress.send_modify(|progress| progress.has_left = true);

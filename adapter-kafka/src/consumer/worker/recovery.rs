@@ -49,7 +49,7 @@ impl Recovery {
     /// at what is left, and what is lost is reported as a gap.
     ///
     /// The client reports this once and without the place, and forgets to if the partition is paused meanwhile. A seek to where a
-    /// partition is anyway tells: the client refuses it where it stopped.
+    /// partition is anyway shows it: the client refuses the seek where it stopped.
     pub(super) fn recover_stalled(&mut self, client: &GroupClient, assigned: &mut Assigned) {
         if self.verify_at.is_none_or(|at| Instant::now() < at) {
             return;
