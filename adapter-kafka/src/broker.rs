@@ -6,10 +6,11 @@ use std::sync::Arc;
 use adapter_kit::{EndReason, Opened};
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use messaging_core::spi::{Connecting, Inbox, Replies};
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, Destinations, DrainReport, Error,
-    ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, Repair, Replies,
-    ReplyAddress, Result, Scope, Topology, TopologyMode,
+    Broker, Capabilities, ConnectOptions, Consumer, Destination, Destinations, DrainReport, Error, ErrorKind, Health,
+    Identity, Inspect, Names, Place, PublishOptions, Publisher, Repair, ReplyAddress, Result, Scope, Topology,
+    TopologyMode,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};

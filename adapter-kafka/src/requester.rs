@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Inbox, Replies};
 use messaging_core::{
-    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Place, PublishOptions, Publisher, QueueName,
-    Replies, ReplyAddress, Result,
+    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Place, PublishOptions, Publisher, QueueName, ReplyAddress,
+    Result,
 };
 use uuid::Uuid;
 

@@ -6,11 +6,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::broker::Broker;
+use crate::checked::Checked;
+use crate::consume::Order;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
+use crate::name::{BrokerName, Destination, Namespace};
+use crate::names::Names;
+use crate::settings::Settings;
 use crate::suggest::hint;
-use crate::{
-    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Identity, Names, Namespace, Order, Result,
-    Settings, TopologyMode,
-};
+use crate::topology::TopologyMode;
+use crate::url::BrokerUrl;
 
 /// The future that a driver's connect function returns. Boxed: a connection is made once.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Broker>>> + Send>>;

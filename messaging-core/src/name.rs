@@ -8,8 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::parsed_text::parsed_text;
-use crate::{Error, ErrorKind, Result};
 
 /// The longest logical name, in characters.
 pub const NAME_MAX: usize = 60;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::suggest::hint;
-use crate::{Error, ErrorKind, Result};
 
 /// Keys and values from a configuration table or the parameters of a URL, taken one by one.
 ///

@@ -5,7 +5,8 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::{Error, ErrorKind, Result, Settings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::settings::Settings;
 
 /// The address of a broker, such as `amqp://user:password@host-1:5672,host-2:5672/vhost?heartbeat=10s`.
 ///

@@ -18,10 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::types::ShortString;
+use messaging_core::spi::{Inbox, Permit, Tickets};
 use messaging_core::wire::Facts;
-use messaging_core::{
-    Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Permit, Receipt, Result, Tickets,
-};
+use messaging_core::{Error, ErrorKind, Health, HealthState, Message, Outcome, Receipt, Result};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};

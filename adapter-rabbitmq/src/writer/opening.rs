@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::ConfirmSelectOptions;
-use messaging_core::{Destination, ErrorKind, Inbox, Result};
+use messaging_core::spi::Inbox;
+use messaging_core::{Destination, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Surroundings;

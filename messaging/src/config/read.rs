@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use messaging_core::spi::IN_FLIGHT_MAX;
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, BrokerUrl, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions,
-    QueueName, TopologyMode,
+    BrokerName, BrokerUrl, ConnectOptions, Error, ErrorKind, Namespace, NoSubscriber, PublishOptions, QueueName,
+    TopologyMode,
 };
 
 use super::binding::{Bindings, Bound};
