@@ -35,7 +35,7 @@ impl KafkaReplies {
             retention: Some(Retention::For(REPLY_RETENTION)),
             // A key stands for a requester there, who wants every reply.
             compaction: Some(false),
-            ..broker.connection().options.destinations.clone()
+            ..broker.connection().options.destinations.defaults().clone()
         };
         let counts = ensure(broker.connection(), broker.topology_mode(), "request/reply", &topics, &options).await?;
         let count = counts.first().copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What stands where at the broker: names of queues and exchanges, and where a message of a destination goes.
+//! Layout at the broker: names of queues and exchanges, and the target of a message of a destination.
 
 use std::hash::Hasher;
 
@@ -14,7 +14,7 @@ pub(crate) struct Target {
     pub(crate) destination: Destination,
     pub(crate) exchange: ShortString,
     pub(crate) route: Route,
-    /// Whether a message that no queue takes is an error.
+    /// True if a message that no queue takes is an error.
     pub(crate) mandatory: bool,
 }
 

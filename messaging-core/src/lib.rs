@@ -13,6 +13,7 @@
 //! * Adapters implement [`Publisher`], [`Deliveries`](spi::Deliveries) and [`Settler`](spi::Settler) on the hot path, all without a
 //!   boxed future: see [`Outcome`], [`Tickets`](spi::Tickets) and [`InFlight`](spi::InFlight).
 
+mod access;
 mod broker;
 pub mod capabilities;
 mod checked;
@@ -46,6 +47,7 @@ mod undeclared;
 mod url;
 pub mod wire;
 
+pub use self::access::{Access, ClientIdentity};
 pub use self::broker::{Broker, Transaction};
 pub use self::capabilities::{
     Attempts, Browsing, Capabilities, Expired, Feature, Filtering, Limits, Need, Place, PublishDedup, Readiness,
@@ -75,7 +77,7 @@ pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherExt,
 pub use self::repair::{Part, Redrive, Repair};
 pub use self::requester::Requester;
 pub use self::scope::Scope;
-pub use self::settings::{Settings, parse_duration};
+pub use self::settings::{Faults, Setting, Settings, flag_of, parse_duration, whole_of};
 pub use self::settlement::{DeadLetter, DeadLetterReason, Settlement};
 pub use self::subject::{SUBJECT_MAX, Subject, SubjectFilter};
 pub use self::topology::{Declaration, Plan, PlanAction, PlanStep, Topology, TopologyMode};

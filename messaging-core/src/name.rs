@@ -14,7 +14,7 @@ use crate::parsed_text::parsed_text;
 /// The longest logical name, in characters.
 pub const NAME_MAX: usize = 60;
 
-/// What joins the parts of a full name.
+/// Text between the parts of a full name.
 pub const JOINT: &str = "--";
 
 fn parse_name(what: &'static str, text: &str) -> Result<SmolStr> {
