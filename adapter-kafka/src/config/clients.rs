@@ -16,7 +16,7 @@ impl ConnectionOptions {
     /// Properties that every client of this connection has.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        // Lost connections are told by the log alone, see `consumer::events`; it goes on at the level of debugging.
+        // Lost connections are reported by the log alone, see `consumer::events`; it goes on at the level of debugging.
         client.set_log_level(RDKafkaLogLevel::Info);
         client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
         // A leader that is stopped answers nothing; the default waits a minute for it.
