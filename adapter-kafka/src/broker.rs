@@ -1,16 +1,15 @@
 //! The broker handle: names, topology, opening and closing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, DestinationSettings,
-    DrainReport, Error, ErrorKind, Health, Identity, Inbox, Inspect, Namespace, Place, PublishOptions, Publisher,
-    QueueConsumer, QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber,
-    TopicName, Topology, TopologyMode, join,
+    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
+    Error, ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer,
+    QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName, Topology,
+    TopologyMode,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +21,7 @@ use crate::connection::Connection;
 use crate::consumer::{End, Intake};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaReplies;
-use crate::topology::{Topics, derived};
+use crate::topology::Topics;
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -30,8 +29,8 @@ pub(crate) struct KafkaBroker(Arc<Inner>);
 
 struct Inner {
     identity: Identity,
-    namespace: Option<Namespace>,
-    destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+    names: Names,
+    destinations: Destinations<DestinationOptions>,
     connection: Arc<Connection>,
     consumers: Mutex<Vec<Weak<Intake>>>,
     publishers: Mutex<Vec<Weak<KafkaPublisher>>>,
@@ -45,18 +44,15 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 impl KafkaBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
         let identity = options.identity(DRIVER.name);
-        let ConnectOptions { name: _, url, namespace, topology: _, destinations, settings } = options;
+        let names = options.names();
+        let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
         let connection = ConnectionOptions::read(&url, settings)?;
-        let with_options = |(destination, settings): (Destination, DestinationSettings)| {
-            let options = connection.destinations.clone().with_destination(&settings)?;
-            Ok((destination, (settings.native, options)))
-        };
-        let destinations: BTreeMap<_, _> = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
-        let own = destinations.values().map(|(_, options)| options.largest()).max().unwrap_or(0);
-        let largest = own.max(connection.destinations.largest());
+        let defaults = connection.destinations.clone();
+        let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
+        let largest = destinations.iter().map(DestinationOptions::largest).max().unwrap_or(0);
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { identity, namespace, destinations, connection, consumers, publishers })))
+        Ok(Self(Arc::new(Inner { identity, names, destinations, connection, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -67,44 +63,13 @@ impl KafkaBroker {
         self.0.identity.topology_mode()
     }
 
-    pub(crate) fn namespace(&self) -> Option<&Namespace> {
-        self.0.namespace.as_ref()
-    }
-
-    /// The topic of a destination.
-    pub(crate) fn physical(&self, destination: &Destination) -> String {
-        if let Some((Some(native), _)) = self.0.destinations.get(destination) {
-            return native.clone();
-        }
-        match destination {
-            Destination::Queue(queue) => join(self.namespace(), &[queue.as_str()]),
-            Destination::Topic(topic) => join(self.namespace(), &[topic.as_str()]),
-            Destination::Reply(address) => address.as_str().to_owned(),
-        }
-    }
-
-    /// The group of a source.
-    pub(crate) fn group(&self, source: &Source) -> String {
-        match source {
-            Source::Queue(queue) => self.physical(&Destination::Queue(queue.clone())),
-            Source::Subscription(topic, name) => {
-                derived(&self.physical(&Destination::Topic(topic.clone())), name.as_str())
-            }
-        }
-    }
-
-    /// The topics of a source.
-    pub(crate) fn topics(&self, source: &Source) -> Topics {
-        match source {
-            Source::Queue(_) => Topics::of_queue(&self.group(source)),
-            Source::Subscription(topic, _) => {
-                Topics::of_subscription(&self.physical(&Destination::Topic(topic.clone())), &self.group(source))
-            }
-        }
+    /// The names of topics and groups. A source's group is called as the source is.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     pub(crate) fn options(&self, destination: &Destination) -> &DestinationOptions {
-        self.0.destinations.get(destination).map_or(&self.connection().options.destinations, |(_, options)| options)
+        self.0.destinations.of(destination)
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {
@@ -130,11 +95,9 @@ impl KafkaBroker {
     }
 
     async fn target(&self, destination: &Destination) -> Result<Target> {
-        let main = self.physical(destination);
         let topics = match destination {
-            Destination::Queue(_) => Topics::of_queue(&main),
-            Destination::Topic(_) => Topics::of_ephemeral(&main),
             Destination::Reply(address) => return reply_target(address),
+            Destination::Queue(_) | Destination::Topic(_) => Topics::of_destination(self.names(), destination),
         };
         let counts = self.ensure(destination, &topics).await?;
         let topic = |name: &String| {
@@ -190,13 +153,6 @@ fn reply_target(address: &ReplyAddress) -> Result<Target> {
 fn redacted(url: &messaging_core::BrokerUrl, error: Error) -> Error {
     let text = url.redact(error.text());
     if text == error.text() { error } else { Error::new(error.kind(), text) }
-}
-
-pub(crate) fn missing(destination: &Destination, physical: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{destination} does not exist as topic {physical:?}: create it, or use topology = create"),
-    )
 }
 
 fn closed() -> End {

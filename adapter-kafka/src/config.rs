@@ -132,12 +132,11 @@ impl DestinationOptions {
     }
 
     /// Takes what the configuration says of one destination over these options.
-    pub(crate) fn with_destination(self, settings: &DestinationSettings) -> Result<Self> {
-        let DestinationSettings { native: _, order, driver } = settings;
-        let mut driver = driver.clone();
+    pub(crate) fn with_destination(self, settings: DestinationSettings) -> Result<Self> {
+        let DestinationSettings { native: _, order, mut driver } = settings;
         let mut options = self.take(&mut driver)?;
         driver.finish()?;
-        options.order = *order;
+        options.order = order;
         Ok(options)
     }
 }

@@ -300,7 +300,7 @@ impl Connection {
 
 /// Error of every call on a broker that was closed.
 pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the broker was closed: open it again")
+    Error::closed("the broker")
 }
 
 impl Drop for Connection {

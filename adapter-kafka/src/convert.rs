@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use messaging_core::wire::{self, to_millis};
+use messaging_core::wire::{self, Facts, to_millis};
 use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddress, Subject};
 use rdkafka::message::{Header, OwnedHeaders};
 use uuid::Uuid;
@@ -147,15 +147,19 @@ impl Scratch {
 /// A record, read.
 pub(crate) struct Decoded {
     pub(crate) message: Message,
-    /// How many attempts earlier copies had.
-    pub(crate) attempts: u32,
-    pub(crate) redriven: u32,
-    /// When it is due, in milliseconds since 1970; 0 for at once.
-    pub(crate) due: u64,
-    /// When it expires, in milliseconds since 1970; 0 for never.
-    pub(crate) expires: u64,
-    /// The marks of a dead letter.
-    pub(crate) marks: Vec<(String, String)>,
+    pub(crate) facts: Facts,
+}
+
+impl Decoded {
+    /// Time at which the message is due, in milliseconds since 1970; 0 for at once.
+    pub(crate) fn due(&self) -> u64 {
+        self.facts.due.map_or(0, to_millis)
+    }
+
+    /// Time at which the message expires, in milliseconds since 1970; none for never.
+    pub(crate) fn expires(&self) -> Option<u64> {
+        self.facts.expires.map(to_millis)
+    }
 }
 
 /// State of a decode: the headers come before the message is made.
@@ -166,11 +170,7 @@ struct Reading {
     noted_id: Option<MessageId>,
     /// The key that a dead letter had before.
     key: Option<Vec<u8>>,
-    attempts: u32,
-    redriven: u32,
-    due: u64,
-    expires: u64,
-    marks: Vec<(String, String)>,
+    facts: Facts,
     /// Something has no place in a message.
     is_odd: bool,
     is_null: bool,
@@ -185,11 +185,7 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         has_id: false,
         noted_id: None,
         key: None,
-        attempts: 0,
-        redriven: 0,
-        due: 0,
-        expires: 0,
-        marks: Vec::new(),
+        facts: Facts::default(),
         is_odd: is_null,
         is_null,
     };
@@ -201,24 +197,21 @@ pub(crate) fn decode(record: Record<'_>, topic: &str, partition: i32) -> Decoded
         reading.message.id(MessageId::from_text(&format!("{topic}/{partition}/{}", record.offset())));
     }
     // A dead letter's key is the topic's; the message's own stands in a header, if it has one.
-    let is_dead_letter = reading.marks.iter().any(|(name, _)| name == wire::DEAD_ORIGIN);
     let own_key = reading.key.take();
-    let own_key = own_key.as_deref().or(record.key().filter(|_| !is_dead_letter));
+    let own_key = own_key.as_deref().or(record.key().filter(|_| !reading.facts.is_dead_letter()));
     if let Some(key) = own_key {
         let key = String::from_utf8_lossy(key);
         reading.is_odd |= matches!(key, Cow::Owned(_));
         reading.message.key(key.as_ref());
     }
-    if reading.expires > 0 {
-        reading.message.ttl(Duration::from_millis(reading.expires.saturating_sub(record.made())));
+    if let Some(expires) = reading.facts.expires {
+        reading.message.ttl(Duration::from_millis(to_millis(expires).saturating_sub(record.made())));
     }
     if reading.is_odd {
         reading.message.native(Arc::new(wire(record, own_key, reading.is_null)));
     }
     // The message is large, and moved once only.
-    let Reading { attempts, redriven, due, expires, .. } = reading;
-    let marks = std::mem::take(&mut reading.marks);
-    Decoded { message: reading.message.finish(payload.unwrap_or_default()), attempts, redriven, due, expires, marks }
+    Decoded { message: reading.message.finish(payload.unwrap_or_default()), facts: reading.facts }
 }
 
 fn read(into: &mut Reading, name: &[u8], value: Option<&[u8]>) {
@@ -256,15 +249,8 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
         wire::REPLY_TO => into.message.reply_to(ReplyAddress::new(text)),
         wire::ID => into.noted_id = Some(MessageId::from_text(text)),
         NULL_MARK => (into.is_odd, into.is_null) = (true, true),
-        wire::DUE => into.due = text.parse().unwrap_or(0),
-        wire::EXPIRES => into.expires = text.parse().unwrap_or(0),
         other => {
-            match other {
-                wire::ATTEMPTS => into.attempts = text.parse().unwrap_or(0),
-                wire::REDRIVEN => into.redriven = text.parse().unwrap_or(0),
-                _ => {}
-            }
-            into.marks.push((other.to_owned(), text.to_owned()));
+            into.facts.note(other, text);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use messaging_core::{Error, ErrorKind, Result};
+use messaging_core::{Error, Result};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -75,7 +75,7 @@ impl CopyProducer {
     /// Makes a copy; `then` is called exactly once, here or on the producer's thread.
     pub(crate) fn make(&self, copy: Copy<'_>, then: Then) {
         let Some(producer) = self.0.get() else {
-            return then(Err(Error::new(ErrorKind::Closed, "the broker was closed")));
+            return then(Err(Error::closed("the broker")));
         };
         let mut record: BaseRecord<'_, [u8], [u8], Opaque> =
             BaseRecord::with_opaque_to(copy.topic, Box::new(then)).timestamp(copy.timestamp).headers(copy.headers);

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use messaging_core::wire::{self, to_millis};
+use messaging_core::wire::Facts;
 use messaging_core::{Message, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope};
 use rdkafka::producer::BaseRecord;
 use tokio::task::JoinHandle;
@@ -94,17 +94,15 @@ impl KafkaPublisher {
         i32::try_from(turn).ok()
     }
 
-    fn extra(&self, message: &Message) -> Vec<(&'static str, String)> {
+    /// Times that a record carries for this message; none for most.
+    fn facts(message: &Message) -> Facts {
         if message.delay().is_none() && message.ttl().is_none() {
-            return Vec::new();
+            return Facts::default();
         }
         let now = SystemTime::now();
-        // Milliseconds are cut off, and nothing may be early.
-        let later = |by: Duration| (to_millis(now.checked_add(by).unwrap_or(now)) + 1).to_string();
+        let later = |by: Duration| now.checked_add(by).unwrap_or(now);
         let delay = message.delay().filter(|delay| !delay.is_zero());
-        let due = delay.map(|delay| (wire::DUE, later(delay)));
-        let expires = message.ttl().map(|ttl| (wire::EXPIRES, later(ttl)));
-        due.into_iter().chain(expires).collect()
+        Facts { due: delay.map(later), expires: message.ttl().map(later), ..Facts::default() }
     }
 }
 
@@ -141,10 +139,9 @@ impl Publisher for KafkaPublisher {
         if self.connection.is_closed() {
             return Outcome::ready(Err(closed()));
         }
-        let extra = self.extra(&message);
-        let is_delayed = extra.iter().any(|(name, _)| *name == wire::DUE);
+        let facts = Self::facts(&message);
         let topic = match &self.target.delayed {
-            Some(delayed) if is_delayed => delayed,
+            Some(delayed) if facts.due.is_some() => delayed,
             _ => &self.target.main,
         };
         self.sender.send(permit, |ticket| {
@@ -152,7 +149,7 @@ impl Publisher for KafkaPublisher {
             record.partition = self.partition(topic, &message);
             record.key = self.target.reply.as_ref().map(|(_, key)| key.as_bytes()).or_else(|| key_of(&message));
             record.payload = payload_of(&message);
-            record.headers(headers_of(&message, &extra))
+            record.headers(headers_of(&message, &facts.entries()))
         })
     }
 }

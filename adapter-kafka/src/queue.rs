@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use messaging_core::{
-    Capabilities, ConsumeOptions, Consumer, Destination, QueueName, Result, Source, Start, TopologyMode,
+    Capabilities, ConsumeOptions, Consumer, Destination, Error, QueueName, Result, Source, Start, TopologyMode,
 };
 
 use crate::broker::KafkaBroker;
@@ -19,16 +19,15 @@ impl KafkaBroker {
     ) -> Result<Consumer> {
         let destination = Destination::Queue(queue.clone());
         let source = Source::Queue(queue.clone());
-        let main = self.physical(&destination);
-        let mut topics = Topics::of_queue(&main);
+        let mut topics = Topics::of_source(self.names(), &source);
         let counts = self.ensure(&destination, &topics).await?;
         if self.topology_mode() == TopologyMode::Assume && counts.first() == Some(&0) {
-            return Err(super::broker::missing(&destination, &main));
+            return Err(Error::missing(&destination, &topics.main));
         }
         topics.retry_partitions = counts.get(1).copied().unwrap_or(0);
         let all = places(&topics.subscribed(), &counts);
         let (main_places, retries) = all.into_iter().partition(|(topic, _)| *topic == topics.main);
-        let opening = Opening::Group { group: main, start: Start::Earliest, main: main_places, retries };
+        let opening = Opening::Group { group: topics.main.clone(), start: Start::Earliest, main: main_places, retries };
         let settings = Settings {
             source: Some(source),
             topics,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use messaging_core::{
     ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Place, PublishOptions, Publisher, QueueName,
-    Replies, ReplyAddress, Result, join,
+    Replies, ReplyAddress, Result,
 };
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub(crate) struct KafkaReplies {
 
 impl KafkaReplies {
     pub(crate) async fn open(broker: &KafkaBroker, inbox: Arc<Inbox>) -> Result<Self> {
-        let topic = join(broker.namespace(), &["messaging", "replies"]);
+        let topic = broker.names().shared(&["messaging", "replies"]);
         let topics = Topics { main: topic.clone(), retry: None, delayed: None, dead: None, retry_partitions: 0 };
         let options = DestinationOptions {
             retention: Some(Retention::For(REPLY_RETENTION)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use messaging_core::wire::{self, DeadLetterMark, to_millis};
+use messaging_core::wire::{self, DeadLetterMark, Facts, to_millis_up};
 use messaging_core::{
     Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
 };
@@ -15,10 +15,7 @@ use crate::convert::{NULL_MARK, headers_of, key_of, payload_of, timestamp_of};
 use crate::copies::{Copy, Then};
 
 fn stale() -> Error {
-    Error::new(
-        ErrorKind::StaleDelivery,
-        "its partition belongs to another member by now, or it was settled before; nothing was changed",
-    )
+    Error::stale("its partition belongs to another member by now, or it was settled before")
 }
 
 impl Settler for Partition {
@@ -81,7 +78,7 @@ impl Partition {
             return self.refuse(offset);
         }
         let intake = Arc::clone(&self.intake);
-        let due = (!after.is_zero()).then(|| to_millis(SystemTime::now() + after) + 1);
+        let due = (!after.is_zero()).then(|| to_millis_up(SystemTime::now() + after));
         intake.take_back(Item::again(&self, delivery, attempt), due);
         if due.is_some() {
             intake.wake();
@@ -92,21 +89,19 @@ impl Partition {
 
     /// Makes a copy in the group's retry topic, then settles the original.
     fn retry_later(self: Arc<Self>, delivery: Unsettled, after: Duration) -> Outcome {
-        // Milliseconds are cut off, and nothing may be early.
-        let due = to_millis(SystemTime::now() + after) + 1;
-        let mut extra = vec![(wire::ATTEMPTS, delivery.attempt.to_string()), (wire::DUE, due.to_string())];
-        if delivery.redriven > 0 {
-            extra.push((wire::REDRIVEN, delivery.redriven.to_string()));
-        }
-        if let Some(ttl) = delivery.message.ttl() {
-            extra.push((wire::EXPIRES, (to_millis(delivery.message.timestamp()) + millis(ttl)).to_string()));
-        }
+        let facts = Facts {
+            attempts: delivery.attempt,
+            redriven: delivery.redriven,
+            due: Some(SystemTime::now() + after),
+            expires: delivery.message.ttl().and_then(|ttl| delivery.message.timestamp().checked_add(ttl)),
+            ..Facts::default()
+        };
         let Some(topic) = self.intake.settings.topics.retry.clone() else {
             return self.put_back(delivery, after, true);
         };
         // To the partition of the same number, which the same member has where there are as many.
         let partition = Some(self.number).filter(|number| *number < self.intake.settings.topics.retry_partitions);
-        self.copy(delivery, &topic, partition, None, extra)
+        self.copy(delivery, &topic, partition, None, &facts)
     }
 
     /// Makes a copy in the dead letter, then settles the original.
@@ -120,11 +115,10 @@ impl Partition {
         };
         let Unsettled { attempt: attempts, redriven, .. } = delivery;
         let mark = DeadLetterMark { origin: source, reason, attempts, redriven, at: SystemTime::now() };
-        let extra = mark.entries();
         // Ids are the publisher's, and two messages may share one: the letter's key is the place of the original. The same failure
         // noted twice, around a crash, is one letter; after a redrive the message lies elsewhere, and its next letter is another.
         let key = format!("{}/{}/{}/{}", self.topic, self.number, delivery.tag, delivery.message.id());
-        self.copy(delivery, &topic, None, Some(key), extra)
+        self.copy(delivery, &topic, None, Some(key), &mark.into())
     }
 
     fn copy(
@@ -133,7 +127,7 @@ impl Partition {
         topic: &str,
         partition: Option<i32>,
         key: Option<String>,
-        mut extra: Vec<(&'static str, String)>,
+        facts: &Facts,
     ) -> Outcome {
         let offset = offset_of(delivery.tag);
         if !self.holds(offset) {
@@ -170,6 +164,7 @@ impl Partition {
         let is_dead_letter = key.is_some();
         let key = key.as_deref().map(str::as_bytes).or_else(|| key_of(&message));
         let mut payload = payload_of(&message);
+        let mut extra = facts.entries();
         if is_dead_letter && payload.is_none() {
             // In a compacted topic a null payload deletes what has the same key.
             extra.push((NULL_MARK, "1".to_owned()));
@@ -183,8 +178,4 @@ impl Partition {
         copies.make(copy, then);
         Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

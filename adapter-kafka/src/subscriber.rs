@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use messaging_core::{
-    Capabilities, Consumer, Destination, Durability, Result, Source, SubscribeOptions, TopicName, TopologyMode,
+    Capabilities, Consumer, Destination, Durability, Error, Result, Source, SubscribeOptions, TopicName, TopologyMode,
 };
 
-use crate::broker::{KafkaBroker, missing};
+use crate::broker::KafkaBroker;
 use crate::consumer::{Opening, Settings};
 use crate::topology::{Topics, places};
 
@@ -19,18 +19,17 @@ impl KafkaBroker {
     ) -> Result<Consumer> {
         let SubscribeOptions { durability, start, filter, consume } = options;
         let destination = Destination::Topic(topic.clone());
-        let main = self.physical(&destination);
         let (source, mut topics, group) = match durability {
             Durability::Durable(name) => {
                 let source = Source::Subscription(topic.clone(), name);
-                let group = self.group(&source);
-                (Some(source), Topics::of_subscription(&main, &group), Some(group))
+                let (topics, group) = (Topics::of_source(self.names(), &source), self.names().source(&source));
+                (Some(source), topics, Some(group))
             }
-            Durability::Ephemeral => (None, Topics::of_ephemeral(&main), None),
+            Durability::Ephemeral => (None, Topics::of_ephemeral(self.names(), &destination), None),
         };
         let counts = self.ensure(&destination, &topics).await?;
         if self.topology_mode() == TopologyMode::Assume && counts.first() == Some(&0) {
-            return Err(missing(&destination, &main));
+            return Err(Error::missing(&destination, &topics.main));
         }
         let all = places(&topics.subscribed(), &counts);
         let opening = match group {

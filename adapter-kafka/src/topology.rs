@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use messaging_core::{Error, ErrorKind, PlanAction, Result, TopologyMode};
+use messaging_core::{Destination, Error, ErrorKind, Names, PlanAction, Result, Source, TopologyMode};
 use rdkafka::admin::{
     AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
 };
@@ -42,35 +42,30 @@ pub(crate) struct Topics {
     pub(crate) retry_partitions: i32,
 }
 
-/// Joins a name and what it is for. `--` cannot occur in a logical name.
-pub(crate) fn derived(main: &str, part: &str) -> String {
-    format!("{main}{}{part}", messaging_core::JOINT)
-}
-
 impl Topics {
-    pub(crate) fn of_queue(main: &str) -> Self {
-        Self {
-            retry: Some(derived(main, "retry")),
-            delayed: None,
-            dead: Some(derived(main, "dead")),
-            main: main.to_owned(),
-            retry_partitions: 0,
+    /// The topics of a queue or a durable subscription.
+    pub(crate) fn of_source(names: &Names, source: &Source) -> Self {
+        let shared = match source {
+            Source::Queue(queue) => Self::of_ephemeral(names, &Destination::Queue(queue.clone())),
+            Source::Subscription(topic, _) => Self::of_ephemeral(names, &Destination::Topic(topic.clone())),
+        };
+        // Messages for later wait with a queue's retries: they have one reader.
+        let delayed = shared.delayed.filter(|_| matches!(source, Source::Subscription(..)));
+        Self { retry: Some(names.part(source, "retry")), delayed, dead: Some(names.dead(source)), ..shared }
+    }
+
+    /// The topics that a publisher to a queue or topic writes to.
+    pub(crate) fn of_destination(names: &Names, destination: &Destination) -> Self {
+        match destination {
+            Destination::Queue(queue) => Self::of_source(names, &Source::Queue(queue.clone())),
+            Destination::Topic(_) | Destination::Reply(_) => Self::of_ephemeral(names, destination),
         }
     }
 
-    pub(crate) fn of_subscription(main: &str, group: &str) -> Self {
-        Self {
-            retry: Some(derived(group, "retry")),
-            delayed: Some(derived(main, "delayed")),
-            dead: Some(derived(group, "dead")),
-            main: main.to_owned(),
-            retry_partitions: 0,
-        }
-    }
-
-    pub(crate) fn of_ephemeral(main: &str) -> Self {
-        let delayed = Some(derived(main, "delayed"));
-        Self { retry: None, delayed, dead: None, main: main.to_owned(), retry_partitions: 0 }
+    /// The topics that an ephemeral subscription reads.
+    pub(crate) fn of_ephemeral(names: &Names, destination: &Destination) -> Self {
+        let delayed = Some(names.part_of_destination(destination, "delayed"));
+        Self { retry: None, delayed, dead: None, main: names.destination(destination), retry_partitions: 0 }
     }
 
     /// Topics that the members of the group subscribe to.
@@ -119,7 +114,7 @@ async fn look_up(connection: &Connection, topics: &[&str]) -> Result<Vec<Option<
     connection.check_open()?;
     let (probe, names) = (connection.probe(), topics.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     let ask = move || {
-        let Some(probe) = probe.get() else { return Err(Error::new(ErrorKind::Closed, "the broker was closed")) };
+        let Some(probe) = probe.get() else { return Err(Error::closed("the broker")) };
         let one = |name: &String| {
             let metadata = patiently(|| probe.client().fetch_metadata(Some(name), REQUEST_TIMEOUT))
                 .map_err(|error| from_kafka("topics cannot be looked up", &error))?;
@@ -260,7 +255,7 @@ async fn configurations(connection: &Connection, names: Vec<&str>) -> Result<Has
         return Ok(HashMap::new());
     }
     let admin = connection.admin()?;
-    let Some(client) = admin.get() else { return Err(Error::new(ErrorKind::Closed, "the broker was closed")) };
+    let Some(client) = admin.get() else { return Err(Error::closed("the broker")) };
     let asked: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let what = format!("the configuration of topics {names:?} cannot be read");

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use messaging_core::{
     Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Inspect, Part, Plan, PlanAction, PlanStep,
-    Redrive, Repair, Result, Source, SourcePosition, SubscriptionName, TopicName, Topology, join,
+    Redrive, Repair, Result, Source, SourcePosition, SubscriptionName, TopicName, Topology,
 };
 
 use crate::backlog::{Effects, Entry};
@@ -16,7 +16,7 @@ impl MemoryBroker {
         };
         match declaration {
             Declaration::Destination(destination) => {
-                let physical_name = self.physical(destination);
+                let physical_name = self.names().destination(destination);
                 let options = self.options(destination);
                 let is = match destination {
                     Destination::Queue(_) => {
@@ -30,8 +30,10 @@ impl MemoryBroker {
                 PlanStep { what: destination.to_string(), physical_name, action: is.map_or(PlanAction::Create, kept) }
             }
             Declaration::Subscription { topic, name, start: _, filter } => {
-                let physical = self.physical(&Destination::Topic(topic.clone()));
-                let known = self.server().topic(&physical).and_then(|topic| topic.subscription(name));
+                let source = Source::Subscription(topic.clone(), name.clone());
+                let physical_name = self.names().source(&source);
+                let physical = self.names().destination(&Destination::Topic(topic.clone()));
+                let known = self.server().topic(&physical).and_then(|topic| topic.subscription(&physical_name));
                 let shown = |filter: Option<&messaging_core::SubjectFilter>| {
                     filter.map_or("none".to_owned(), |filter| filter.to_string())
                 };
@@ -47,11 +49,7 @@ impl MemoryBroker {
                         )]
                     }
                 });
-                PlanStep {
-                    what: Source::Subscription(topic.clone(), name.clone()).to_string(),
-                    physical_name: join(None, &[&physical, name.as_str()]),
-                    action: is.map_or(PlanAction::Create, kept),
-                }
+                PlanStep { what: source.to_string(), physical_name, action: is.map_or(PlanAction::Create, kept) }
             }
         }
     }
@@ -71,7 +69,7 @@ impl Topology for MemoryBroker {
                 Declaration::Destination(destination) => drop(self.target(destination)?),
                 Declaration::Subscription { topic, name, start, filter } => {
                     if let Some(topic) = self.topic(topic)? {
-                        drop(topic.subscribe(name, *start, filter.as_ref())?);
+                        drop(topic.subscribe(self.names(), name, *start, filter.as_ref())?);
                     }
                 }
             }
@@ -197,12 +195,10 @@ impl Repair for MemoryBroker {
 
     async fn unsubscribe(&self, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
         self.check_open()?;
-        let physical = self.physical(&Destination::Topic(topic.clone()));
-        let removed = self.server().topic(&physical).is_some_and(|topic| topic.unsubscribe(name));
-        if removed {
-            return Ok(());
-        }
         let source = Source::Subscription(topic.clone(), name.clone());
-        Err(Error::new(ErrorKind::NotFound, format!("{source} does not exist")))
+        let full = self.names().source(&source);
+        let physical = self.names().destination(&Destination::Topic(topic.clone()));
+        let removed = self.server().topic(&physical).is_some_and(|topic| topic.unsubscribe(&full));
+        if removed { Ok(()) } else { Err(Error::missing(source, &full)) }
     }
 }

@@ -1,16 +1,15 @@
 //! The broker handle: names, topology, opening and closing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use messaging_core::{
-    Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination,
-    DestinationSettings, DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inbox,
-    Inspect, Namespace, Place, PublishOptions, Publisher, PublisherCore, QueueConsumer, QueueName, Repair, Replies,
-    Result, Source, SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, Transaction, join,
+    Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations,
+    DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inbox, Inspect, Names, Place,
+    PublishOptions, Publisher, PublisherCore, QueueConsumer, QueueName, Repair, Replies, Result, Source,
+    SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, Transaction,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -32,9 +31,8 @@ pub(crate) struct MemoryBroker(Arc<Inner>);
 
 struct Inner {
     identity: Identity,
-    namespace: Option<Namespace>,
-    defaults: DestinationOptions,
-    destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+    names: Names,
+    destinations: Destinations<DestinationOptions>,
     server: Arc<Server>,
     closed: Arc<AtomicBool>,
     consumers: Mutex<Vec<Weak<Attachment>>>,
@@ -53,12 +51,13 @@ pub(crate) fn connect(options: ConnectOptions) -> Connecting {
 impl MemoryBroker {
     pub(crate) fn with_defaults(server: Arc<Server>) -> Self {
         let identity = Identity::new(BrokerName::main(), DRIVER.name, TopologyMode::Create);
-        Self::build(server, identity, None, DestinationOptions::default(), BTreeMap::new())
+        Self::build(server, identity, Names::new(None), Destinations::default())
     }
 
     pub(crate) fn open(server: Arc<Server>, options: ConnectOptions) -> Result<Self> {
         let identity = options.identity(DRIVER.name);
-        let ConnectOptions { name: _, url, namespace, topology: _, destinations, settings } = options;
+        let names = options.names();
+        let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
         if url.user().is_some() || !url.path().is_empty() || url.hosts().len() > 1 {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -68,75 +67,58 @@ impl MemoryBroker {
             ));
         }
         let defaults = DestinationOptions::default().with(settings)?.with(url.parameters())?;
-        let with_options = |(destination, settings): (Destination, DestinationSettings)| {
-            let options = defaults.clone().with_destination(&settings)?;
-            Ok((destination, (settings.native, options)))
-        };
-        let destinations = destinations.into_iter().map(with_options).collect::<Result<_>>()?;
-        Ok(Self::build(server, identity, namespace, defaults, destinations))
+        let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
+        Ok(Self::build(server, identity, names, destinations))
     }
 
     fn build(
         server: Arc<Server>,
         identity: Identity,
-        namespace: Option<Namespace>,
-        defaults: DestinationOptions,
-        destinations: BTreeMap<Destination, (Option<String>, DestinationOptions)>,
+        names: Names,
+        destinations: Destinations<DestinationOptions>,
     ) -> Self {
         let closed = Arc::default();
         let (consumers, senders, inboxes) = Default::default();
-        Self(Arc::new(Inner {
-            identity,
-            namespace,
-            defaults,
-            destinations,
-            server,
-            closed,
-            consumers,
-            senders,
-            inboxes,
-        }))
+        Self(Arc::new(Inner { identity, names, destinations, server, closed, consumers, senders, inboxes }))
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
         &self.0.server
     }
 
-    /// The name of a destination at the server.
-    pub(crate) fn physical(&self, destination: &Destination) -> String {
-        if let Some((Some(native), _)) = self.0.destinations.get(destination) {
-            return native.clone();
-        }
-        let namespace = self.0.namespace.as_ref();
-        match destination {
-            Destination::Queue(queue) => join(namespace, &[queue.as_str()]),
-            Destination::Topic(topic) => join(namespace, &[topic.as_str()]),
-            Destination::Reply(address) => address.as_str().to_owned(),
-        }
+    /// The names at the server.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     pub(crate) fn options(&self, destination: &Destination) -> &DestinationOptions {
-        self.0.destinations.get(destination).map_or(&self.0.defaults, |(_, options)| options)
+        self.0.destinations.of(destination)
     }
 
     /// The backlog of a source.
     pub(crate) fn source(&self, source: &Source) -> Result<Arc<Backlog>> {
         self.check_open()?;
-        let destination = match source {
-            Source::Queue(queue) => Destination::Queue(queue.clone()),
-            Source::Subscription(topic, _) => Destination::Topic(topic.clone()),
+        let full = self.names().source(source);
+        let found = match source {
+            Source::Queue(_) => self.server().queue(&full),
+            Source::Subscription(topic, _) => {
+                let topic = self.names().destination(&Destination::Topic(topic.clone()));
+                self.server().topic(&topic).and_then(|topic| topic.subscription(&full))
+            }
         };
-        self.server().source(&self.physical(&destination), source)
+        found.ok_or_else(|| Error::missing(source, &full))
     }
 
     /// The queue, made or verified by the topology mode; none if it is only assumed.
     pub(crate) fn queue(&self, name: &QueueName) -> Result<Option<Arc<Backlog>>> {
         let destination = Destination::Queue(name.clone());
-        let (physical, options) = (self.physical(&destination), self.options(&destination));
+        let (physical, options) = (self.names().destination(&destination), self.options(&destination));
         let make = || Backlog::queue(Source::Queue(name.clone()), options.clone(), self.server().clock);
         let queue = match self.0.identity.topology_mode() {
             TopologyMode::Create => self.server().queue_or_insert(&physical, make),
-            TopologyMode::Verify => self.server().queue(&physical).ok_or_else(|| missing(&destination, &physical))?,
+            TopologyMode::Verify => {
+                self.server().queue(&physical).ok_or_else(|| Error::missing(&destination, &physical))?
+            }
             TopologyMode::Assume => return Ok(self.server().queue(&physical)),
         };
         same(&destination, &queue.options, options)?;
@@ -149,10 +131,12 @@ impl MemoryBroker {
     /// The topic, made or verified by the topology mode; none if it is only assumed.
     pub(crate) fn topic(&self, name: &TopicName) -> Result<Option<Arc<Topic>>> {
         let destination = Destination::Topic(name.clone());
-        let (physical, options) = (self.physical(&destination), self.options(&destination));
+        let (physical, options) = (self.names().destination(&destination), self.options(&destination));
         let topic = match self.0.identity.topology_mode() {
             TopologyMode::Create => self.server().topic_or_insert(&physical, options.clone(), name),
-            TopologyMode::Verify => self.server().topic(&physical).ok_or_else(|| missing(&destination, &physical))?,
+            TopologyMode::Verify => {
+                self.server().topic(&physical).ok_or_else(|| Error::missing(&destination, &physical))?
+            }
             TopologyMode::Assume => return Ok(self.server().topic(&physical)),
         };
         same(&destination, &topic.options, options)?;
@@ -161,7 +145,7 @@ impl MemoryBroker {
 
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.0.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "the broker was closed: open it again"));
+            return Err(Error::closed("the broker"));
         }
         Ok(())
     }
@@ -178,7 +162,11 @@ impl MemoryBroker {
 
     pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
         let assumed = |is_queue| {
-            Target::Assumed(Assumed { physical: self.physical(destination), place: destination.to_string(), is_queue })
+            Target::Assumed(Assumed {
+                physical: self.names().destination(destination),
+                place: destination.to_string(),
+                is_queue,
+            })
         };
         Ok(match destination {
             Destination::Queue(queue) => self.queue(queue)?.map_or_else(|| assumed(true), Target::Queue),
@@ -220,25 +208,12 @@ impl MemoryBroker {
     }
 }
 
-fn missing(destination: &Destination, physical: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{destination} does not exist as {physical:?}: create it, or use topology = create"),
-    )
-}
-
 fn same(destination: &Destination, is: &DestinationOptions, asked: &DestinationOptions) -> Result<()> {
     let differences = is.differences(asked);
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::Mismatch,
-        format!(
-            "{destination} exists and differs: {}; change the configuration or the name; nothing was changed",
-            differences.join(", ")
-        ),
-    ))
+    Err(Error::differs(destination, differences.join(", ")))
 }
 
 #[async_trait]
@@ -246,7 +221,8 @@ impl QueueConsumer for MemoryBroker {
     async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
         self.check_link()?;
         let destination = Destination::Queue(queue.clone());
-        let backlog = self.queue(queue)?.ok_or_else(|| missing(&destination, &self.physical(&destination)))?;
+        let backlog =
+            self.queue(queue)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
         Ok(self.consumer(destination, backlog, None, &options))
     }
 }
@@ -257,10 +233,11 @@ impl Subscriber for MemoryBroker {
         self.check_link()?;
         let SubscribeOptions { durability, start, filter, consume } = options;
         let destination = Destination::Topic(topic.clone());
-        let found = self.topic(topic)?.ok_or_else(|| missing(&destination, &self.physical(&destination)))?;
+        let found =
+            self.topic(topic)?.ok_or_else(|| Error::missing(&destination, &self.names().destination(&destination)))?;
         Ok(match durability {
             Durability::Durable(name) => {
-                let backlog = found.subscribe(&name, start, filter.as_ref())?;
+                let backlog = found.subscribe(self.names(), &name, start, filter.as_ref())?;
                 self.consumer(Source::Subscription(topic.clone(), name), backlog, None, &consume)
             }
             Durability::Ephemeral => {

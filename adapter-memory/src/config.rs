@@ -85,10 +85,10 @@ impl DestinationOptions {
     }
 
     /// Takes what the configuration says of one destination over these options.
-    pub(crate) fn with_destination(self, settings: &DestinationSettings) -> Result<Self> {
+    pub(crate) fn with_destination(self, settings: DestinationSettings) -> Result<Self> {
         let DestinationSettings { native: _, order, driver } = settings;
-        let mut options = self.with(driver.clone())?;
-        options.order = *order;
+        let mut options = self.with(driver)?;
+        options.order = order;
         Ok(options)
     }
 

@@ -276,10 +276,7 @@ impl Deliveries for MemoryDeliveries {
                 Step::Took(count) => return Poll::Ready(Ok(count)),
                 Step::Stopped => return Poll::Ready(Ok(0)),
                 Step::Closed => {
-                    return Poll::Ready(Err(Error::new(
-                        ErrorKind::Closed,
-                        "the broker was closed: open it again to consume",
-                    )));
+                    return Poll::Ready(Err(Error::closed("the broker")));
                 }
                 Step::Gone => return Poll::Ready(Err(gone(backlog.source.as_ref()))),
                 Step::Wait { until: NEVER } => return Poll::Pending,

@@ -144,12 +144,7 @@ impl MemoryPublisher {
         if !is_queue && let Some(topic) = self.server.topic(physical) {
             return self.to_topic(&topic, message, permit);
         }
-        Outcome::ready(Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "{place} does not exist as {physical:?}, and topology = assume makes nothing: create it, or use topology = create"
-            ),
-        )))
+        Outcome::ready(Err(Error::missing(place, physical)))
     }
 
     /// Lets a message wait for room.
@@ -207,7 +202,7 @@ impl MemoryPublisher {
 
 #[cold]
 fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the broker was closed: open it again to publish")
+    Error::closed("the broker")
 }
 
 #[cold]

@@ -250,15 +250,6 @@ impl Server {
         Arc::clone(self.topics.lock().entry(name.to_owned()).or_insert_with(make))
     }
 
-    /// The backlog of a source by its physical name.
-    pub(crate) fn source(&self, physical: &str, source: &Source) -> Result<Arc<Backlog>> {
-        let found = match source {
-            Source::Queue(_) => self.queue(physical),
-            Source::Subscription(_, name) => self.topic(physical).and_then(|topic| topic.subscription(name)),
-        };
-        found.ok_or_else(|| self.missing(source))
-    }
-
     /// The backlogs that a source's logical name leads to from any namespace.
     fn sources(&self, source: &Source) -> Vec<Arc<Backlog>> {
         let queues: Vec<_> = self.queues.lock().values().cloned().collect();

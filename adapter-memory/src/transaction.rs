@@ -151,7 +151,7 @@ impl Transaction for MemoryTransaction {
     fn send(&mut self, to: &Destination, message: Message) -> Result<()> {
         self.broker.check_open()?;
         match self.broker.target(to)? {
-            Target::Assumed(_) => Err(Error::new(ErrorKind::NotFound, format!("{to} does not exist: create it first"))),
+            Target::Assumed(_) => Err(Error::missing(to, &self.broker.names().destination(to))),
             Target::Reply(_) => Err(Error::new(
                 ErrorKind::Unsupported,
                 "a reply cannot be part of a transaction: publish it after the commit",

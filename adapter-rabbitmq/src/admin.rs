@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueuePurgeOptions};
 use lapin::types::ShortString;
-use messaging_core::wire::DeadLetterMark;
+use messaging_core::wire::{DeadLetterMark, Facts};
 use messaging_core::{
     Browsed, DeadLetter, Declaration, Depth, Destination, Error, ErrorKind, Inspect, Part, Plan, PlanAction, PlanStep,
     Redrive, Repair, Result, Source, SubscriptionName, TopicName, TopologyMode,
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::RabbitBroker;
 use crate::connection::Line;
-use crate::convert::{Extra, Incoming, Reading, read, read_mark};
+use crate::convert::{Incoming, Reading, read, read_mark};
 use crate::delay::Delays;
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::{lane_of, short};
@@ -55,7 +55,7 @@ impl Inspect for RabbitBroker {
         let mut session = self.topology().session();
         let mut depth = Depth::default();
         for queue in self.topology().queue_names(source) {
-            let state = session.queue(&queue).await?.ok_or_else(|| missing(source))?;
+            let state = session.queue(&queue).await?.ok_or_else(|| Error::missing(source, &queue))?;
             depth.ready += state.ready;
         }
         let dead = session.queue(&self.topology().names.dead(source)).await?;
@@ -93,7 +93,7 @@ impl Repair for RabbitBroker {
     async fn redrive(&self, source: &Source, which: Redrive) -> Result<u64> {
         let queue = self.topology().names.dead(source);
         let mut session = self.topology().session();
-        let waiting = session.queue(&queue).await?.ok_or_else(|| missing(source))?.ready;
+        let waiting = session.queue(&queue).await?.ok_or_else(|| Error::missing(source, &queue))?.ready;
         let mut left = match which {
             Redrive::First(count) => waiting.min(count as u64),
             Redrive::All | Redrive::Ids(_) => waiting,
@@ -129,13 +129,14 @@ impl Repair for RabbitBroker {
         let mut session = self.topology().session();
         let mut purged = 0;
         for queue in queues {
+            let missing = || Error::missing(source, &queue);
             let count = session
                 .call("purging a queue", Call::Declare, |channel| {
                     let queue = short(&queue);
                     async move { channel.queue_purge(queue, QueuePurgeOptions::default()).await }
                 })
                 .await
-                .map_err(|error| if error.kind() == ErrorKind::NotFound { missing(source) } else { error })?;
+                .map_err(|error| if error.kind() == ErrorKind::NotFound { missing() } else { error })?;
             purged += u64::from(count);
         }
         session.close().await;
@@ -147,7 +148,7 @@ impl Repair for RabbitBroker {
         let queues = self.topology().queue_names(&source);
         let mut session = self.topology().session();
         if session.queue(&queues[0]).await?.is_none() {
-            return Err(missing(&source));
+            return Err(Error::missing(&source, &queues[0]));
         }
         let buckets = queues.iter().flat_map(|queue| Delays::names(queue)).filter(|name| self.knows_bucket(name));
         // The first queue last: by it one sees whether there is still something to delete.
@@ -160,10 +161,6 @@ impl Repair for RabbitBroker {
         session.close().await;
         Ok(())
     }
-}
-
-fn missing(source: &Source) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no {source} at the broker"))
 }
 
 /// Looking at the first messages of a queue. They are taken, and given back at the end, which counts as a delivery.
@@ -247,7 +244,7 @@ impl<'a> Look<'a> {
 
 async fn first_of(broker: &RabbitBroker, source: &Source, queue: &str, max: usize) -> Result<Vec<Found>> {
     let mut session = broker.topology().session();
-    let before = session.queue(queue).await?.ok_or_else(|| missing(source))?.ready;
+    let before = session.queue(queue).await?.ok_or_else(|| Error::missing(source, queue))?.ready;
     let mut look = Look::at(broker, source, queue).await?;
     let mut found = Vec::new();
     let mut result = Ok(());
@@ -277,10 +274,10 @@ impl RabbitBroker {
         }
         let live = self.topology().queue_names(source);
         let place = CopyPlace::Queue(short(&live[lane_of(message, live.len())]));
-        let extra = Extra { redriven: found.mark.redriven + 1, ..Extra::default() };
+        let facts = Facts { redriven: found.mark.redriven + 1, ..Facts::default() };
         // Its time to live would be over at once.
         let message = message.to_builder().without_ttl().build_foreign();
-        self.copies().copy(message, CopyTo { place, extra, mandatory: true }).await?;
+        self.copies().copy(message, CopyTo { place, facts, mandatory: true }).await?;
         look.remove(found).await?;
         Ok(true)
     }
@@ -297,15 +294,14 @@ impl RabbitBroker {
         let (what, physical_name, found) = match declaration {
             Declaration::Destination(destination) => {
                 let name = match destination {
-                    Destination::Queue(queue) => topology.names.queue(queue, self.config().destination(destination)),
-                    Destination::Topic(topic) => topology.names.exchange(topic, self.config().destination(destination)),
-                    Destination::Reply(address) => address.as_str().to_owned(),
+                    Destination::Topic(topic) => topology.exchange_name(topic),
+                    Destination::Queue(_) | Destination::Reply(_) => topology.names.destination(destination),
                 };
                 (destination.to_string(), name, verify.destination(destination).await.map(drop))
             }
             Declaration::Subscription { topic, name, start: _, filter } => {
                 let source = Source::Subscription(topic.clone(), name.clone());
-                let physical_name = topology.names.source(&source, self.config());
+                let physical_name = topology.names.source(&source);
                 (source.to_string(), physical_name, verify.source(&source, filter.as_ref()).await.map(drop))
             }
         };

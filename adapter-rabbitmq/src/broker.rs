@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
     Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DrainReport, Error, ErrorKind, Health,
-    Identity, Inbox, Inspect, Order, Place, PublishOptions, Publisher, Repair, Replies, Result, Scope,
+    Identity, Inbox, Inspect, Names, Order, Place, PublishOptions, Publisher, Repair, Replies, Result, Scope,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +22,7 @@ use crate::connection::Link;
 use crate::consumer::{self, Around, Handle, Plan, Shared, What};
 use crate::delay::Delays;
 use crate::error::closed;
-use crate::layout::{Names, Target};
+use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
 use crate::requester::RabbitReplies;
 use crate::topology::Topology;
@@ -67,8 +67,8 @@ impl RabbitBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
         let config = Arc::new(Config::new(&options)?);
         let identity = options.identity(DRIVER.name);
-        let ConnectOptions { name: _, namespace, topology, url: _, destinations: _, settings: _ } = options;
-        let names = Names { namespace };
+        let names = options.names();
+        let ConnectOptions { name: _, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
         let consuming = Arc::new(Link::open(config.clone(), "consume").await?);
         let publishing = Arc::new(Link::open(config.clone(), "publish").await?);
         // Declarations go over the connection that never publishes: a blocked one answers nothing.
@@ -101,10 +101,6 @@ impl RabbitBroker {
         if self.0.is_closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.0.config
-    }
-
     pub(crate) fn topology(&self) -> &Arc<Topology> {
         &self.0.topology
     }
@@ -118,7 +114,7 @@ impl RabbitBroker {
     }
 
     pub(crate) fn target(&self, destination: &Destination) -> Target {
-        self.0.names.target(destination, &self.0.config)
+        Target::of(destination, &self.0.names, &self.0.config)
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {

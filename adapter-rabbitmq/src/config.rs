@@ -5,7 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use messaging_core::{
-    BrokerUrl, ConnectOptions, Destination, DestinationSettings, Error, ErrorKind, Order, Result, Settings,
+    BrokerUrl, ConnectOptions, Destination, DestinationSettings, Destinations, Error, ErrorKind, Order, Result,
+    Settings,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -46,8 +47,6 @@ pub(crate) struct DestinationOptions {
     pub(crate) binding_arguments: BTreeMap<String, Value>,
     /// How many messages an ephemeral subscription may be behind before it loses some.
     pub(crate) ephemeral_lag: u32,
-    /// Something that exists already under this name.
-    pub(crate) native: Option<String>,
     pub(crate) order: Order,
 }
 
@@ -62,7 +61,6 @@ impl Default for DestinationOptions {
             routing_key: None,
             binding_arguments: BTreeMap::new(),
             ephemeral_lag: 100_000,
-            native: None,
             order: Order::None,
         }
     }
@@ -108,9 +106,8 @@ impl DestinationOptions {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] that names the key.
-    pub(crate) fn with_destination(mut self, settings: &DestinationSettings) -> Result<Self> {
-        let DestinationSettings { native, order, driver } = settings;
-        let mut driver = driver.clone();
+    pub(crate) fn with_destination(mut self, settings: DestinationSettings) -> Result<Self> {
+        let DestinationSettings { native, order, mut driver } = settings;
         self.take(&mut driver)?;
         self.arguments.extend(driver.take::<BTreeMap<String, Value>>("arguments")?.unwrap_or_default());
         if let Some(word) = driver.take::<String>("exchange_type")? {
@@ -122,9 +119,8 @@ impl DestinationOptions {
         self.routing_key = driver.take::<String>("routing_key")?;
         self.binding_arguments = driver.take::<BTreeMap<String, Value>>("binding_arguments")?.unwrap_or_default();
         driver.finish()?;
-        self.native.clone_from(native);
-        self.order = *order;
-        if self.native.is_some() && self.order == Order::ByKey {
+        self.order = order;
+        if native.is_some() && self.order == Order::ByKey {
             return Err(Error::new(
                 ErrorKind::Config,
                 "key order spreads a destination over queues of its own: leave out native, or order_by",
@@ -156,8 +152,7 @@ pub(crate) struct Config {
     pub(crate) authority: Option<String>,
     /// The client's own certificate and key, in PEM.
     pub(crate) identity: Option<(String, SecretString)>,
-    defaults: DestinationOptions,
-    destinations: BTreeMap<Destination, DestinationOptions>,
+    destinations: Destinations<DestinationOptions>,
 }
 
 impl Config {
@@ -183,22 +178,19 @@ impl Config {
             new_queue_wait: Duration::from_secs(2),
             authority: None,
             identity: None,
-            defaults: DestinationOptions::default(),
-            destinations: BTreeMap::new(),
+            destinations: Destinations::default(),
         };
+        let mut defaults = DestinationOptions::default();
         for mut settings in [settings.clone(), url.parameters()] {
+            defaults.take(&mut settings)?;
             config.take(&mut settings)?;
             settings.finish()?;
         }
-        for (destination, settings) in destinations {
-            let taken = config.defaults.clone().with_destination(settings)?;
-            config.destinations.insert(destination.clone(), taken);
-        }
+        config.destinations = Destinations::read(defaults, destinations.clone(), DestinationOptions::with_destination)?;
         Ok(config)
     }
 
     fn take(&mut self, settings: &mut Settings) -> Result<()> {
-        self.defaults.take(settings)?;
         let durations = [
             ("heartbeat", &mut self.heartbeat, Duration::from_secs(1)),
             ("connect_timeout", &mut self.connect_timeout, Duration::from_millis(100)),
@@ -257,7 +249,7 @@ impl Config {
     }
 
     pub(crate) fn destination(&self, destination: &Destination) -> &DestinationOptions {
-        self.destinations.get(destination).unwrap_or(&self.defaults)
+        self.destinations.of(destination)
     }
 }
 

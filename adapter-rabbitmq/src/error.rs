@@ -71,18 +71,15 @@ fn protocol(said: &lapin::protocol::AMQPError, call: Call) -> (ErrorKind, String
 
 /// Nothing was heard within the time limit.
 pub(crate) fn silent(what: &str, limit: std::time::Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("no answer to {what} within {limit:?}"))
+    Error::silent(what, limit)
 }
 
 /// The broker handle was closed.
 pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the broker was closed")
+    Error::closed("the broker")
 }
 
 /// The channel that the delivery came on is gone, and its deliveries with it.
 pub(crate) fn stale() -> Error {
-    Error::new(
-        ErrorKind::StaleDelivery,
-        "the channel it came on is gone: the broker hands the message out again, nothing was changed",
-    )
+    Error::stale("the channel it came on is gone, and the broker hands the message out again")
 }

@@ -3,12 +3,10 @@
 use std::hash::Hasher;
 
 use lapin::types::ShortString;
-use messaging_core::{
-    Destination, JOINT, Message, Namespace, Order, QueueName, Source, SubjectFilter, SubscriptionName, TopicName, join,
-};
+use messaging_core::{Destination, JOINT, Message, Names, Order, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Config, DestinationOptions};
+use crate::config::Config;
 
 /// Where the publishes to one destination go.
 #[derive(Clone, Debug)]
@@ -84,47 +82,19 @@ pub(crate) fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_else(|_| ShortString::from(&text[..text.floor_char_boundary(255)]))
 }
 
-/// The names at the broker, within one namespace.
-#[derive(Clone, Debug)]
-pub(crate) struct Names {
-    pub(crate) namespace: Option<Namespace>,
+/// The name of a topic's exchange.
+pub(crate) fn exchange_name(names: &Names, topic: &TopicName, order: Order) -> String {
+    let plain = names.destination(&Destination::Topic(topic.clone()));
+    if order == Order::ByKey { lanes_marker(&plain) } else { plain }
 }
 
-impl Names {
-    /// The name of a queue, or what its lanes' names begin with.
-    pub(crate) fn queue(&self, queue: &QueueName, options: &DestinationOptions) -> String {
-        options.native.clone().unwrap_or_else(|| join(self.namespace.as_ref(), &[queue.as_str()]))
-    }
-
-    /// The name of a topic's exchange.
-    pub(crate) fn exchange(&self, topic: &TopicName, options: &DestinationOptions) -> String {
-        let plain = options.native.clone().unwrap_or_else(|| join(self.namespace.as_ref(), &[topic.as_str()]));
-        if options.order == Order::ByKey { lanes_marker(&plain) } else { plain }
-    }
-
-    /// The name of a source's queue, or what its lanes' names begin with.
-    pub(crate) fn source(&self, source: &Source, config: &Config) -> String {
-        match source {
-            Source::Queue(queue) => self.queue(queue, config.destination(&Destination::Queue(queue.clone()))),
-            Source::Subscription(topic, name) => self.subscription(topic, name),
-        }
-    }
-
-    pub(crate) fn subscription(&self, topic: &TopicName, name: &SubscriptionName) -> String {
-        join(self.namespace.as_ref(), &[topic.as_str(), name.as_str()])
-    }
-
-    /// The name of a source's dead letter.
-    pub(crate) fn dead(&self, source: &Source) -> String {
-        source.dead_letter_name(self.namespace.as_ref())
-    }
-
-    /// Where publishes to a destination go.
-    pub(crate) fn target(&self, destination: &Destination, config: &Config) -> Target {
+impl Target {
+    /// The target of publishes to a destination.
+    pub(crate) fn of(destination: &Destination, names: &Names, config: &Config) -> Self {
         let options = config.destination(destination);
         let (exchange, route, mandatory) = match destination {
-            Destination::Queue(queue) => {
-                let name = self.queue(queue, options);
+            Destination::Queue(_) => {
+                let name = names.destination(destination);
                 let route = match options.order {
                     Order::ByKey => {
                         Route::Lanes((0..options.lanes).map(|lane| short(&lane_name(&name, lane))).collect())
@@ -139,12 +109,12 @@ impl Names {
                     (None, Order::ByKey) => Route::LanesAndSubject(options.lanes),
                     (None, Order::None) => Route::Subject,
                 };
-                (short(&self.exchange(topic, options)), route, false)
+                (short(&exchange_name(names, topic, options.order)), route, false)
             }
             // Direct reply-to answers NO_ROUTE to a mandatory publish that does arrive (RabbitMQ 4.0.5).
             Destination::Reply(address) => (ShortString::default(), Route::Fixed(short(address.as_str())), false),
         };
-        Target { destination: destination.clone(), exchange, route, mandatory }
+        Self { destination: destination.clone(), exchange, route, mandatory }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::suggest::hint;
 use crate::{
-    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Identity, Namespace, Order, Result,
+    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Identity, Names, Namespace, Order, Result,
     Settings, TopologyMode,
 };
 
@@ -106,6 +106,13 @@ impl ConnectOptions {
     pub fn with_destination(mut self, destination: Destination, settings: DestinationSettings) -> Self {
         self.destinations.insert(destination, settings);
         self
+    }
+
+    /// The rule for names at the broker: the namespace, and the native names of single destinations.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let natives = self.destinations.iter().filter_map(|(to, settings)| Some((to, settings.native.as_ref()?)));
+        natives.fold(Names::new(self.namespace.clone()), |names, (to, native)| names.with_native(to.clone(), native))
     }
 
     /// Sets what only the driver knows.

@@ -8,11 +8,12 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 /// The result of every fallible call in this project.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, for programs.
+/// The fault in one word, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -52,7 +53,7 @@ pub enum ErrorKind {
     Codec,
     /// A listener's handler failed, panicked or ran out of time.
     Handler,
-    /// What is asked for cannot happen together with what is under way, such as committing past an unsettled delivery.
+    /// The call cannot happen together with what is under way, such as committing past an unsettled delivery.
     Conflict,
     /// The peer said something that its protocol does not allow.
     Protocol,
@@ -61,12 +62,12 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether an error of this kind is worth another try unless its maker says otherwise.
-    const fn usually_retryable(self) -> bool {
+    /// True if an error of this kind is worth another try.
+    const fn is_retryable(self) -> bool {
         matches!(self, Self::Unreachable | Self::Disconnected | Self::Timeout | Self::Full)
     }
 
-    /// What a failed publish of this kind leaves behind unless its maker says otherwise. Where it is not certain that nothing
+    /// Outcome of a failed publish of this kind unless its maker says otherwise. Where it is not certain that nothing
     /// was sent, the default is the careful answer.
     const fn usual_outcome(self) -> ErrorOutcome {
         match self {
@@ -110,7 +111,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What a failed publish or settlement leaves behind at the broker.
+/// State that a failed publish or settlement leaves behind at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorOutcome {
     /// The broker has not got it: trying again cannot duplicate.
@@ -119,7 +120,7 @@ pub enum ErrorOutcome {
     Unknown,
 }
 
-/// An error with its kind, whether a retry may help, what it leaves behind, where it happened and what caused it.
+/// An error with its kind, its outcome, the place where it happened and its cause.
 ///
 /// Neither [`Display`](fmt::Display) nor [`Debug`](fmt::Debug) ever shows a credential: makers pass redacted text, and
 /// addresses are printed by types that redact.
@@ -127,7 +128,6 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    retryable: bool,
     outcome: ErrorOutcome,
     text: Cow<'static, str>,
     context: Vec<(&'static str, String)>,
@@ -141,12 +141,53 @@ impl Error {
     pub fn new(kind: ErrorKind, text: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
-            retryable: kind.usually_retryable(),
             outcome: kind.usual_outcome(),
             text: text.into(),
             context: Vec::new(),
             source: None,
         }))
+    }
+
+    /// Something was closed, such as "the broker" or "the publisher"; of kind [`ErrorKind::Closed`].
+    #[must_use]
+    #[cold]
+    pub fn closed(what: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Closed, format!("{what} was closed: open it again"))
+    }
+
+    /// A delivery has moved on to another holder, for the reason `why`; of kind [`ErrorKind::StaleDelivery`].
+    #[must_use]
+    #[cold]
+    pub fn stale(why: impl fmt::Display) -> Self {
+        Self::new(
+            ErrorKind::StaleDelivery,
+            format!("the delivery is no longer this consumer's: {why}; nothing was changed"),
+        )
+    }
+
+    /// Something such as `queue "orders"` is not at the broker under the name that it has there; of kind
+    /// [`ErrorKind::NotFound`].
+    #[must_use]
+    #[cold]
+    pub fn missing(what: impl fmt::Display, physical: &str) -> Self {
+        Self::new(
+            ErrorKind::NotFound,
+            format!("{what} does not exist as {physical:?}: create it, or set topology = \"create\""),
+        )
+    }
+
+    /// Something is at the broker with other settings than asked for, which `how` lists; of kind [`ErrorKind::Mismatch`].
+    #[must_use]
+    #[cold]
+    pub fn differs(what: impl fmt::Display, how: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Mismatch, format!("{what} exists and differs: {how}; nothing was changed"))
+    }
+
+    /// The broker did not answer in time what is called `call`; of kind [`ErrorKind::Timeout`].
+    #[must_use]
+    #[cold]
+    pub fn silent(call: impl fmt::Display, within: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("{call}: the broker did not answer within {within:?}"))
     }
 
     /// Adds where it happened, for example `("broker", "main")`. The first value of a key stays.
@@ -176,26 +217,19 @@ impl Error {
         self
     }
 
-    /// Overrides whether another try may help.
-    #[must_use]
-    pub fn with_retryable(mut self, retryable: bool) -> Self {
-        self.0.retryable = retryable;
-        self
-    }
-
-    /// What went wrong, for programs.
+    /// The fault in one word, for programs.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the same call may succeed later without anyone changing anything.
+    /// True if the same call may succeed later without anyone changing anything.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.0.retryable
+        self.0.kind.is_retryable()
     }
 
-    /// What a failed publish or settlement leaves behind. It says nothing about other calls.
+    /// State that a failed publish or settlement leaves behind. It says nothing about other calls.
     #[must_use]
     pub fn outcome(&self) -> ErrorOutcome {
         self.0.outcome
@@ -240,15 +274,9 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
+    /// The same text as for display and one line for each cause: `main() -> Result` prints errors so.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("text", &self.0.text)
-            .field("retryable", &self.0.retryable)
-            .field("outcome", &self.0.outcome)
-            .field("context", &self.0.context)
-            .field("source", &self.0.source.as_ref().map(ToString::to_string))
-            .finish()
+        f.write_str(&self.chain().join("\n  caused by: "))
     }
 }
 
@@ -282,9 +310,39 @@ mod tests {
     fn causes_are_a_chain_and_retry_follows_the_kind() {
         let error = Error::new(ErrorKind::Disconnected, "lost").with_source("reset by peer");
         assert_eq!(error.chain(), ["disconnected: lost", "reset by peer"]);
+        assert_eq!(format!("{error:?}"), "disconnected: lost\n  caused by: reset by peer");
         assert!(error.is_retryable());
         assert_eq!(error.outcome(), ErrorOutcome::Unknown);
         assert!(!Error::new(ErrorKind::Unsupported, "no").is_retryable());
+    }
+
+    #[test]
+    fn the_common_errors_have_one_wording() {
+        for (error, kind, text) in [
+            (Error::closed("the broker"), ErrorKind::Closed, "the broker was closed: open it again"),
+            (
+                Error::stale("its channel is gone"),
+                ErrorKind::StaleDelivery,
+                "the delivery is no longer this consumer's: its channel is gone; nothing was changed",
+            ),
+            (
+                Error::missing("queue \"orders\"", "dev--orders"),
+                ErrorKind::NotFound,
+                "queue \"orders\" does not exist as \"dev--orders\": create it, or set topology = \"create\"",
+            ),
+            (
+                Error::differs("queue \"orders\"", "lanes is 4, asked for is 8"),
+                ErrorKind::Mismatch,
+                "queue \"orders\" exists and differs: lanes is 4, asked for is 8; nothing was changed",
+            ),
+            (
+                Error::silent("queue.declare", Duration::from_secs(15)),
+                ErrorKind::Timeout,
+                "queue.declare: the broker did not answer within 15s",
+            ),
+        ] {
+            assert_eq!((error.kind(), error.text()), (kind, text));
+        }
     }
 
     #[test]

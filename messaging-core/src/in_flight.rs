@@ -123,7 +123,7 @@ impl InFlight {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             freed.as_mut().enable();
             if self.0.closed.load(Ordering::SeqCst) {
-                return Err(Error::new(ErrorKind::Closed, "the publisher is closed"));
+                return Err(Error::closed("the publisher"));
             }
             if self.0.take(weight) {
                 return Ok(self.taken(weight));
@@ -230,6 +230,7 @@ impl fmt::Debug for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[tokio::test]
     async fn count_and_bytes_are_both_bounded() {

@@ -18,6 +18,7 @@ mod checked;
 mod consume;
 mod consumer;
 mod delivery;
+mod destinations;
 mod driver;
 mod error;
 mod health;
@@ -27,6 +28,7 @@ mod inbox;
 mod inspect;
 mod message;
 mod name;
+mod names;
 mod outcome;
 mod parsed_text;
 mod publisher;
@@ -54,6 +56,7 @@ pub use self::consume::{
 };
 pub use self::consumer::{Consumer, Control, Deliveries, DrainReport, Event, Flow, Received};
 pub use self::delivery::{Acked, Delivery, Position, Settler, Unsettled};
+pub use self::destinations::Destinations;
 pub use self::driver::{ConnectOptions, Connecting, DestinationSettings, Driver, Registry};
 pub use self::error::{Error, ErrorKind, ErrorOutcome, Result};
 pub use self::health::{Health, HealthState};
@@ -68,6 +71,7 @@ pub use self::name::{
     BrokerName, Destination, JOINT, NAME_MAX, Namespace, QueueName, ReplyAddress, Source, SubscriptionName, TopicName,
     join,
 };
+pub use self::names::Names;
 pub use self::outcome::{Answers, Outcome, Tickets, TicketsOwner};
 pub use self::publisher::{NoSubscriber, PublishOptions, Publisher, PublisherCore, PublisherExt, Receipt};
 pub use self::repair::{Part, Redrive, Repair};

@@ -218,14 +218,6 @@ impl Source {
     pub fn full_name(&self, namespace: Option<&Namespace>) -> String {
         join(namespace, &self.parts())
     }
-
-    /// The full name of this source's own dead letter: the full name and `--dead`.
-    #[must_use]
-    pub fn dead_letter_name(&self, namespace: Option<&Namespace>) -> String {
-        let mut parts = self.parts();
-        parts.push("dead");
-        join(namespace, &parts)
-    }
 }
 
 impl fmt::Display for Source {
@@ -264,14 +256,6 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidName, "{bad}");
             assert!(error.text().starts_with("queue name"), "{error}");
         }
-    }
-
-    #[test]
-    fn dead_letter_names_are_derived_and_never_ambiguous() {
-        let source = Source::Subscription(TopicName::parse("t").unwrap(), SubscriptionName::parse("s").unwrap());
-        let namespace = Namespace::parse("dev").unwrap();
-        assert_eq!(source.dead_letter_name(Some(&namespace)), "dev--t--s--dead");
-        assert_eq!(Source::Queue(QueueName::parse("q").unwrap()).dead_letter_name(None), "q--dead");
     }
 
     proptest! {

@@ -260,10 +260,7 @@ pub trait PublisherExt: Publisher {
                 let (count, permit) = match self.core().in_flight().acquire_many(rest.iter().map(Message::size)).await {
                     Ok(permit) => permit,
                     Err(_) => {
-                        waiting
-                            .extend(rest.iter().map(|_| {
-                                Outcome::ready(Err(Error::new(ErrorKind::Closed, "the publisher is closed")))
-                            }));
+                        waiting.extend(rest.iter().map(|_| Outcome::ready(Err(Error::closed("the publisher")))));
                         break;
                     }
                 };

@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::join_all;
-use messaging_core::wire::{self, DeadLetterMark};
-use messaging_core::{DeadLetter, DeadLetterReason, Error, ErrorKind, Redrive, Result, Source};
+use messaging_core::wire::{DeadLetterMark, Facts};
+use messaging_core::{DeadLetter, DeadLetterReason, Error, Redrive, Result, Source};
 use rdkafka::message::{Message as _, OwnedHeaders};
 use tokio::sync::oneshot;
 
 use super::reader::{observer, read};
-use super::standing::missing;
 use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
 use crate::consumer::watermarks;
 use crate::convert::{Decoded, headers_of, key_of, payload_of, timestamp_of};
 use crate::copies::{Copy, CopyProducer};
-use crate::topology::partitions;
+use crate::topology::{Topics, partitions};
 
 /// How many dead letters are sent back at once.
 const AT_ONCE: usize = 500;
@@ -35,11 +34,11 @@ impl KafkaBroker {
     /// All dead letters of a source, the oldest first.
     pub(super) async fn letters(&self, source: &Source) -> Result<Vec<Letter>> {
         self.connection().check_open()?;
-        let topics = self.topics(source);
+        let topics = Topics::of_source(self.names(), source);
         let Some(dead) = topics.dead.clone() else { return Ok(Vec::new()) };
         let counts = partitions(self.connection(), &[&topics.main, &dead]).await?;
         let (Some(Some(_)), Some(count)) = (counts.first(), counts.get(1)) else {
-            return Err(missing(source, &topics));
+            return Err(Error::missing(source, &topics.main));
         };
         let Some(count) = count.map(i32::abs) else { return Ok(Vec::new()) };
         let (connection, source) = (self.connection().clone(), source.clone());
@@ -79,7 +78,7 @@ impl KafkaBroker {
             Redrive::First(count) => letters.truncate(count),
             Redrive::Ids(ids) => letters.retain(|one| ids.contains(one.letter.message.id())),
         }
-        let topics = self.topics(source);
+        let topics = Topics::of_source(self.names(), source);
         let (Some(retry), Some(dead)) = (topics.retry, topics.dead) else { return Ok(0) };
         let copies = self.connection().copies()?;
         let mut count = 0;
@@ -95,7 +94,7 @@ impl KafkaBroker {
     /// Takes all dead letters out.
     pub(super) async fn bury(&self, source: &Source) -> Result<u64> {
         let letters = self.letters(source).await?;
-        let Some(dead) = self.topics(source).dead else { return Ok(0) };
+        let Some(dead) = Topics::of_source(self.names(), source).dead else { return Ok(0) };
         let copies = self.connection().copies()?;
         for some in letters.chunks(AT_ONCE) {
             confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
@@ -105,16 +104,15 @@ impl KafkaBroker {
 }
 
 fn letter(source: &Source, decoded: Decoded) -> DeadLetter {
-    let Decoded { message, attempts, redriven, marks, .. } = decoded;
+    let Decoded { message, facts } = decoded;
     let otherwise = DeadLetterMark {
         origin: source.clone(),
         reason: DeadLetterReason::new(DeadLetterReason::REJECTED),
-        attempts,
-        redriven,
+        attempts: facts.attempts,
+        redriven: facts.redriven,
         at: SystemTime::UNIX_EPOCH,
     };
-    let value = |name: &str| marks.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    DeadLetterMark::read(value, otherwise).with_message(message)
+    facts.mark(otherwise).with_message(message)
 }
 
 type Confirmation = oneshot::Receiver<Result<()>>;
@@ -137,14 +135,14 @@ fn make(copies: &Arc<CopyProducer>, copy: Copy<'_>) -> Confirmation {
 /// The message as it was, with its attempts afresh.
 fn again(copies: &Arc<CopyProducer>, retry: &str, letter: &DeadLetter) -> Confirmation {
     let message = &letter.message;
-    let extra = [(wire::REDRIVEN, (letter.redriven + 1).to_string())];
+    let facts = Facts { redriven: letter.redriven.saturating_add(1), ..Facts::default() };
     let copy = Copy {
         topic: retry,
         partition: None,
         key: key_of(message),
         payload: payload_of(message),
         timestamp: timestamp_of(message),
-        headers: headers_of(message, &extra),
+        headers: headers_of(message, &facts.entries()),
     };
     make(copies, copy)
 }
@@ -164,7 +162,7 @@ fn tombstone(copies: &Arc<CopyProducer>, dead: &str, letter: &Letter) -> Confirm
 /// Waits until all are confirmed; the first failure is told.
 async fn confirmed(copies: impl Iterator<Item = Confirmation>) -> Result<()> {
     for answer in join_all(copies).await {
-        answer.map_err(|_| Error::new(ErrorKind::Closed, "the broker was closed meanwhile"))??;
+        answer.map_err(|_| Error::closed("the broker"))??;
     }
     Ok(())
 }

@@ -68,15 +68,10 @@ impl KafkaBroker {
     async fn part(&self, declaration: &Declaration) -> Result<Part> {
         let (destination, topics, group) = match declaration {
             Declaration::Destination(destination) => {
-                let main = self.physical(destination);
-                let topics = match destination {
-                    Destination::Queue(_) => Topics::of_queue(&main),
-                    Destination::Topic(_) => Topics::of_ephemeral(&main),
-                    Destination::Reply(_) => {
-                        return Err(Error::new(ErrorKind::Unsupported, "a reply address is made by its requester"));
-                    }
-                };
-                (destination.clone(), topics, None)
+                if matches!(destination, Destination::Reply(_)) {
+                    return Err(Error::new(ErrorKind::Unsupported, "a reply address is made by its requester"));
+                }
+                (destination.clone(), Topics::of_destination(self.names(), destination), None)
             }
             // A filter is each consumer's own here: there is nothing to declare of it.
             Declaration::Subscription { topic, name, start, filter: _ } => {
@@ -86,8 +81,8 @@ impl KafkaBroker {
                     Err(error) if error.kind() == ErrorKind::NotFound => false,
                     Err(error) => return Err(error),
                 };
-                let name = self.group(&source);
-                let topics = self.topics(&source);
+                let name = self.names().source(&source);
+                let topics = Topics::of_source(self.names(), &source);
                 let group = Group { source, name, exists, start: *start };
                 (Destination::Topic(topic.clone()), topics, Some(group))
             }

@@ -24,7 +24,7 @@ use crate::blocking::{REQUEST_TIMEOUT, blocking};
 use crate::broker::KafkaBroker;
 use crate::consumer::{End, Ending, Intake, Metadata, PartitionId, commit_now};
 use crate::error::{from_code, from_kafka};
-use crate::topology::partitions;
+use crate::topology::{Topics, partitions};
 
 /// How long members may take to leave a group that is to be deleted.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ impl Repair for KafkaBroker {
         self.standing(&source).await?;
         self.end_consumers(&source).await;
         self.delete_group(&source).await?;
-        let topics = self.topics(&source);
+        let topics = Topics::of_source(self.names(), &source);
         self.delete_topics(&[topics.retry, topics.dead].into_iter().flatten().collect::<Vec<_>>()).await
     }
 }
@@ -119,7 +119,7 @@ impl KafkaBroker {
             }
             return Ok(());
         }
-        let (connection, group) = (self.connection().clone(), self.group(source));
+        let (connection, group) = (self.connection().clone(), self.names().source(source));
         let ends: Vec<_> = standing.into_iter().map(|one| (one.place, one.end, Metadata::new(Ending::Clean))).collect();
         let commit = move || commit_now(&observer(&connection.options, &group)?, &ends);
         blocking("passing over what waits", REQUEST_TIMEOUT * 2, commit).await?.map_err(|error| match error.kind() {
@@ -147,7 +147,7 @@ impl KafkaBroker {
     }
 
     async fn delete_group(&self, source: &Source) -> Result<()> {
-        let group = self.group(source);
+        let group = self.names().source(source);
         let admin = self.connection().admin()?;
         let Some(client) = admin.get() else { return Ok(()) };
         let begun = Instant::now();

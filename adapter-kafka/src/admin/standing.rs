@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use messaging_core::wire::to_millis;
-use messaging_core::{Browsed, Depth, Error, ErrorKind, Message, Result, Source, SourcePosition};
+use messaging_core::{Browsed, Depth, Error, Message, Result, Source, SourcePosition};
 
 use super::reader::{Range, observer, read};
 use crate::blocking::{REQUEST_TIMEOUT, blocking};
@@ -52,10 +52,10 @@ impl KafkaBroker {
     /// Every partition that a source reads.
     pub(super) async fn standing(&self, source: &Source) -> Result<Vec<Standing>> {
         self.connection().check_open()?;
-        let (topics, group) = (self.topics(source), self.group(source));
+        let (topics, group) = (Topics::of_source(self.names(), source), self.names().source(source));
         let counts = partitions(self.connection(), &topics.subscribed()).await?;
         if counts.first().is_none_or(Option::is_none) {
-            return Err(missing(source, &topics));
+            return Err(Error::missing(source, &topics.main));
         }
         let counts: Vec<i32> = counts.into_iter().map(|count| count.unwrap_or(0).abs()).collect();
         let all = places(&topics.subscribed(), &counts);
@@ -76,7 +76,7 @@ impl KafkaBroker {
         };
         let asked: Result<Option<Vec<Standing>>> =
             blocking("asking where a group stands", REQUEST_TIMEOUT * 3, ask).await?;
-        asked?.ok_or_else(|| missing(source, &self.topics(source)))
+        asked?.ok_or_else(|| Error::missing(source, &self.names().source(source)))
     }
 
     pub(super) async fn depth_of(&self, source: &Source) -> Result<Depth> {
@@ -116,7 +116,7 @@ impl KafkaBroker {
             read(&connection.options, ranges, |record, decoded| {
                 bytes += record.payload_len();
                 if decoded.expires == 0 || decoded.expires > now {
-                    *(if decoded.due > now { &mut counted.delayed } else { &mut counted.due }) += 1;
+                    *(if decoded.due() > now { &mut counted.delayed } else { &mut counted.due }) += 1;
                 }
                 if bytes < COUNTED_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
@@ -161,8 +161,8 @@ impl KafkaBroker {
         let look = move || {
             let mut found: Vec<(Message, u32)> = Vec::new();
             read(&connection.options, ranges, |_, decoded| {
-                if decoded.due <= now && (decoded.expires == 0 || decoded.expires > now) {
-                    found.push((decoded.message, decoded.attempts));
+                if decoded.due() <= now && decoded.expires().is_none_or(|at| at > now) {
+                    found.push((decoded.message, decoded.facts.attempts));
                 }
                 ControlFlow::Continue(())
             })
@@ -173,10 +173,6 @@ impl KafkaBroker {
         found.truncate(max);
         Ok(found.into_iter().map(|(message, attempts)| Browsed { message, attempts }).collect())
     }
-}
-
-pub(super) fn missing(source: &Source, topics: &Topics) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{source} does not exist on topic {:?}", topics.main))
 }
 
 fn unsigned(number: i64) -> u64 {

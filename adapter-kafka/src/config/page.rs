@@ -22,7 +22,7 @@ fn read(text: &str) {
     for broker in load(text).brokers().unwrap() {
         let options =
             ConnectionOptions::read(&broker.url, broker.settings).unwrap_or_else(|error| panic!("{text}\n{error}"));
-        for settings in broker.destinations.values() {
+        for settings in broker.destinations.into_values() {
             options.destinations.clone().with_destination(settings).unwrap_or_else(|error| panic!("{text}\n{error}"));
         }
     }

@@ -102,10 +102,7 @@ fn committed_as(answer: Option<Code>) -> Result<()> {
     match answer {
         Some(Code::NoError) => Ok(()),
         Some(code) => Err(from_code(NOT_COMMITTED, code)),
-        None => Err(Error::new(
-            ErrorKind::Timeout,
-            format!("{NOT_COMMITTED}: the broker did not answer within {REQUEST_TIMEOUT:?}"),
-        )),
+        None => Err(Error::silent(NOT_COMMITTED, REQUEST_TIMEOUT)),
     }
 }
 

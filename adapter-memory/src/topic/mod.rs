@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use messaging_core::{Error, ErrorKind, Message, Result, Source, Start, SubjectFilter, SubscriptionName, TopicName};
+use messaging_core::{
+    Error, ErrorKind, Message, Names, Result, Source, Start, SubjectFilter, SubscriptionName, TopicName,
+};
 use parking_lot::Mutex;
 
 pub(crate) use self::feed::Feed;
@@ -26,7 +28,8 @@ pub(crate) struct Topic {
     pub(crate) log: Arc<Log>,
     pub(crate) dedup: Option<Dedup>,
     clock: Clock,
-    durable: Mutex<BTreeMap<SubscriptionName, Arc<Backlog>>>,
+    /// By their full names: namespaces that share a native topic have subscriptions of their own.
+    durable: Mutex<BTreeMap<String, Arc<Backlog>>>,
     /// Ephemeral subscriptions that are attached.
     ephemeral: AtomicUsize,
 }
@@ -38,8 +41,8 @@ impl Topic {
         Arc::new(Self { name, options, log, dedup, clock, durable: Mutex::default(), ephemeral: AtomicUsize::new(0) })
     }
 
-    pub(crate) fn subscription(&self, name: &SubscriptionName) -> Option<Arc<Backlog>> {
-        self.durable.lock().get(name).cloned()
+    pub(crate) fn subscription(&self, full: &str) -> Option<Arc<Backlog>> {
+        self.durable.lock().get(full).cloned()
     }
 
     pub(crate) fn subscriptions(&self) -> Vec<Arc<Backlog>> {
@@ -56,12 +59,15 @@ impl Topic {
     /// [`ErrorKind::Mismatch`] if it is there with another filter.
     pub(crate) fn subscribe(
         &self,
+        names: &Names,
         name: &SubscriptionName,
         start: Start,
         filter: Option<&SubjectFilter>,
     ) -> Result<Arc<Backlog>> {
+        let source = Source::Subscription(self.name.clone(), name.clone());
+        let full = names.source(&source);
         let mut durable = self.durable.lock();
-        if let Some(known) = durable.get(name) {
+        if let Some(known) = durable.get(&full) {
             let kept = known.feed().and_then(Feed::filter);
             if kept == filter {
                 return Ok(Arc::clone(known));
@@ -81,10 +87,9 @@ impl Topic {
             ));
         }
         let feed = Feed::durable(Arc::clone(&self.log), start, filter.cloned());
-        let source = Source::Subscription(self.name.clone(), name.clone());
         let backlog = Backlog::subscription(Some(source), self.options.clone(), self.clock, feed);
         self.log.hold(&backlog);
-        durable.insert(name.clone(), Arc::clone(&backlog));
+        durable.insert(full, Arc::clone(&backlog));
         Ok(backlog)
     }
 
@@ -99,8 +104,8 @@ impl Topic {
     }
 
     /// Ends a durable subscription; false if there is none.
-    pub(crate) fn unsubscribe(&self, name: &SubscriptionName) -> bool {
-        let Some(backlog) = self.durable.lock().remove(name) else { return false };
+    pub(crate) fn unsubscribe(&self, full: &str) -> bool {
+        let Some(backlog) = self.durable.lock().remove(full) else { return false };
         self.log.release(&backlog);
         backlog.with(|state, effects| {
             state.wipe(effects);

@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use lapin::types::ShortString;
-use messaging_core::wire::DeadLetterMark;
+use messaging_core::wire::{DeadLetterMark, Facts};
 use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source, Unsettled};
 
 use super::What;
-use crate::convert::Extra;
 use crate::delay::Due;
 use crate::layout::{lane_of, short};
 use crate::topology::Topology;
@@ -64,10 +63,10 @@ impl Copies<'_> {
         expires: Option<SystemTime>,
     ) -> Outcome<Receipt> {
         let message = &delivery.message;
-        let extra = Extra { attempts, redriven: delivery.redriven, expires, ..Extra::default() };
+        let facts = Facts { attempts, redriven: delivery.redriven, expires, ..Facts::default() };
         let queue = self.queues[lane_of(message, self.queues.len())].clone();
         let place = if after.is_zero() { CopyPlace::Queue(queue) } else { CopyPlace::Later(Due::Queue(queue), after) };
-        self.writer.copy(message.clone(), CopyTo { place, extra, mandatory: true })
+        self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true })
     }
 
     /// To the dead letter; none where there is no dead letter.
@@ -81,8 +80,8 @@ impl Copies<'_> {
             at: SystemTime::now(),
         };
         let place = CopyPlace::Queue(short(&self.topology.names.dead(source)));
-        let extra = Extra { mark: Some(mark), ..Extra::default() };
-        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, extra, mandatory: true }))
+        let facts = Facts::from(mark);
+        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true }))
     }
 
     fn source(&self) -> Option<&Source> {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use messaging_core::wire::{self, DeadLetterMark};
+use messaging_core::wire::{self, DeadLetterMark, Facts};
 use messaging_core::{DeadLetterReason, Source};
 
 use super::values::shown;
@@ -12,12 +12,12 @@ use super::values::shown;
 /// Reads a message from a dead letter of `source`, with what the broker says if it put the message there itself.
 pub(crate) fn read_mark(properties: &BasicProperties, source: &Source, attempt: u32) -> DeadLetterMark {
     let headers = properties.headers().as_ref();
-    let texts: Vec<(&str, String)> = headers
-        .into_iter()
-        .flat_map(|table| table.inner())
-        .filter(|(name, _)| name.as_str().starts_with(wire::PREFIX))
-        .map(|(name, value)| (name.as_str(), shown(value)))
-        .collect();
+    let mut facts = Facts::default();
+    for (name, value) in headers.into_iter().flat_map(|table| table.inner()) {
+        if name.as_str().starts_with(wire::PREFIX) {
+            facts.note(name.as_str(), &shown(value));
+        }
+    }
     let (reason, at) = headers.and_then(read_death).unwrap_or_else(|| ("rejected".to_owned(), SystemTime::now()));
     let reason = match reason.as_str() {
         "delivery_limit" => DeadLetterReason::new(DeadLetterReason::DELIVERY_LIMIT),
@@ -25,10 +25,7 @@ pub(crate) fn read_mark(properties: &BasicProperties, source: &Source, attempt: 
         _ => DeadLetterReason::new(reason),
     };
     let otherwise = DeadLetterMark { origin: source.clone(), reason, attempts: attempt, redriven: 0, at };
-    DeadLetterMark::read(
-        |wanted| texts.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str()),
-        otherwise,
-    )
+    facts.mark(otherwise)
 }
 
 /// Why and when the broker moved a message last.

@@ -9,7 +9,7 @@ use messaging_core::MessageId;
 
 pub(crate) use self::mark::read_mark;
 pub(crate) use self::read::{Incoming, Reading, read};
-pub(crate) use self::write::{Extra, write, write_copy};
+pub(crate) use self::write::{write, write_copy};
 
 /// When a UUIDv7 was made, in milliseconds since 1970; none of another id.
 fn time_of_id(id: &MessageId) -> Option<u64> {
@@ -28,7 +28,8 @@ mod tests {
     use bytes::Bytes;
     use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable, ShortString};
-    use messaging_core::{Message, ReplyAddress, wire};
+    use messaging_core::wire::{self, Facts};
+    use messaging_core::{Message, ReplyAddress};
 
     use super::*;
 
@@ -79,10 +80,10 @@ mod tests {
 
     #[test]
     fn attempts_add_up() {
-        let extra = Extra { attempts: 2, redriven: 1, ..Extra::default() };
-        let mut headers = write_copy(&full(), &extra).headers().clone().unwrap();
+        let facts = Facts { attempts: 2, redriven: 1, ..Facts::default() };
+        let mut headers = write_copy(&full(), &facts).headers().clone().unwrap();
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
-        let properties = write_copy(&full(), &extra).with_headers(headers);
+        let properties = write_copy(&full(), &facts).with_headers(headers);
         assert_eq!(back(properties.clone(), true).attempt, 6);
         // The count of a publisher's own header is not believed on the first delivery.
         assert_eq!(back(properties, false).attempt, 3);
@@ -96,7 +97,7 @@ mod tests {
         let foreign = BasicProperties::default().with_headers(headers).with_app_id("legacy".into());
         let got = back(foreign, false).message;
         assert_eq!(got.headers().get("count"), Some("7"));
-        let copy = write_copy(&got, &Extra::default());
+        let copy = write_copy(&got, &Facts::default());
         assert_eq!(copy.app_id().as_ref().map(|app| app.as_str()), Some("legacy"));
         assert_eq!(copy.headers().as_ref().unwrap().inner().get("Count"), Some(&AMQPValue::LongInt(7)));
     }

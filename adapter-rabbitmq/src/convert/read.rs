@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
-use messaging_core::wire;
+use messaging_core::wire::{self, Facts};
 use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddress, Subject};
 
 use super::time_of_id;
@@ -17,12 +17,12 @@ use super::values::{is_brokers_own, number, shown};
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) message: Message,
-    /// Which attempt this is, from 1.
+    /// Number of this attempt, from 1.
     pub(crate) attempt: u32,
     pub(crate) redriven: u32,
-    /// When it is due, if it came before.
+    /// Time at which it is due, if it came before.
     pub(crate) due: Option<SystemTime>,
-    /// When it expires, where it carries that itself.
+    /// Time at which it expires, where it carries that itself.
     pub(crate) expires: Option<SystemTime>,
 }
 
@@ -50,15 +50,15 @@ pub(crate) fn read(
         Some(id) => MessageId::from_text(id.as_str()),
         None => MessageId::generate(),
     };
-    let mut facts = Facts::default();
+    let mut read = Reserved::default();
     let mut headers = Vec::new();
     if let Some(table) = properties.headers() {
         for (name, value) in table.inner() {
-            facts.read(name.as_str(), value, &mut headers);
+            read.note(name.as_str(), value, &mut headers);
         }
     }
     let seconds = properties.timestamp().unwrap_or_default();
-    let millis = match (facts.timestamp, time_of_id(&id)) {
+    let millis = match (read.timestamp, time_of_id(&id)) {
         (Some(millis), _) => millis,
         (None, Some(millis)) if millis / 1_000 == seconds => millis,
         _ => seconds.saturating_mul(1_000),
@@ -67,33 +67,33 @@ pub(crate) fn read(
     for (name, value) in headers {
         message.header(HeaderName::from_foreign(name), value.as_ref());
     }
-    read_properties(&mut message, &properties, &facts);
-    if let Some(key) = &facts.key {
+    read_properties(&mut message, &properties, &read);
+    if let Some(key) = &read.key {
         message.key(key);
     }
     let carried = || subject_of(exchange, routing_key, reading);
-    if let Some(words) = facts.subject.as_deref().or_else(carried) {
+    if let Some(words) = read.subject.as_deref().or_else(carried) {
         message.subject(Subject::from_foreign(words));
     }
-    if facts.foreign || properties.content_encoding().is_some() || properties.app_id().is_some() {
+    if read.foreign || properties.content_encoding().is_some() || properties.app_id().is_some() {
         message.native(Arc::new(properties));
     }
     let message = message.finish(payload);
     let counted = match (redelivered, reading.counts) {
         (false, _) => 0,
-        (true, true) => facts.deliveries.unwrap_or(1),
+        (true, true) => read.deliveries.unwrap_or(1),
         (true, false) => 1,
     };
     Incoming {
         message,
-        attempt: facts.attempts.saturating_add(counted).saturating_add(1),
-        redriven: facts.redriven,
-        due: facts.due.map(wire::from_millis),
-        expires: facts.expires.map(wire::from_millis),
+        attempt: read.facts.attempts.saturating_add(counted).saturating_add(1),
+        redriven: read.facts.redriven,
+        due: read.facts.due,
+        expires: read.facts.expires,
     }
 }
 
-fn read_properties(message: &mut ReceivedMessage, properties: &BasicProperties, facts: &Facts) {
+fn read_properties(message: &mut ReceivedMessage, properties: &BasicProperties, read: &Reserved) {
     if let Some(content_type) = properties.content_type() {
         message.content_type(content_type.as_str());
     }
@@ -110,7 +110,7 @@ fn read_properties(message: &mut ReceivedMessage, properties: &BasicProperties, 
         message.priority(*priority);
     }
     let expiration = properties.expiration().as_ref().and_then(|text| text.as_str().parse().ok());
-    if let Some(millis) = facts.ttl.or(expiration) {
+    if let Some(millis) = read.ttl.or(expiration) {
         message.ttl(Duration::from_millis(millis));
     }
 }
@@ -124,15 +124,12 @@ fn subject_of<'a>(exchange: &ShortString, routing_key: &'a ShortString, reading:
     (!words.is_empty()).then_some(words)
 }
 
-/// What the headers say that are not the application's.
+/// The headers that are not the application's.
 #[derive(Debug, Default)]
-struct Facts {
+struct Reserved {
+    facts: Facts,
     deliveries: Option<u32>,
-    attempts: u32,
-    redriven: u32,
     timestamp: Option<u64>,
-    due: Option<u64>,
-    expires: Option<u64>,
     ttl: Option<u64>,
     key: Option<String>,
     subject: Option<String>,
@@ -140,8 +137,8 @@ struct Facts {
     foreign: bool,
 }
 
-impl Facts {
-    fn read<'a>(&mut self, name: &'a str, value: &'a AMQPValue, headers: &mut Vec<(&'a str, Cow<'a, str>)>) {
+impl Reserved {
+    fn note<'a>(&mut self, name: &'a str, value: &'a AMQPValue, headers: &mut Vec<(&'a str, Cow<'a, str>)>) {
         if let Some(rest) = name.strip_prefix("x-") {
             if rest == "delivery-count" {
                 self.deliveries = number(value).and_then(|count| u32::try_from(count).ok());
@@ -165,17 +162,14 @@ impl Facts {
             }
             return;
         }
-        let small = |value| number(value).map_or(0, |number| u32::try_from(number).unwrap_or(u32::MAX));
         match name {
-            wire::ATTEMPTS => self.attempts = small(value),
-            wire::REDRIVEN => self.redriven = small(value),
             wire::TIMESTAMP => self.timestamp = number(value),
-            wire::DUE => self.due = number(value),
-            wire::EXPIRES => self.expires = number(value),
             wire::TTL => self.ttl = number(value),
             wire::KEY => self.key = Some(shown(value)),
             wire::SUBJECT => self.subject = Some(shown(value)),
-            _ => {}
+            other => {
+                self.facts.note(other, &shown(value));
+            }
         }
     }
 }

@@ -1,10 +1,8 @@
 //! What is published: a message as properties.
 
-use std::time::SystemTime;
-
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
-use messaging_core::wire::{self, DeadLetterMark};
+use messaging_core::wire::{self, Facts};
 use messaging_core::{Message, MessageId};
 
 use super::time_of_id;
@@ -13,20 +11,6 @@ use crate::layout::short;
 
 /// Stored on disk before it is confirmed.
 const PERSISTENT: u8 = 2;
-
-/// What a copy says besides the message.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Extra {
-    /// How many attempts the message has behind it.
-    pub(crate) attempts: u32,
-    pub(crate) redriven: u32,
-    /// When it is due, if it leaves its bucket before.
-    pub(crate) due: Option<SystemTime>,
-    /// When it expires, where the broker's own expiry is spent.
-    pub(crate) expires: Option<SystemTime>,
-    /// What a dead letter says.
-    pub(crate) mark: Option<DeadLetterMark>,
-}
 
 /// The properties of a message published for the first time. `subject` says whether the routing key does not carry it.
 pub(crate) fn write(message: &Message, subject: bool) -> BasicProperties {
@@ -40,34 +24,16 @@ pub(crate) fn write(message: &Message, subject: bool) -> BasicProperties {
 }
 
 /// The properties of a copy. What a foreign message had that has no place in ours stays as it was.
-pub(crate) fn write_copy(message: &Message, extra: &Extra) -> BasicProperties {
-    let Extra { attempts, redriven, due, expires, mark } = extra;
+pub(crate) fn write_copy(message: &Message, facts: &Facts) -> BasicProperties {
     let native = message.native().and_then(|native| native.downcast_ref::<BasicProperties>());
     let mut headers = native.and_then(|native| native.headers().as_ref()).map(without_brokers_own).unwrap_or_default();
     let mut properties = write_properties(message, &mut headers, true);
     if let Some(native) = native {
         properties = with_native(properties, native);
     }
-    let mut set = |name: &'static str, value: String| {
+    let ttl = message.ttl().map(|ttl| (wire::TTL, ttl.as_millis().to_string()));
+    for (name, value) in facts.entries().into_iter().chain(ttl) {
         headers.insert(name.into(), long(&value));
-    };
-    if *attempts > 0 {
-        set(wire::ATTEMPTS, attempts.to_string());
-    }
-    if *redriven > 0 {
-        set(wire::REDRIVEN, redriven.to_string());
-    }
-    if let Some(due) = due {
-        set(wire::DUE, wire::to_millis(*due).to_string());
-    }
-    if let Some(expires) = expires {
-        set(wire::EXPIRES, wire::to_millis(*expires).to_string());
-    }
-    if let Some(ttl) = message.ttl() {
-        set(wire::TTL, ttl.as_millis().to_string());
-    }
-    for (name, value) in mark.iter().flat_map(DeadLetterMark::entries) {
-        set(name, value);
     }
     with_headers(properties, headers)
 }

@@ -6,7 +6,9 @@ mod session;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use messaging_core::{Destination, Error, ErrorKind, Order, Result, Source, SubjectFilter, TopicName, TopologyMode};
+use messaging_core::{
+    Destination, Error, ErrorKind, Names, Order, Result, Source, SubjectFilter, TopicName, TopologyMode,
+};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +18,7 @@ pub(crate) use self::session::Session;
 use crate::config::{Config, DestinationOptions, QueueType};
 use crate::connection::Link;
 use crate::convert::Reading;
-use crate::layout::{Names, filter_marker, lane_count_marker, lane_name, lanes_marker, short};
+use crate::layout::{exchange_name, filter_marker, lane_count_marker, lane_name, lanes_marker, short};
 
 /// Declares what destinations and sources need.
 #[derive(Debug)]
@@ -94,12 +96,18 @@ impl Topology {
 
     /// The names of a source's queues.
     pub(crate) fn queue_names(&self, source: &Source) -> Vec<String> {
-        let base = self.names.source(source, &self.config);
+        let base = self.names.source(source);
         let options = self.options_of(source);
         match options.order {
             Order::ByKey => (0..options.lanes).map(|lane| lane_name(&base, lane)).collect(),
             Order::None => vec![base],
         }
+    }
+
+    /// The name of a topic's exchange.
+    pub(crate) fn exchange_name(&self, topic: &TopicName) -> String {
+        let options = self.config.destination(&Destination::Topic(topic.clone()));
+        exchange_name(&self.names, topic, options.order)
     }
 
     pub(crate) fn options_of(&self, source: &Source) -> &DestinationOptions {
@@ -113,7 +121,7 @@ impl Topology {
     pub(crate) fn reading(&self, source: &Source) -> Reading {
         let options = self.options_of(source);
         let exchange = match source {
-            Source::Subscription(topic, _) => Some(short(&self.names.exchange(topic, options))),
+            Source::Subscription(topic, _) => Some(short(&self.exchange_name(topic))),
             Source::Queue(_) => None,
         };
         Reading { exchange, lanes: options.order == Order::ByKey, counts: options.queue_type == QueueType::Quorum }
@@ -134,7 +142,7 @@ impl Topology {
     fn bindings(&self, source: &Source, topic: &TopicName, filter: Option<&SubjectFilter>) -> Vec<Binding> {
         let options = self.options_of(source);
         let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
-        let exchange = self.names.exchange(topic, options);
+        let exchange = self.exchange_name(topic);
         let queues = self.queue_names(source).into_iter().enumerate();
         queues
             .map(|(lane, queue)| Binding {
@@ -180,13 +188,15 @@ impl Topology {
 
     async fn queues(&self, session: &mut Session<'_>, source: &Source) -> Result<()> {
         let options = self.options_of(source);
-        if let Some(native) = &options.native {
+        if let Source::Queue(queue) = source
+            && let Some(native) = self.names.native(&Destination::Queue(queue.clone()))
+        {
             session.must_exist(native).await?;
             // Ours all the same: without it a dead letter would have nowhere to go, and its message would come again for ever.
             let dead = dead_letter_declaration(&self.names.dead(source), options.queue_type);
             return session.ensure(&[dead]).await;
         }
-        let base = self.names.source(source, &self.config);
+        let base = self.names.source(source);
         self.layout(session, &base, options, &source.to_string()).await?;
         session.ensure(&self.declarations(source)).await
     }
@@ -199,7 +209,7 @@ impl Topology {
         filter: Option<&SubjectFilter>,
     ) -> Result<()> {
         let options = self.options_of(source);
-        let base = self.names.source(source, &self.config);
+        let base = self.names.source(source);
         self.layout(session, &base, options, &source.to_string()).await?;
         let marker = filter_marker(&base, filter);
         let first = &self.queue_names(source)[0];
@@ -230,24 +240,23 @@ impl Topology {
     async fn exchange(&self, session: &mut Session<'_>, topic: &TopicName) -> Result<Found> {
         let destination = Destination::Topic(topic.clone());
         let options = self.config.destination(&destination);
-        if let Some(native) = &options.native {
+        if let Some(native) = self.names.native(&destination) {
             return if session.exchange_exists(native).await? {
                 Ok(Found::There)
             } else {
-                Err(missing("exchange", native))
+                Err(Error::missing(&destination, native))
             };
         }
-        let plain = DestinationOptions { order: Order::None, ..options.clone() };
-        let base = self.names.exchange(topic, &plain);
+        let base = self.names.destination(&destination);
         if options.order == Order::ByKey && session.exchange_exists(&base).await? {
             return Err(other_layout(&destination.to_string(), "leave out order_by = \"key\""));
         }
         self.layout(session, &base, options, &destination.to_string()).await?;
-        let name = self.names.exchange(topic, options);
+        let name = self.exchange_name(topic);
         let kind = if options.order == Order::ByKey { "topic" } else { options.exchange_type.as_str() };
         let there = session.exchange_exists(&name).await?;
         if !there && self.mode == TopologyMode::Verify {
-            return Err(missing("exchange", &name));
+            return Err(Error::missing(&destination, &name));
         }
         session.declare_exchange(&name, kind, false).await?;
         Ok(if there { Found::There } else { Found::Made })
@@ -307,12 +316,5 @@ fn other_layout(what: &str, next: &str) -> Error {
     Error::new(
         ErrorKind::Mismatch,
         format!("{what} exists and is laid out in another way, with or without key order: {next}; nothing was changed"),
-    )
-}
-
-fn missing(what: &str, name: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("there is no {what} {name:?}: make it, or set topology = \"create\" to have it made"),
     )
 }

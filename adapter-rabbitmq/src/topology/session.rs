@@ -10,7 +10,7 @@ use lapin::{Channel, ExchangeKind};
 use messaging_core::{Error, ErrorKind, Result, TopologyMode};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Binding, QueueDeclaration, Topology, missing};
+use super::{Binding, QueueDeclaration, Topology};
 use crate::config::QueueType;
 use crate::connection::Line;
 use crate::error::{Call, from_lapin, silent};
@@ -89,7 +89,7 @@ impl Session<'_> {
     pub(super) async fn must_exist(&mut self, name: &str) -> Result<()> {
         match self.queue(name).await? {
             Some(_) => Ok(()),
-            None => Err(missing("queue", name)),
+            None => Err(Error::missing("the queue", name)),
         }
     }
 
@@ -120,7 +120,7 @@ impl Session<'_> {
         }
         for declaration in absent {
             if self.topology.mode == TopologyMode::Verify {
-                return Err(missing("queue", &declaration.name));
+                return Err(Error::missing("the queue", &declaration.name));
             }
             self.declare(declaration).await?;
             if declaration.queue_type == QueueType::Quorum {

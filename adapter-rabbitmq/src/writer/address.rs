@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use lapin::BasicProperties;
 use lapin::types::ShortString;
+use messaging_core::wire::Facts;
 use messaging_core::{Error, ErrorKind, Message};
 use tokio::time::Instant;
 
 use super::{CopyPlace, Envelope, Parcel, Purpose};
-use crate::convert::{Extra, write, write_copy};
+use crate::convert::{write, write_copy};
 use crate::delay::{Delays, Due};
 use crate::layout::{Route, Target};
 
@@ -42,7 +43,7 @@ pub(super) fn address(parcel: &Parcel, purpose: &Purpose, delays: &Delays) -> Re
             CopyPlace::Queue(queue) => Ok(Address {
                 exchange: ShortString::default(),
                 routing_key: queue.clone(),
-                properties: write_copy(message, &to.extra),
+                properties: write_copy(message, &to.facts),
                 mandatory: to.mandatory,
                 young_until: None,
             }),
@@ -51,7 +52,7 @@ pub(super) fn address(parcel: &Parcel, purpose: &Purpose, delays: &Delays) -> Re
                     Due::Queue(queue) => queue.clone(),
                     Due::Exchange(_) => ShortString::default(),
                 };
-                later(message, due, *delay, to.extra.clone(), key, delays)
+                later(message, due, *delay, to.facts.clone(), key, delays)
             }
         },
     }
@@ -75,24 +76,24 @@ fn fresh(message: &Message, target: &Target, delays: &Delays) -> Result<Address,
         Due::Exchange(target.exchange.clone())
     };
     let expires = message.ttl().map(|ttl| SystemTime::now() + ttl);
-    later(message, &due, delay, Extra { expires, ..Extra::default() }, key, delays)
+    later(message, &due, delay, Facts { expires, ..Facts::default() }, key, delays)
 }
 
 fn later(
     message: &Message,
     due: &Due,
     delay: Duration,
-    mut extra: Extra,
+    mut facts: Facts,
     key: ShortString,
     delays: &Delays,
 ) -> Result<Address, Unaddressed> {
     let Some(bucket) = delays.known(due, delay) else { return Err(Unaddressed::Bucket(due.clone(), delay)) };
-    extra.due = (!bucket.is_last).then(|| SystemTime::now() + delay);
+    facts.due = (!bucket.is_last).then(|| SystemTime::now() + delay);
     Ok(Address {
         mandatory: bucket.routing_key.is_some(),
         exchange: bucket.exchange,
         routing_key: bucket.routing_key.unwrap_or(key),
-        properties: write_copy(message, &extra),
+        properties: write_copy(message, &facts),
         young_until: bucket.young_until,
     })
 }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::types::ShortString;
+use messaging_core::wire::Facts;
 use messaging_core::{
     Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Permit, Receipt, Result, Tickets,
 };
@@ -29,7 +30,6 @@ use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
 use crate::connection::Link;
-use crate::convert::Extra;
 use crate::delay::{Delays, Due};
 use crate::error::{closed, silent};
 use crate::layout::Target;
@@ -53,7 +53,7 @@ pub(super) enum Envelope {
 #[derive(Debug)]
 pub(crate) struct CopyTo {
     pub(crate) place: CopyPlace,
-    pub(crate) extra: Extra,
+    pub(crate) facts: Facts,
     /// Whether it is an error if no queue takes it.
     pub(crate) mandatory: bool,
 }

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use messaging_conformance::{Line, Power, RawMessage, Stage, WrongAddress};
 use messaging_core::{
-    Broker, BrokerUrl, ConnectOptions, Destination, Error, ErrorKind, Message, Namespace, QueueName, Source, join,
+    Broker, BrokerUrl, ConnectOptions, Destination, Error, ErrorKind, Message, Names, Namespace, QueueName, Source,
+    join,
 };
 use tokio::task::JoinHandle;
 
@@ -225,7 +226,7 @@ impl Stage for RealStage {
     }
 
     async fn fail_dead_letters(&self, source: &Source, failing: bool) -> messaging_core::Result<()> {
-        let dead = source.dead_letter_name(Some(&self.namespace));
+        let dead = Names::new(Some(self.namespace.clone())).dead(source);
         self.ground()?.means.set_refusing(&dead, failing).await.map_err(trouble)
     }
 

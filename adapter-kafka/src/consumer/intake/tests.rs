@@ -3,7 +3,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
-use messaging_core::{Delivery, Feature, Message};
+use messaging_core::{Delivery, Destination, Feature, Message, Names};
 
 use super::waiting::{AHEAD_BYTES, DELAYED_BYTES};
 use super::*;
@@ -18,7 +18,7 @@ fn intake(options: ConsumeOptions) -> Arc<Intake> {
     capabilities.limits.retry_delay = HOUR;
     Intake::new(Settings {
         source: None,
-        topics: Topics::of_queue("orders"),
+        topics: Topics::of_destination(&Names::new(None), &Destination::queue("orders").unwrap()),
         options,
         filter: None,
         only_key: None,

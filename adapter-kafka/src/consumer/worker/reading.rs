@@ -264,24 +264,25 @@ impl AssignedPartition {
             return Some(Taken::Plain { at, offset, attempt: before + 1 });
         }
         let decoded = decode(RecordBatch::of(record).get(0), &partition.topic, partition.number);
-        let is_expired = decoded.expires > 0 && decoded.expires <= now;
+        let is_expired = decoded.expires().is_some_and(|at| at <= now);
         let is_wanted = filter.as_ref().is_none_or(|filter| filter.matches(decoded.message.subject()));
         if is_expired || !is_wanted {
             self.read.push((offset, Read::PassedOver));
             return None;
         }
-        let is_late = decoded.due > now || is_suspect;
+        let (due, expires) = (decoded.due(), decoded.expires().unwrap_or(0));
+        let is_late = due > now || is_suspect;
         self.read.push((offset, if is_late { Read::Later } else { Read::Kept }));
         let content = if is_late { Content::Late } else { Content::Made };
         let item = Item {
             content: content(Arc::clone(partition), decoded.message),
             offset,
-            attempt: decoded.attempts.max(before) + 1,
-            redriven: decoded.redriven,
-            expires: decoded.expires,
+            attempt: decoded.facts.attempts.max(before).saturating_add(1),
+            redriven: decoded.facts.redriven,
+            expires,
         };
-        if decoded.due > now {
-            partition.intake.delay(decoded.due, item);
+        if due > now {
+            partition.intake.delay(due, item);
         } else if is_suspect {
             self.suspects.push_back(item);
         } else {
