@@ -189,7 +189,7 @@ impl Broker for Bare {
     }
 
     fn capabilities(&self, _: Place<'_>) -> Capabilities {
-        Capabilities::none().with_native(Feature::ALL)
+        Capabilities::none().with_native(Feature::ALL).without(Feature::Lease, "no lease is long enough here")
     }
 
     async fn publisher(&self, _: &Destination, _: PublishOptions) -> Result<Arc<dyn Publisher>> {
