@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use messaging_core::{
     Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
     Error, ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer,
-    QueueName, Repair, Replies, ReplyAddress, Result, Scope, Source, SubscribeOptions, Subscriber, TopicName, Topology,
+    QueueName, Repair, Replies, ReplyAddress, Result, Scope, SubscribeOptions, Subscriber, TopicName, Topology,
     TopologyMode,
 };
 use parking_lot::Mutex;

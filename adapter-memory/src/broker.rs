@@ -256,7 +256,8 @@ impl Broker for MemoryBroker {
 
     fn capabilities(&self, of: Place<'_>) -> Capabilities {
         let destination = of.destination();
-        let options = destination.as_ref().map_or(&self.0.defaults, |destination| self.options(destination));
+        let options =
+            destination.as_ref().map_or(self.0.destinations.defaults(), |destination| self.options(destination));
         capabilities::of(options, matches!(destination, Some(Destination::Topic(_))))
     }
 

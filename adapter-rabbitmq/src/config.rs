@@ -242,12 +242,12 @@ impl Config {
         Ok(())
     }
 
-    /// What holds for one destination.
-    /// Options of what the configuration does not name.
+    /// The options of destinations that the configuration does not name.
     pub(crate) fn defaults(&self) -> &DestinationOptions {
-        &self.defaults
+        self.destinations.defaults()
     }
 
+    /// The options of one destination.
     pub(crate) fn destination(&self, destination: &Destination) -> &DestinationOptions {
         self.destinations.of(destination)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Weight of a message of average size or below: the resolution in which bytes are counted.
 const UNIT: usize = 1024;
@@ -58,7 +58,7 @@ impl InFlight {
     /// Waits for a permit for one message of `bytes`.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once [`close`](Self::close) was called.
     pub async fn acquire(&self, bytes: usize) -> Result<Permit> {
         match self.try_acquire(bytes) {
             Some(permit) => Ok(permit),
@@ -87,7 +87,7 @@ impl InFlight {
     /// Waits for one permit for as many of the messages as fit at once, at least one. Returns their number too.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] once [`close`](Self::close) was called.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once [`close`](Self::close) was called.
     pub async fn acquire_many(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(usize, Permit)> {
         let mut count = 0;
         let mut weight = 0;

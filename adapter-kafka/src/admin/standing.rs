@@ -115,7 +115,7 @@ impl KafkaBroker {
             let mut bytes = 0;
             read(&connection.options, ranges, |record, decoded| {
                 bytes += record.payload_len();
-                if decoded.expires == 0 || decoded.expires > now {
+                if decoded.expires().is_none_or(|at| at > now) {
                     *(if decoded.due() > now { &mut counted.delayed } else { &mut counted.due }) += 1;
                 }
                 if bytes < COUNTED_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

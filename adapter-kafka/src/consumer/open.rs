@@ -46,7 +46,7 @@ pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> 
         .map_err(|error| Error::new(ErrorKind::Internal, format!("no thread for a consumer: {error}")))?;
     let opened = tokio::time::timeout(OPEN_TIMEOUT, opened).await;
     opened
-        .map_err(|_| Error::silent("opening a consumer", OPEN))?
+        .map_err(|_| Error::silent("opening a consumer", OPEN_TIMEOUT))?
         .map_err(|_| Error::new(ErrorKind::Internal, "the consumer's thread has died"))??;
     if is_group {
         let _ = tokio::time::timeout(JOIN_TIMEOUT, progress.wait_for(|progress| progress.has_joined)).await;
