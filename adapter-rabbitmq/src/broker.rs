@@ -19,14 +19,14 @@ use crate::DRIVER;
 use crate::capabilities;
 use crate::config::Config;
 use crate::connection::Link;
-use crate::consumer::{self, Around, Handle, Plan, Shared, What};
+use crate::consumer::{self, ConsumerContext, Handle, Plan, Shared, Consumed};
 use crate::delay::Delays;
 use crate::error::closed;
 use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
 use crate::requester::RabbitReplies;
 use crate::topology::Topology;
-use crate::writer::{Purpose, Surroundings, Writer, WriterState};
+use crate::writer::{Purpose, WriterContext, Writer, WriterState};
 
 /// How long the broker may take to confirm a retry, a dead letter or a reply.
 const COPY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ impl RabbitBroker {
         let topology = Arc::new(Topology::new(consuming.clone(), config.clone(), names.clone(), topology));
         let delays = Arc::new(Delays::new(topology.clone()));
         let tasks = TaskTracker::new();
-        let around = Surroundings {
+        let around = WriterContext {
             link: publishing.clone(),
             topology: topology.clone(),
             delays: delays.clone(),
@@ -138,8 +138,8 @@ impl RabbitBroker {
         Ok(())
     }
 
-    fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    fn writer_context(&self) -> WriterContext {
+        WriterContext {
             link: self.0.publishing.clone(),
             topology: self.0.topology.clone(),
             delays: self.0.delays.clone(),
@@ -150,7 +150,7 @@ impl RabbitBroker {
     /// Starts the writer of a requester.
     pub(crate) fn start_requests(&self, inbox: &Arc<Inbox>) -> Writer {
         let in_flight = PublishOptions::default().in_flight;
-        let writer = Writer::start(self.surroundings(), Purpose::Requests(inbox.clone()), in_flight, COPY_TIMEOUT);
+        let writer = Writer::start(self.writer_context(), Purpose::Requests(inbox.clone()), in_flight, COPY_TIMEOUT);
         let mut opened = self.0.opened.lock();
         opened.inboxes.retain(|inbox| inbox.strong_count() > 0);
         opened.inboxes.push(Arc::downgrade(inbox));
@@ -178,14 +178,14 @@ impl RabbitBroker {
 
     pub(crate) async fn open_consumer(
         &self,
-        what: What,
+        what: Consumed,
         prefetch: usize,
         by_key: bool,
         capabilities: Arc<Capabilities>,
         scope: Scope,
     ) -> Result<Consumer> {
         self.check_open()?;
-        let around = Around {
+        let around = ConsumerContext {
             link: self.0.consuming.clone(),
             topology: self.0.topology.clone(),
             copies: self.0.copies.clone(),
@@ -217,7 +217,7 @@ impl Broker for RabbitBroker {
             return Ok(Arc::new(SharedPublisher::new(self.0.copies.clone(), target, &options, scope)));
         }
         self.0.topology.destination(destination).await?;
-        let publisher = Arc::new(RabbitPublisher::open(self.surroundings(), target, &options, scope));
+        let publisher = Arc::new(RabbitPublisher::open(self.writer_context(), target, &options, scope));
         publisher.writer().opened(self.0.config.request_timeout).await?;
         let mut opened = self.0.opened.lock();
         opened.publishers.retain(|publisher| publisher.strong_count() > 0);

@@ -6,7 +6,7 @@ use lapin::types::ShortString;
 use messaging_core::wire::{DeadLetterMark, Facts};
 use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source, Unsettled};
 
-use super::What;
+use super::Consumed;
 use crate::delay::Due;
 use crate::layout::{lane_of, short};
 use crate::topology::Topology;
@@ -35,7 +35,7 @@ pub(super) async fn copied(job: Job, outcome: Outcome<Receipt>) -> Copied {
 pub(super) struct Copies<'a> {
     pub(super) writer: &'a Writer,
     pub(super) topology: &'a Topology,
-    pub(super) what: &'a What,
+    pub(super) what: &'a Consumed,
     pub(super) queues: &'a [ShortString],
 }
 
@@ -86,8 +86,8 @@ impl Copies<'_> {
 
     fn source(&self) -> Option<&Source> {
         match self.what {
-            What::Source { source, .. } => Some(source),
-            What::Ephemeral { .. } => None,
+            Consumed::Source { source, .. } => Some(source),
+            Consumed::Ephemeral { .. } => None,
         }
     }
 }

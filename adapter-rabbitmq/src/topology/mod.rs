@@ -28,7 +28,7 @@ pub(crate) struct Topology {
     pub(crate) names: Names,
     pub(crate) mode: TopologyMode,
     /// Until when quorum queues made here are too young to be trusted.
-    young: Mutex<HashMap<String, Instant>>,
+    provisional: Mutex<HashMap<String, Instant>>,
 }
 
 /// What making sure of something came to.
@@ -42,7 +42,7 @@ pub(crate) enum Found {
 
 impl Topology {
     pub(crate) fn new(link: Arc<Link>, config: Arc<Config>, names: Names, mode: TopologyMode) -> Self {
-        Self { link, config, names, mode, young: Mutex::default() }
+        Self { link, config, names, mode, provisional: Mutex::default() }
     }
 
     /// Calls to the broker, on channels of their own: a refused call ends its channel.
@@ -68,7 +68,7 @@ impl Topology {
             Destination::Reply(_) => Found::There,
         };
         session.close().await;
-        self.grown_up().await;
+        self.await_age().await;
         Ok(found)
     }
 
@@ -90,7 +90,7 @@ impl Topology {
             }
         }
         session.close().await;
-        self.grown_up().await;
+        self.await_age().await;
         Ok(queues)
     }
 
@@ -299,12 +299,12 @@ impl Topology {
     /// Waits until every quorum queue made here is old enough.
     ///
     /// One younger than about two seconds is lost with all it holds if its node is killed (RabbitMQ 4.0.5, measured).
-    async fn grown_up(&self) {
+    async fn await_age(&self) {
         let last = {
-            let mut young = self.young.lock();
+            let mut young = self.provisional.lock();
             let now = Instant::now();
-            young.retain(|_, until| *until > now);
-            young.values().max().copied()
+            provisional.retain(|_, until| *until > now);
+            provisional.values().max().copied()
         };
         if let Some(last) = last {
             sleep_until(last).await;

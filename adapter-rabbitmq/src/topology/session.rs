@@ -125,7 +125,7 @@ impl Session<'_> {
             self.declare(declaration).await?;
             if declaration.queue_type == QueueType::Quorum {
                 let until = Instant::now() + self.topology.config.new_queue_wait;
-                self.topology.young.lock().insert(declaration.name.clone(), until);
+                self.topology.provisional.lock().insert(declaration.name.clone(), until);
             }
         }
         Ok(())

@@ -17,24 +17,24 @@ use lapin::Confirmation;
 use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result};
 use tokio::time::Instant;
 
-use super::bells::Rung;
+use super::ready_slots::ReadySlots;
 use crate::error::{Call, from_lapin};
 
 /// One publish that waits.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Unconfirmed {
     pub(super) ticket: u64,
     pub(super) until: Instant,
     /// The message's id, where it may be returned.
     pub(super) id: Option<MessageId>,
-    /// The answer is kept back until then: the queue is too young to be trusted.
-    pub(super) young_until: Option<Instant>,
+    /// The answer is unsent back until then: the queue is too young to be trusted.
+    pub(super) trusted_from: Option<Instant>,
     /// The sender was told already that the time is up.
     pub(super) expired: bool,
 }
 
 /// A publish and what became of it.
-pub(super) type Answer = (Waiting, Result<Receipt>);
+pub(super) type Answer = (Unconfirmed, Result<Receipt>);
 
 /// What the broker said of one publish.
 enum Verdict {
@@ -45,21 +45,21 @@ enum Verdict {
     Lost(Box<lapin::Error>),
 }
 
-/// Room for one publish. Its bell is used again for the next.
-struct Place<C> {
-    bell: Waker,
-    open: Option<(Waiting, C)>,
+/// Room for one publish. Its waker is used again for the next.
+struct Slot<C> {
+    waker: Waker,
+    open: Option<(Unconfirmed, C)>,
 }
 
 /// The publishes that wait.
 pub(super) struct Confirms<C> {
-    places: Vec<Place<C>>,
+    slots: Vec<Slot<C>>,
     free: Vec<usize>,
-    rung: Rung,
+    rung: ReadySlots,
     /// Those of `rung` that are looked at just now.
     looked_at: Vec<usize>,
     /// What was resolved and not answered yet.
-    resolved: Vec<(Waiting, Verdict)>,
+    resolved: Vec<(Unconfirmed, Verdict)>,
     /// Ids of returned messages whose own confirm was not met yet, and why they came back.
     returned: Vec<(MessageId, String)>,
     expired: usize,
@@ -68,9 +68,9 @@ pub(super) struct Confirms<C> {
 impl<C> Default for Confirms<C> {
     fn default() -> Self {
         Self {
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
-            rung: Rung::default(),
+            rung: ReadySlots::default(),
             looked_at: Vec::new(),
             resolved: Vec::new(),
             returned: Vec::new(),
@@ -80,15 +80,15 @@ impl<C> Default for Confirms<C> {
 }
 
 impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
-    pub(super) fn push(&mut self, waiting: Waiting, confirm: C) {
+    pub(super) fn push(&mut self, waiting: Unconfirmed, confirm: C) {
         let index = self.free.pop().unwrap_or_else(|| {
-            let bell = self.rung.bell(self.places.len());
-            self.places.push(Place { bell, open: None });
-            self.places.len() - 1
+            let waker = self.rung.waker(self.slots.len());
+            self.slots.push(Slot { waker, open: None });
+            self.slots.len() - 1
         });
         self.expired += usize::from(waiting.expired);
-        self.places[index].open = Some((waiting, confirm));
-        // From now on its bell rings when it is resolved.
+        self.slots[index].open = Some((waiting, confirm));
+        // From now on its waker rings when it is resolved.
         self.look_at(index);
     }
 
@@ -127,10 +127,10 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     }
 
     fn look_at(&mut self, index: usize) {
-        // A bell may ring late: for one that was given up, or looked at before.
-        let Some(place) = self.places.get_mut(index) else { return };
+        // A waker may ring late: for one that was given up, or looked at before.
+        let Some(place) = self.slots.get_mut(index) else { return };
         let Some((_, confirm)) = &mut place.open else { return };
-        let Poll::Ready(resolved) = Pin::new(confirm).poll(&mut Context::from_waker(&place.bell)) else { return };
+        let Poll::Ready(resolved) = Pin::new(confirm).poll(&mut Context::from_waker(&place.waker)) else { return };
         if let Some((waiting, _)) = place.open.take() {
             self.expired -= usize::from(waiting.expired);
             self.resolved.push((waiting, verdict(resolved, &mut self.returned)));
@@ -142,7 +142,7 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
 impl<C> Confirms<C> {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len() + self.resolved.len()
+        self.slots.len() - self.free.len() + self.resolved.len()
     }
 
     /// How many were told that their time is up and are still open at the broker.
@@ -152,7 +152,7 @@ impl<C> Confirms<C> {
 
     /// Those whose time is up, each once.
     pub(super) fn expire(&mut self, now: Instant, mut told: impl FnMut(u64)) {
-        for (waiting, _) in self.places.iter_mut().filter_map(|place| place.open.as_mut()) {
+        for (waiting, _) in self.slots.iter_mut().filter_map(|place| place.open.as_mut()) {
             if waiting.expire(now) {
                 self.expired += 1;
                 told(waiting.ticket);
@@ -161,16 +161,16 @@ impl<C> Confirms<C> {
     }
 
     /// Gives up on all that wait.
-    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Unconfirmed> {
         self.returned.clear();
         self.free.clear();
         self.expired = 0;
-        let open = self.places.drain(..).filter_map(|place| place.open.map(|(waiting, _)| waiting));
+        let open = self.slots.drain(..).filter_map(|place| place.open.map(|(waiting, _)| waiting));
         open.chain(self.resolved.drain(..).map(|(waiting, _)| waiting))
     }
 }
 
-impl Waiting {
+impl Unconfirmed {
     /// Whether its time is up and its sender does not know.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let expires = !self.expired && self.until <= now;

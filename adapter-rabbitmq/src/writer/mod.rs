@@ -1,12 +1,12 @@
 //! The writer: one task that owns a publishing channel, from the first open to the last close.
 //!
 //! One task a channel, because the client registers a tag and enqueues its frame under two locks: two writers swap each
-//! other's confirms (lapin 4.12: 2,748 of 40,000 with four). It joins the writes of up to [`BATCH`] messages, and keeps what
+//! other's confirms (lapin 4.12: 2,748 of 40,000 with four). It joins the writes of up to [`WRITE_BATCH`] messages, and keeps what
 //! did not leave while the connection is away, until its time limit.
 
 mod actor;
-mod address;
-mod bells;
+mod route;
+mod ready_slots;
 mod confirms;
 mod opening;
 mod pipeline;
@@ -36,11 +36,11 @@ use crate::layout::Target;
 use crate::topology::Topology;
 
 /// How many publishes are written in one go.
-const BATCH: usize = 64;
+const WRITE_BATCH: usize = 64;
 
 /// What goes where.
 #[derive(Debug)]
-pub(super) enum Envelope {
+pub(super) enum Recipient {
     /// To the writer's own destination.
     Fresh,
     /// To another one.
@@ -69,9 +69,9 @@ pub(crate) enum CopyPlace {
 
 /// One message on its way to the broker.
 #[derive(Debug)]
-struct Parcel {
+struct PendingPublish {
     message: Message,
-    envelope: Envelope,
+    recipient: Recipient,
     ticket: u64,
     /// When the sender wants to know at the latest.
     until: Instant,
@@ -80,7 +80,7 @@ struct Parcel {
 /// A handle to the task that owns a publishing channel; the task ends with its last handle.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    parcels: mpsc::UnboundedSender<Parcel>,
+    publishes: mpsc::UnboundedSender<PendingPublish>,
     tickets: Arc<Tickets<Receipt>>,
     timeout: Duration,
     state: Arc<WriterState>,
@@ -129,7 +129,7 @@ pub(crate) enum Purpose {
 
 /// What a writer needs of its broker handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct WriterContext {
     pub(crate) link: Arc<Link>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) delays: Arc<Delays>,
@@ -138,7 +138,7 @@ pub(crate) struct Surroundings {
 
 impl Writer {
     /// Starts the task.
-    pub(crate) fn start(around: Surroundings, purpose: Purpose, in_flight: usize, timeout: Duration) -> Self {
+    pub(crate) fn start(around: WriterContext, purpose: Purpose, in_flight: usize, timeout: Duration) -> Self {
         let what = match &purpose {
             Purpose::Destination(target) => target.destination.to_string(),
             Purpose::Copies => "replies, retries and dead letters".to_owned(),
@@ -152,36 +152,36 @@ impl Writer {
             end: CancellationToken::new(),
         });
         // Bounded by the room that every sender holds, and for copies by the prefetch of the consumers.
-        let (parcels, received) = mpsc::unbounded_channel();
+        let (publishes, received) = mpsc::unbounded_channel();
         let tasks = around.tasks.clone();
         let actor = Actor::new(around, purpose, in_flight, timeout, received, state.clone());
         let tickets = actor.tickets().clone();
         tasks.spawn(actor.run());
-        Self { parcels, tickets, timeout, state }
+        Self { publishes, tickets, timeout, state }
     }
 
     /// Hands a message to the task.
     pub(crate) fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::Fresh, permit)
+        self.hand_over(message, Recipient::Own, permit)
     }
 
     /// Hands a message for another destination than the writer's own to the task.
     pub(crate) fn send_to(&self, target: Arc<Target>, message: Message, permit: Permit) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::To(target), permit)
+        self.hand_over(message, Recipient::Other(target), permit)
     }
 
     /// Hands a copy to the task.
     pub(crate) fn copy(&self, message: Message, to: CopyTo) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::Copy(Box::new(to)), Permit::none())
+        self.hand_over(message, Recipient::Copy(Box::new(to)), Permit::none())
     }
 
-    fn hand_over(&self, message: Message, envelope: Envelope, permit: Permit) -> Outcome<Receipt> {
+    fn hand_over(&self, message: Message, recipient: Recipient, permit: Permit) -> Outcome<Receipt> {
         if self.state.closed.load(Ordering::Acquire) {
             return Outcome::ready(Err(closed()));
         }
         let ticket = self.tickets.open(permit);
-        let parcel = Parcel { message, envelope, ticket, until: Instant::now() + self.timeout };
-        if self.parcels.send(parcel).is_err() {
+        let publish = PendingPublish { message, recipient, ticket, until: Instant::now() + self.timeout };
+        if self.publishes.send(publish).is_err() {
             self.tickets.complete(ticket, Err(closed()));
         }
         Outcome::pending(self.tickets.clone(), ticket)

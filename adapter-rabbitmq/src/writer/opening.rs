@@ -8,7 +8,7 @@ use lapin::options::ConfirmSelectOptions;
 use messaging_core::{Destination, ErrorKind, Inbox, Result};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Surroundings;
+use super::WriterContext;
 use crate::connection::Line;
 use crate::delay::{Delays, Due};
 use crate::error::{Call, from_lapin, silent};
@@ -17,13 +17,13 @@ use crate::topology::{Found, Topology};
 
 /// After a topic's exchange had to be made anew, its subscriptions get so long to bind themselves again: see
 /// [`REBIND_EVERY`](crate::consumer::REBIND_EVERY).
-const REBIND_TIME: Duration = Duration::from_secs(3);
+const REBIND_WAIT: Duration = Duration::from_secs(3);
 /// The pause before something is made again that could not be made because the connection was lost.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens a channel that confirms. `again` is made sure of once more, replies go to `inbox`.
 pub(super) async fn open_channel(
-    around: Surroundings,
+    around: WriterContext,
     again: Option<Destination>,
     inbox: Option<Arc<Inbox>>,
 ) -> Result<Arc<Line>> {
@@ -42,12 +42,12 @@ pub(super) async fn open_channel(
         && around.topology.destination(&destination).await? == Found::Made
     {
         around.delays.forget();
-        sleep(REBIND_TIME).await;
+        sleep(REBIND_WAIT).await;
     }
     Ok(Arc::new(channel))
 }
 
-/// Something that has to be made before the oldest parcel can be written. The writer goes on meanwhile.
+/// Something that has to be made before the oldest publish can be written. The writer goes on meanwhile.
 pub(super) struct Preparation {
     pub(super) what: Prepared,
     pub(super) work: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
@@ -56,7 +56,7 @@ pub(super) struct Preparation {
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prepared {
-    /// The bucket that the parcel of this ticket goes to.
+    /// The bucket that the publish of this ticket goes to.
     Bucket(u64),
     /// The writer's own destination.
     Destination,
@@ -64,20 +64,20 @@ pub(super) enum Prepared {
 
 impl Preparation {
     pub(super) fn bucket(ticket: u64, delays: Arc<Delays>, due: Due, delay: Duration) -> Self {
-        let work = async move { unhurried(delays.make(&due, delay).await).await };
+        let work = async move { with_pause(delays.make(&due, delay).await).await };
         Self { what: Prepared::Bucket(ticket), work: Box::pin(work) }
     }
 
     pub(super) fn destination(topology: Arc<Topology>, destination: Destination) -> Self {
-        let work = async move { unhurried(topology.destination(&destination).await.map(drop)).await };
+        let work = async move { with_pause(topology.destination(&destination).await.map(drop)).await };
         Self { what: Prepared::Destination, work: Box::pin(work) }
     }
 }
 
 /// What failed with the connection is tried again, though not at once.
-async fn unhurried(result: Result<()>) -> Result<()> {
+async fn with_pause(result: Result<()>) -> Result<()> {
     if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Disconnected) {
-        sleep(PAUSE).await;
+        sleep(RETRY_PAUSE).await;
     }
     result
 }

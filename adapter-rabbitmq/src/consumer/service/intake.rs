@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::later::Held;
 use super::{BATCH, Service};
-use crate::consumer::What;
+use crate::consumer::Consumed;
 use crate::consumer::attach::{Arrival, Incoming as Arrivals};
 use crate::consumer::copies::Job;
 use crate::consumer::shared::Item;
@@ -67,7 +67,7 @@ impl Service {
         let now = SystemTime::now();
         let rest = due.and_then(|due| due.duration_since(now).ok()).filter(|rest| *rest > DUE_ENOUGH);
         if let Some(rest) = rest {
-            if matches!(worker.plan.what, What::Ephemeral { .. }) {
+            if matches!(worker.plan.what, Consumed::Ephemeral { .. }) {
                 // Its queue goes with this consumer: a bucket would be left with nowhere to lead to.
                 self.deadlines.extend(expires.map(|until| (tag, until)));
                 self.later.hold(rest, Held::Again(unsettled));
