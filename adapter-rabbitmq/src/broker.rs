@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use messaging_core::{
     Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DrainReport, Error, ErrorKind, Health,
     Identity, Inbox, Inspect, Names, Order, Place, PublishOptions, Publisher, Repair, Replies, Result, Scope,
@@ -24,7 +24,7 @@ use crate::delay::Delays;
 use crate::error::closed;
 use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
-use crate::requester::RabbitReplies;
+use crate::requester::{RabbitReplies, receive_replies};
 use crate::topology::Topology;
 use crate::writer::{Purpose, WriterContext, Writer, WriterState};
 
@@ -41,6 +41,7 @@ struct Inner {
     names: Names,
     publishing: Arc<Link>,
     consuming: Arc<Link>,
+    declaring: Arc<Link>,
     topology: Arc<Topology>,
     delays: Arc<Delays>,
     copies: Writer,
@@ -71,8 +72,10 @@ impl RabbitBroker {
         let ConnectOptions { name: _, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
         let consuming = Arc::new(Link::open(config.clone(), "consume").await?);
         let publishing = Arc::new(Link::open(config.clone(), "publish").await?);
-        // Declarations go over the connection that never publishes: a blocked one answers nothing.
-        let topology = Arc::new(Topology::new(consuming.clone(), config.clone(), names.clone(), topology));
+        // Declarations go over a connection that never publishes, because a blocked one answers nothing; and that is theirs alone,
+        // because each thing that is looked for and missing costs a channel number, until the connection is replaced.
+        let declaring = Arc::new(Link::open(config.clone(), "declare").await?);
+        let topology = Arc::new(Topology::new(declaring.clone(), config.clone(), names.clone(), topology));
         let delays = Arc::new(Delays::new(topology.clone()));
         let tasks = TaskTracker::new();
         let around = WriterContext {
@@ -80,6 +83,7 @@ impl RabbitBroker {
             topology: topology.clone(),
             delays: delays.clone(),
             tasks: tasks.clone(),
+            broker: identity.name().clone(),
         };
         let copies = Writer::start(around, Purpose::Copies, 10_000, COPY_TIMEOUT);
         Ok(Self(Arc::new(Inner {
@@ -88,6 +92,7 @@ impl RabbitBroker {
             names,
             publishing,
             consuming,
+            declaring,
             topology,
             delays,
             copies,
@@ -113,7 +118,7 @@ impl RabbitBroker {
         &self.0.copies
     }
 
-    pub(crate) fn target(&self, destination: &Destination) -> Target {
+    pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
         Target::of(destination, &self.0.names, &self.0.config)
     }
 
@@ -144,13 +149,14 @@ impl RabbitBroker {
             topology: self.0.topology.clone(),
             delays: self.0.delays.clone(),
             tasks: self.0.tasks.clone(),
+            broker: self.0.identity.name().clone(),
         }
     }
 
     /// Starts the writer of a requester.
     pub(crate) fn start_requests(&self, inbox: &Arc<Inbox>) -> Writer {
         let in_flight = PublishOptions::default().in_flight;
-        let writer = Writer::start(self.writer_context(), Purpose::Requests(inbox.clone()), in_flight, COPY_TIMEOUT);
+        let writer = Writer::start(self.writer_context(), Purpose::Requests(receive_replies(inbox, self.0.tasks.clone())), in_flight, COPY_TIMEOUT);
         let mut opened = self.0.opened.lock();
         opened.inboxes.retain(|inbox| inbox.strong_count() > 0);
         opened.inboxes.push(Arc::downgrade(inbox));
@@ -212,7 +218,7 @@ impl Broker for RabbitBroker {
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         self.check_open()?;
-        let (target, scope) = (self.target(destination), self.scope(destination));
+        let (target, scope) = (self.target(destination)?, self.scope(destination));
         if let Destination::Reply(_) = destination {
             return Ok(Arc::new(SharedPublisher::new(self.0.copies.clone(), target, &options, scope)));
         }
@@ -226,7 +232,7 @@ impl Broker for RabbitBroker {
     }
 
     fn health(&self) -> Health {
-        let mut health = self.0.consuming.health().and(self.0.publishing.health()).and(self.0.copies.state().health());
+        let mut health = self.0.consuming.health().and(self.0.publishing.health()).and(self.0.declaring.health()).and(self.0.copies.state().health());
         for consumer in self.live_consumers() {
             health = health.and(consumer.health());
         }
@@ -263,7 +269,8 @@ impl Broker for RabbitBroker {
         self.0.tasks.close();
         let soon = by.max(Instant::now() + Duration::from_millis(100));
         let _ = timeout_at(soon, self.0.tasks.wait()).await;
-        futures_util::future::join(self.0.publishing.close(soon), self.0.consuming.close(soon)).await;
+        let Inner { publishing, consuming, declaring, .. } = &*self.0;
+        join3(publishing.close(soon), consuming.close(soon), declaring.close(soon)).await;
         report
     }
 

@@ -88,8 +88,8 @@ impl Delays {
             return None;
         }
         let (exchange, routing_key) = match due {
-            Due::Queue(_) => (ShortString::default(), Some(short(&name))),
-            Due::Exchange(_) => (short(&name), None),
+            Due::Queue(_) => (ShortString::default(), Some(short("the name of a delay queue", &name).ok()?)),
+            Due::Exchange(_) => (short("the name of a delay exchange", &name).ok()?, None),
         };
         let trusted_from = (trusted_from > now).then_some(trusted_from);
         Some(Bucket { exchange, routing_key, is_last, trusted_from })

@@ -90,8 +90,9 @@ pub(super) async fn give_up(line: &Line) {
 async fn attach_on(around: &ConsumerContext, plan: &Plan, member: &str, flow: Flow, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
         Consumed::Source { source, filter: _ } => {
-            let queues = around.topology.queue_names(source).iter().map(|name| short(name)).collect::<Vec<_>>();
-            (queues, None, around.topology.reading(source))
+            let names = around.topology.queue_names(source);
+            let queues = names.iter().map(|name| short("the name of a queue", name)).collect::<Result<Vec<_>>>()?;
+            (queues, None, around.topology.reading(source)?)
         }
         Consumed::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
     };
@@ -197,7 +198,7 @@ async fn ephemeral(
     let destination = Destination::Topic(topic.clone());
     around.topology.destination(&destination).await?;
     let options = around.topology.config.destination(&destination);
-    let exchange = short(&around.topology.exchange_name(topic));
+    let exchange = short("the name of an exchange", &around.topology.exchange_name(topic))?;
     let lost = declare_exclusive(channel, [("x-max-length", AMQPValue::LongLongInt(1))]).await?;
     let bounds = [
         ("x-max-length", AMQPValue::LongLongInt(i64::from(options.ephemeral_lag))),
@@ -212,9 +213,10 @@ async fn ephemeral(
         queue: queue.to_string(),
         exchange: exchange.to_string(),
         key: if lanes { format!("*.{pattern}") } else { pattern.to_owned() },
-        arguments: table(&options.binding_arguments),
+        arguments: table(&options.binding_arguments)?,
     };
-    around.topology.bind(&binding).await?;
+    // On this connection: the queue is exclusive to it.
+    around.topology.bind(&around.link, &binding).await?;
     let consume = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let gaps = channel
         .basic_consume(lost, ShortString::default(), consume, FieldTable::default())
@@ -251,10 +253,10 @@ pub(super) async fn bind_again(around: ConsumerContext, what: Consumed, binding:
             }
             other => other.map(|()| false),
         },
-        (Consumed::Ephemeral { topic, .. }, Some(binding)) => match topology.bind(binding).await {
+        (Consumed::Ephemeral { topic, .. }, Some(binding)) => match topology.bind(&around.link, binding).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 topology.destination(&Destination::Topic(topic.clone())).await?;
-                topology.bind(binding).await.map(|()| true)
+                topology.bind(&around.link, binding).await.map(|()| true)
             }
             other => other.map(|()| false),
         },

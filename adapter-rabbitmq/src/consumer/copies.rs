@@ -66,7 +66,7 @@ impl Copies<'_> {
         let facts = Facts { attempts, redriven: delivery.redriven, expires, ..Facts::default() };
         let queue = self.queues[lane_of(message, self.queues.len())].clone();
         let place = if after.is_zero() { CopyPlace::Queue(queue) } else { CopyPlace::Later(Due::Queue(queue), after) };
-        self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true })
+        self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true, dead_letter_of: None })
     }
 
     /// To the dead letter; none where there is no dead letter.
@@ -79,9 +79,14 @@ impl Copies<'_> {
             redriven: delivery.redriven,
             at: SystemTime::now(),
         };
-        let place = CopyPlace::Queue(short(&self.topology.names.dead(source)));
+        let queue = match short("the name of a dead letter", &self.topology.names.dead(source)) {
+            Ok(queue) => queue,
+            Err(error) => return Some(Outcome::ready(Err(error))),
+        };
+        let dead_letter_of = Some(source.clone());
+        let place = CopyPlace::Queue(queue);
         let facts = Facts::from(mark);
-        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true }))
+        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true, dead_letter_of }))
     }
 
     fn source(&self) -> Option<&Source> {

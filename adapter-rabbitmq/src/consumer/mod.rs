@@ -28,7 +28,7 @@ use crate::topology::Topology;
 use crate::writer::Writer;
 
 /// How often a subscription makes sure that it is bound: deleting an exchange takes its bindings along, and tells nobody.
-pub(crate) const REBIND_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const REBIND_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is consumed.
 #[derive(Clone, Debug)]

@@ -8,13 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lapin::PublisherConfirm;
-use messaging_core::spi::{Tickets, TicketsOwner};
-use messaging_core::{Error, ErrorKind, ErrorOutcome, Receipt, Result};
+use messaging_core::{Error, ErrorKind, ErrorOutcome, Receipt, Result, Tickets, TicketsOwner};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use super::confirms::Unconfirmed;
-use super::opening::{Preparation, Prepared, open_channel};
+use super::opening::{Missing, Preparation, Prepared, open_channel};
 use super::pipeline::{News, Pipeline};
 use super::route::{NoRoute, Route, properties, route};
 use super::writes::write_frames;
@@ -50,15 +49,6 @@ pub(super) struct Actor {
     is_stuck: bool,
     tick: Interval,
     inbox: Vec<PendingPublish>,
-}
-
-/// Something that a publish went to and that was not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// The writer's own destination.
-    Destination,
-    /// The dead letter of a source.
-    DeadLetter(Source),
 }
 
 /// Reason for which a channel is not served any more.
@@ -322,7 +312,8 @@ impl Actor {
         let unconfirmed = Unconfirmed {
             ticket: publish.ticket,
             until: publish.until,
-            id: route.mandatory.then(|| properties.message_id().clone()).flatten(),
+            id: route.mandatory.then(|| publish.message.id().clone()),
+            routing_key: publish.is_shared().then(|| route.routing_key.clone()),
             dead_letter_of: publish.dead_letter_of(),
             trusted_from: route.young_until,
             expired: false,
@@ -356,18 +347,17 @@ impl Actor {
 
     /// After the channel is lost: completes what was confirmed, keeps what was not sent, fails the rest as unknown.
     async fn collect_after_loss(&mut self) {
-        let by = Instant::now() + COLLECT_TIMEOUT;
-        while !self.pipeline.is_empty() {
-            let (pipeline, news) = (&mut self.pipeline, &mut self.news);
-            if timeout_at(by, poll_fn(|cx| pipeline.poll(cx, news))).await.is_err() {
-                break;
+        // Trouble from now on is another one, and is over with the next channel.
+        self.is_stuck = false;
+        let (pipeline, news) = (&mut self.pipeline, &mut self.news);
+        let all = async {
+            while !pipeline.is_empty() {
+                poll_fn(|cx| pipeline.poll(cx, news)).await;
             }
-            self.give_answers();
-        }
-        let lost = || {
-            Error::new(ErrorKind::Disconnected, "the connection was lost before the broker answered")
-                .with_outcome(ErrorOutcome::Unknown)
         };
+        let _ = timeout_at(Instant::now() + COLLECT_TIMEOUT, all).await;
+        self.give_answers();
+        let lost = || Error::new(ErrorKind::Disconnected, "the connection was lost before the broker confirmed");
         let left: Vec<u64> = self.pipeline.give_up().map(|unconfirmed| unconfirmed.ticket).collect();
         for ticket in left {
             self.tickets.complete(ticket, Err(lost()));

@@ -14,7 +14,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use lapin::Confirmation;
-use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result};
+use lapin::types::ShortString;
+use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result, Source};
 use tokio::time::Instant;
 
 use super::ready_slots::ReadySlots;
@@ -27,16 +28,34 @@ pub(super) struct Unconfirmed {
     pub(super) until: Instant,
     /// The message's id, where it may be returned.
     pub(super) id: Option<MessageId>,
-    /// The answer is unsent back until then: the queue is too young to be trusted.
+    /// The routing key, where the writer has several recipients: ids are the publisher's, and two copies may share one.
+    pub(super) routing_key: Option<ShortString>,
+    /// The source whose dead letter this is.
+    pub(super) dead_letter_of: Option<Box<Source>>,
+    /// Time until which the answer is held back, because the queue is too young to be trusted.
     pub(super) trusted_from: Option<Instant>,
-    /// The sender was told already that the time is up.
+    /// Whether the sender has been answered already that the time is up.
     pub(super) expired: bool,
 }
 
 /// A publish and what became of it.
 pub(super) type Answer = (Unconfirmed, Result<Receipt>);
 
-/// What the broker said of one publish.
+/// A message that no queue took.
+struct Returned {
+    id: MessageId,
+    routing_key: ShortString,
+    why: String,
+}
+
+impl Returned {
+    fn is_of(&self, publish: &Unconfirmed) -> bool {
+        publish.id.as_ref() == Some(&self.id)
+            && publish.routing_key.as_ref().is_none_or(|key| *key == self.routing_key)
+    }
+}
+
+/// Answer of the broker to one publish.
 enum Verdict {
     Taken,
     Refused,
@@ -45,7 +64,7 @@ enum Verdict {
     Lost(Box<lapin::Error>),
 }
 
-/// Room for one publish. Its waker is used again for the next.
+/// Slot of one publish. Its waker is used again for the next.
 struct Slot<C> {
     waker: Waker,
     open: Option<(Unconfirmed, C)>,
@@ -55,13 +74,13 @@ struct Slot<C> {
 pub(super) struct Confirms<C> {
     slots: Vec<Slot<C>>,
     free: Vec<usize>,
-    rung: ReadySlots,
-    /// Those of `rung` that are looked at just now.
+    ready: ReadySlots,
+    /// Those of `ready` that are looked at just now.
     looked_at: Vec<usize>,
     /// What was resolved and not answered yet.
     resolved: Vec<(Unconfirmed, Verdict)>,
-    /// Ids of returned messages whose own confirm was not met yet, and why they came back.
-    returned: Vec<(MessageId, String)>,
+    /// Returned messages whose own confirm was not met yet, and why they came back.
+    returned: Vec<Returned>,
     expired: usize,
 }
 
@@ -70,7 +89,7 @@ impl<C> Default for Confirms<C> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            rung: ReadySlots::default(),
+            ready: ReadySlots::default(),
             looked_at: Vec::new(),
             resolved: Vec::new(),
             returned: Vec::new(),
@@ -82,13 +101,13 @@ impl<C> Default for Confirms<C> {
 impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     pub(super) fn push(&mut self, waiting: Unconfirmed, confirm: C) {
         let index = self.free.pop().unwrap_or_else(|| {
-            let waker = self.rung.waker(self.slots.len());
+            let waker = self.ready.waker(self.slots.len());
             self.slots.push(Slot { waker, open: None });
             self.slots.len() - 1
         });
         self.expired += usize::from(waiting.expired);
         self.slots[index].open = Some((waiting, confirm));
-        // From now on its waker rings when it is resolved.
+        // From now on its waker is called when it is resolved.
         self.look_at(index);
     }
 
@@ -96,7 +115,7 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     pub(super) fn look(&mut self, task: &Waker) {
         loop {
             let mut looked_at = mem::take(&mut self.looked_at);
-            self.rung.take(&mut looked_at, task);
+            self.ready.take(&mut looked_at, task);
             let is_done = looked_at.is_empty();
             for index in looked_at.drain(..) {
                 self.look_at(index);
@@ -117,9 +136,9 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     /// Answers what was resolved.
     pub(super) fn answer(&mut self, answers: &mut Vec<Answer>) {
         for (waiting, verdict) in self.resolved.drain(..) {
-            let back = waiting.id.as_ref().and_then(|id| self.returned.iter().position(|(known, _)| known == id));
+            let back = self.returned.iter().position(|returned| returned.is_of(&waiting));
             let result = match back {
-                Some(index) => Err(unroutable(&self.returned.swap_remove(index).1)),
+                Some(index) => Err(unroutable(&self.returned.swap_remove(index).why, &waiting)),
                 None => result_of(verdict),
             };
             answers.push((waiting, result));
@@ -127,7 +146,7 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     }
 
     fn look_at(&mut self, index: usize) {
-        // A waker may ring late: for one that was given up, or looked at before.
+        // A waker may be called late: for a publish that was given up, or looked at before.
         let Some(place) = self.slots.get_mut(index) else { return };
         let Some((_, confirm)) = &mut place.open else { return };
         let Poll::Ready(resolved) = Pin::new(confirm).poll(&mut Context::from_waker(&place.waker)) else { return };
@@ -180,7 +199,7 @@ impl Unconfirmed {
 }
 
 /// Keeps what came back, and says the rest in short.
-fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<(MessageId, String)>) -> Verdict {
+fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<Returned>) -> Verdict {
     let (verdict, back) = match resolved {
         Ok(Confirmation::Ack(back)) => (Verdict::Taken, back),
         Ok(Confirmation::Nack(back)) => (Verdict::Refused, back),
@@ -189,16 +208,21 @@ fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<(MessageId,
     };
     if let Some(back) = back {
         let id = back.properties.message_id().as_ref().map_or("", |id| id.as_str());
-        returned.push((MessageId::from_text(id), back.reply_text.to_string()));
+        returned.push(Returned {
+            id: MessageId::from_text(id),
+            routing_key: back.routing_key.clone(),
+            why: back.reply_text.to_string(),
+        });
     }
     verdict
 }
 
-fn unroutable(why: &str) -> Error {
-    Error::new(
-        ErrorKind::Unroutable,
-        format!("no queue took the message ({why}): it does not exist, or nothing is bound to its exchange"),
-    )
+fn unroutable(why: &str, publish: &Unconfirmed) -> Error {
+    let text = match &publish.dead_letter_of {
+        Some(source) => format!("the dead letter of {source} does not exist: create it, or set topology = \"create\""),
+        None => format!("no queue took the message ({why}): it does not exist, or nothing is bound to its exchange"),
+    };
+    Error::new(ErrorKind::Unroutable, text)
 }
 
 fn result_of(verdict: Verdict) -> Result<Receipt> {

@@ -5,11 +5,11 @@
 //! did not leave while the connection is away, until its time limit.
 
 mod actor;
-mod route;
-mod ready_slots;
 mod confirms;
 mod opening;
 mod pipeline;
+mod ready_slots;
+mod route;
 mod writes;
 
 use std::fmt;
@@ -17,53 +17,56 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adapter_kit::Trouble;
+use futures_util::future::BoxFuture;
 use lapin::types::ShortString;
 use messaging_core::wire::Facts;
 use messaging_core::{
-    Error, ErrorKind, Health, HealthState, Inbox, Message, Outcome, Permit, Receipt, Result, Tickets,
+    BrokerName, Error, ErrorKind, Health, HealthState, Message, Outcome, Permit, Receipt, Result, Source, Tickets,
 };
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
-use crate::connection::Link;
+use crate::connection::{Line, Link};
 use crate::delay::{Delays, Due};
 use crate::error::{closed, silent};
 use crate::layout::Target;
 use crate::topology::Topology;
 
-/// How many publishes are written in one go.
+/// Most publishes that are written in one go.
 const WRITE_BATCH: usize = 64;
 
-/// What goes where.
+/// Recipient of a publish.
 #[derive(Debug)]
 pub(super) enum Recipient {
-    /// To the writer's own destination.
-    Fresh,
-    /// To another one.
-    To(Arc<Target>),
-    /// To a place of its own.
+    /// The writer's own destination.
+    Own,
+    /// Another destination.
+    Other(Arc<Target>),
+    /// A place of its own.
     Copy(Box<CopyTo>),
 }
 
-/// Where a copy goes, and what it says besides the message.
+/// Place of a copy, and the facts that it carries besides the message.
 #[derive(Debug)]
 pub(crate) struct CopyTo {
     pub(crate) place: CopyPlace,
     pub(crate) facts: Facts,
     /// Whether it is an error if no queue takes it.
     pub(crate) mandatory: bool,
+    /// The source whose dead letter this is; it is declared again if its queue is gone.
+    pub(crate) dead_letter_of: Option<Source>,
 }
 
-/// Where a copy goes.
+/// Place of a copy.
 #[derive(Debug)]
 pub(crate) enum CopyPlace {
-    /// To a queue, at once.
+    /// A queue, at once.
     Queue(ShortString),
-    /// To a queue or exchange, so much later.
+    /// A queue or exchange, after a delay.
     Later(Due, Duration),
 }
 
@@ -73,8 +76,23 @@ struct PendingPublish {
     message: Message,
     recipient: Recipient,
     ticket: u64,
-    /// When the sender wants to know at the latest.
+    /// Time limit of the sender.
     until: Instant,
+}
+
+impl PendingPublish {
+    /// Whether the writer has other recipients too.
+    fn is_shared(&self) -> bool {
+        !matches!(self.recipient, Recipient::Own)
+    }
+
+    /// The source whose dead letter this is.
+    fn dead_letter_of(&self) -> Option<Box<Source>> {
+        match &self.recipient {
+            Recipient::Copy(copy) => copy.dead_letter_of.clone().map(Box::new),
+            Recipient::Own | Recipient::Other(_) => None,
+        }
+    }
 }
 
 /// A handle to the task that owns a publishing channel; the task ends with its last handle.
@@ -86,75 +104,80 @@ pub(crate) struct Writer {
     state: Arc<WriterState>,
 }
 
-/// What others see of a writer.
+/// State of a writer that its handles share with its task.
 #[derive(Debug)]
 pub(crate) struct WriterState {
     what: String,
     closed: AtomicBool,
-    /// Whether the first channel is open, or why it could not be.
+    /// Whether the first channel is open, or why it could not be opened.
     opened: watch::Sender<Option<Result<(), (ErrorKind, String)>>>,
-    trouble: Mutex<Option<(Instant, String)>>,
+    trouble: Trouble,
     end: CancellationToken,
 }
 
 impl WriterState {
-    /// How the writer is.
+    /// Health of the writer.
     pub(crate) fn health(&self) -> Health {
-        match &*self.trouble.lock() {
-            None => Health::up(),
-            Some((since, why)) => Health::not_up(
-                HealthState::Degraded,
-                format!("publishing to {} waits for {:.1} s: {why}", self.what, since.elapsed().as_secs_f32()),
-            ),
-        }
+        self.trouble.health()
     }
 
-    /// Ends the task: what is left is answered with an error.
+    /// Ends the task: publishes that are left fail.
     pub(crate) fn end(&self) {
         self.closed.store(true, Ordering::Release);
         self.end.cancel();
     }
 }
 
-/// What a writer is for.
-#[derive(Debug)]
-pub(crate) enum Purpose {
-    /// To publish to one destination.
-    Destination(Target),
-    /// To write copies of deliveries, and replies.
-    Copies,
-    /// To write requests, on a channel on which the replies come.
-    Requests(Arc<Inbox>),
+/// Called with each channel that a writer opens, before the first publish on it.
+#[derive(Clone)]
+pub(crate) struct OnOpen(pub(crate) Arc<dyn Fn(Line) -> BoxFuture<'static, Result<()>> + Send + Sync>);
+
+impl fmt::Debug for OnOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnOpen").finish_non_exhaustive()
+    }
 }
 
-/// What a writer needs of its broker handle.
+/// Purpose of a writer.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// Publishes to one destination.
+    Destination(Target),
+    /// Copies of deliveries, and replies.
+    Copies,
+    /// Requests, on a channel that is set up to receive their replies.
+    Requests(OnOpen),
+}
+
+/// Parts of the broker handle that a writer needs.
 #[derive(Clone, Debug)]
 pub(crate) struct WriterContext {
     pub(crate) link: Arc<Link>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) delays: Arc<Delays>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) broker: BrokerName,
 }
 
 impl Writer {
     /// Starts the task.
-    pub(crate) fn start(around: WriterContext, purpose: Purpose, in_flight: usize, timeout: Duration) -> Self {
+    pub(crate) fn start(context: WriterContext, purpose: Purpose, in_flight: usize, timeout: Duration) -> Self {
         let what = match &purpose {
             Purpose::Destination(target) => target.destination.to_string(),
             Purpose::Copies => "replies, retries and dead letters".to_owned(),
             Purpose::Requests(_) => "the queues that are asked for replies".to_owned(),
         };
         let state = Arc::new(WriterState {
-            what,
+            what: what.clone(),
             closed: AtomicBool::new(false),
             opened: watch::Sender::new(None),
-            trouble: Mutex::new(None),
+            trouble: Trouble::new(context.broker.clone(), format!("publishing to {what}"), HealthState::Degraded),
             end: CancellationToken::new(),
         });
         // Bounded by the room that every sender holds, and for copies by the prefetch of the consumers.
         let (publishes, received) = mpsc::unbounded_channel();
-        let tasks = around.tasks.clone();
-        let actor = Actor::new(around, purpose, in_flight, timeout, received, state.clone());
+        let tasks = context.tasks.clone();
+        let actor = Actor::new(context, purpose, in_flight, timeout, received, state.clone());
         let tickets = actor.tickets().clone();
         tasks.spawn(actor.run());
         Self { publishes, tickets, timeout, state }

@@ -1,4 +1,4 @@
-//! Who tells the writer that something was answered: each place has a waker, which notes the place and wakes the task.
+//! Wakers for single confirms: each records its slot as ready and wakes the writer's task.
 //!
 //! Without them the writer would have to look at all that wait whenever one is answered.
 
@@ -20,17 +20,17 @@ struct Noted {
 
 #[derive(Debug)]
 struct SlotWaker {
-    place: usize,
+    slot: usize,
     noted: Arc<Mutex<Noted>>,
 }
 
 impl ReadySlots {
-    /// A waker for a place; it may ring any number of times.
-    pub(super) fn waker(&self, place: usize) -> Waker {
-        Waker::from(Arc::new(SlotWaker { place, noted: self.0.clone() }))
+    /// The waker of a slot; it may wake any number of times.
+    pub(super) fn waker(&self, slot: usize) -> Waker {
+        Waker::from(Arc::new(SlotWaker { slot, noted: self.0.clone() }))
     }
 
-    /// Swaps `slots`, which is empty, for those that were noted, in the order in which they rang. `task` is woken by the next.
+    /// Swaps `slots`, which is empty, for those that were noted, in the order in which they were woken. `task` is woken by the next.
     pub(super) fn take(&self, slots: &mut Vec<usize>, task: &Waker) {
         let mut noted = self.0.lock();
         mem::swap(slots, &mut noted.slots);
@@ -49,7 +49,7 @@ impl Wake for SlotWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         let task = {
             let mut noted = self.noted.lock();
-            noted.slots.push(self.place);
+            noted.slots.push(self.slot);
             // The first wakes it; the others are found on the way.
             noted.task.take()
         };

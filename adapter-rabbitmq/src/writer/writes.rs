@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use lapin::PublisherConfirm;
 use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, PublisherConfirm};
 use tokio::time::Instant;
 
 use super::PendingPublish;
-use super::route::Route;
 use super::confirms::Unconfirmed;
+use super::route::Route;
 use crate::connection::Line;
 
 /// A write: comes to what will be the broker's answer, or gives the publish back.
@@ -24,12 +24,17 @@ pub(super) struct Unwritten {
     pub(super) publish: PendingPublish,
 }
 
-/// Writes a publish to where its address says.
-pub(super) fn publish(channel: Arc<Line>, publish: PendingPublish, to: Address) -> Write<PublisherConfirm> {
+/// Writes the frames of a publish.
+pub(super) fn write_frames(
+    channel: Arc<Line>,
+    publish: PendingPublish,
+    route: Route,
+    properties: BasicProperties,
+) -> Write<PublisherConfirm> {
     Box::pin(async move {
-        let options = BasicPublishOptions { mandatory: to.mandatory, immediate: false };
+        let options = BasicPublishOptions { mandatory: route.mandatory, immediate: false };
         let payload = publish.message.payload();
-        match channel.basic_publish(to.exchange, to.routing_key, options, payload, to.properties).await {
+        match channel.basic_publish(route.exchange, route.routing_key, options, payload, properties).await {
             Ok(confirm) => Ok(confirm),
             Err(error) => Err(Unwritten { error, publish }),
         }

@@ -26,7 +26,7 @@ use super::attach::{Arrival, Attached, FINISH_WITHIN, bind_again, register};
 use super::copies::Copied;
 use super::shared::Item;
 use super::worker::Worker;
-use super::{Finished, REBIND_EVERY, Request, Consumed};
+use super::{Finished, REBIND_INTERVAL, Request, Consumed};
 use crate::acks::Acks;
 use crate::connection::Line;
 use crate::error::{Call, from_lapin, silent};
@@ -101,7 +101,7 @@ impl Service {
     }
 
     pub(super) async fn serve(&mut self, worker: &mut Worker) -> End {
-        let mut look = interval(REBIND_EVERY);
+        let mut look = interval(REBIND_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
         let mut rebinding: Option<BoxFuture<'static, Result<bool>>> = None;
