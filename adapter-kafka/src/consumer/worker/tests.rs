@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_core::{BrokerName, Capabilities, ConsumeOptions, Event, HealthState, Received, Scope};
+use messaging_core::{
+    BrokerName, Capabilities, ConsumeOptions, Destination, Event, HealthState, Names, Received, Scope,
+};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -23,7 +25,7 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
     let servers = cluster.bootstrap_servers();
     let settings = Settings {
         source: None,
-        topics: Topics::of_ephemeral("weather"),
+        topics: Topics::of_ephemeral(&Names::new(None), &Destination::topic("weather").unwrap()),
         options: ConsumeOptions::default(),
         filter: None,
         only_key: None,
