@@ -1,27 +1,27 @@
 //! The broker handle: names, topology, opening and closing.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
+use adapter_kit::{EndReason, Opened};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
-    Error, ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, QueueConsumer,
-    QueueName, Repair, Replies, ReplyAddress, Result, Scope, SubscribeOptions, Subscriber, TopicName, Topology,
-    TopologyMode,
+    Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, Destinations, DrainReport, Error,
+    ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, Repair, Replies,
+    ReplyAddress, Result, Scope, Topology, TopologyMode,
 };
-use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::DRIVER;
 use crate::capabilities;
 use crate::config::{ConnectionOptions, DestinationOptions};
 use crate::connection::Connection;
-use crate::consumer::{End, Intake};
+use crate::consumer::{Opening, Settings, Shared, open};
 use crate::publisher::{KafkaPublisher, Target, TargetTopic};
 use crate::requester::KafkaReplies;
-use crate::topology::Topics;
+use crate::topology::{Topics, ensure};
 
 /// One connection to a cluster. Clones are the same connection.
 #[derive(Clone)]
@@ -32,8 +32,10 @@ struct Inner {
     names: Names,
     destinations: Destinations<DestinationOptions>,
     connection: Arc<Connection>,
-    consumers: Mutex<Vec<Weak<Intake>>>,
-    publishers: Mutex<Vec<Weak<KafkaPublisher>>>,
+    /// Runtime on which the broker was opened. Tasks of its handles live there, whichever runtime opens them.
+    runtime: Handle,
+    consumers: Opened<Shared>,
+    publishers: Opened<KafkaPublisher>,
 }
 
 /// Opens a broker: the connect function of [`DRIVER`].
@@ -51,12 +53,17 @@ impl KafkaBroker {
         let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
         let largest = destinations.iter().map(DestinationOptions::largest).max().unwrap_or(0);
         let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
-        let (consumers, publishers) = Default::default();
-        Ok(Self(Arc::new(Inner { identity, names, destinations, connection, consumers, publishers })))
+        let (consumers, publishers) = (Opened::new(), Opened::new());
+        let runtime = Handle::current();
+        Ok(Self(Arc::new(Inner { identity, names, destinations, connection, runtime, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.0.connection
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.0.runtime
     }
 
     pub(crate) fn topology_mode(&self) -> TopologyMode {
@@ -76,22 +83,41 @@ impl KafkaBroker {
         self.0.identity.scope(place)
     }
 
-    /// Remembers a consumer, to be closed with the broker.
-    pub(crate) fn register(&self, intake: Arc<Intake>) {
-        let mut consumers = self.0.consumers.lock();
-        consumers.retain(|known| known.strong_count() > 0);
-        consumers.push(Arc::downgrade(&intake));
-        drop(consumers);
-        // Closed while this was opened: `close` may not have seen it.
-        if self.connection().is_closed() {
-            intake.end(closed());
-            intake.leave();
-        }
+    /// The consumers that were opened here and are still there.
+    pub(crate) fn consumers(&self) -> Vec<Arc<Shared>> {
+        self.0.consumers.live()
     }
 
-    /// The consumers that were opened here and are still there.
-    pub(crate) fn consumers(&self) -> Vec<Arc<Intake>> {
-        self.0.consumers.lock().iter().filter_map(Weak::upgrade).collect()
+    /// Makes or verifies the topics of a destination, as the topology mode says; returns the number of partitions of each.
+    pub(crate) async fn ensure(&self, destination: &Destination, topics: &Topics) -> Result<Vec<i32>> {
+        let options = self.options(destination);
+        ensure(self.connection(), self.topology_mode(), &destination.to_string(), topics, options).await
+    }
+
+    /// The same before something is consumed, which needs the main topic whatever the mode.
+    pub(crate) async fn ensure_readable(&self, destination: &Destination, topics: &Topics) -> Result<Vec<i32>> {
+        self.connection().check_open()?;
+        let counts = self.ensure(destination, topics).await?;
+        if counts.first() == Some(&0) {
+            return Err(Error::missing(destination, &topics.main));
+        }
+        Ok(counts)
+    }
+
+    /// Opens a consumer and remembers it, to be closed with the broker.
+    pub(crate) async fn open_consumer(
+        &self,
+        settings: Settings,
+        opening: Opening,
+        place: &(dyn fmt::Display + Sync),
+    ) -> Result<Consumer> {
+        self.connection().check_open()?;
+        let (consumer, shared) = open(settings, opening, self.scope(place)).await?;
+        self.0.consumers.add(&shared).inspect_err(|_| {
+            shared.outlet.end(EndReason::closed());
+            shared.feed.leave();
+        })?;
+        Ok(consumer)
     }
 
     async fn target(&self, destination: &Destination) -> Result<Target> {
@@ -120,14 +146,9 @@ impl KafkaBroker {
         let target = self.target(destination).await?;
         sender.warm(vec![target.main.name.clone()]).await;
         let connection = Arc::clone(self.connection());
-        let publisher = KafkaPublisher::new(self.scope(destination), target, connection, sender, options);
-        let mut publishers = self.0.publishers.lock();
-        publishers.retain(|known| known.strong_count() > 0);
-        publishers.push(Arc::downgrade(&publisher));
-        drop(publishers);
-        if self.connection().is_closed() {
-            publisher.core().in_flight().close();
-        }
+        let publisher =
+            KafkaPublisher::new(self.scope(destination), target, connection, sender, options, self.runtime());
+        self.0.publishers.add(&publisher).inspect_err(|_| publisher.core().in_flight().close())?;
         Ok(publisher)
     }
 }
@@ -153,28 +174,6 @@ fn reply_target(address: &ReplyAddress) -> Result<Target> {
 fn redacted(url: &messaging_core::BrokerUrl, error: Error) -> Error {
     let text = url.redact(error.text());
     if text == error.text() { error } else { Error::new(error.kind(), text) }
-}
-
-fn closed() -> End {
-    End::new(ErrorKind::Closed, "the broker was closed: open it again")
-}
-
-#[async_trait]
-impl QueueConsumer for KafkaBroker {
-    async fn consume(&self, queue: &QueueName, options: ConsumeOptions) -> Result<Consumer> {
-        self.connection().check_open()?;
-        let capabilities = Arc::new(Broker::capabilities(self, Place::Consume(queue, &options)));
-        self.consume_queue(queue, options, capabilities).await
-    }
-}
-
-#[async_trait]
-impl Subscriber for KafkaBroker {
-    async fn subscribe(&self, topic: &TopicName, options: SubscribeOptions) -> Result<Consumer> {
-        self.connection().check_open()?;
-        let capabilities = Arc::new(Broker::capabilities(self, Place::Subscribe(topic, &options)));
-        self.subscribe_topic(topic, options, capabilities).await
-    }
 }
 
 #[async_trait]
@@ -204,15 +203,14 @@ impl Broker for KafkaBroker {
             return DrainReport::default();
         }
         // Consumers first: their handlers may still publish, retry and dead-letter.
-        let consumers = self.consumers();
+        let consumers = self.0.consumers.close();
         let drains = consumers.iter().map(|consumer| async move {
             // Set the error before stopping: a pending receive must fail with `Closed`, not end as stopped.
-            consumer.end(closed());
-            consumer.drain(by).await
+            consumer.outlet.end(EndReason::closed());
+            consumer.outlet.drain(by).await
         });
         let reports = join_all(drains).await;
-        let publishers: Vec<_> = self.0.publishers.lock().drain(..).filter_map(|known| known.upgrade()).collect();
-        publishers.iter().for_each(|publisher| publisher.core().in_flight().close());
+        self.0.publishers.close().iter().for_each(|publisher| publisher.core().in_flight().close());
         self.connection().close();
         let senders = self.connection().take_senders();
         let _ = join_all(senders.iter().map(|sender| timeout_at(by, sender.tickets().flushed()))).await;

@@ -211,7 +211,7 @@ impl Connection {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The producers, given up: whoever holds them last drops them on a thread of its own.
+    /// The producers, given up: the last holder drops them on a thread of its own.
     pub(crate) fn take_senders(&self) -> Vec<Arc<Sender>> {
         std::mem::take(&mut *self.senders.lock()).into_values().collect()
     }

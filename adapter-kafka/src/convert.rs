@@ -249,9 +249,8 @@ fn reserved(into: &mut Reading, name: &str, text: &str) {
         wire::REPLY_TO => into.message.reply_to(ReplyAddress::new(text)),
         wire::ID => into.noted_id = Some(MessageId::from_text(text)),
         NULL_MARK => (into.is_odd, into.is_null) = (true, true),
-        other => {
-            into.facts.note(other, text);
-        }
+        // Headers of others that begin like ours stay on copies.
+        other => into.is_odd |= !into.facts.note(other, text),
     }
 }
 

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_that_a_cluster_tells_on_an_ordinary_day_is_a_defect() {
+    fn errors_of_an_ordinary_day_are_no_defects() {
         let expected = |code| match code {
             Code::OperationTimedOut | Code::RequestTimedOut => ErrorKind::Timeout,
             Code::RebalanceInProgress => ErrorKind::Conflict,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use messaging_core::wire::Facts;
 use messaging_core::{Message, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope};
 use rdkafka::producer::BaseRecord;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::connection::{Connection, closed};
@@ -66,6 +67,7 @@ impl KafkaPublisher {
         connection: Arc<Connection>,
         sender: Arc<Sender>,
         options: &PublishOptions,
+        runtime: &Handle,
     ) -> Arc<Self> {
         let core = PublisherCore::new(scope, options).with_tickets(Arc::clone(sender.tickets()));
         // Handles begin at different partitions, or the first would get every handle's first message.
@@ -75,7 +77,7 @@ impl KafkaPublisher {
         let publisher = Arc::new(Self { core, target, connection, sender, next, looking_up });
         // Replies go to the one partition that their address names.
         if publisher.target.reply.is_none() {
-            let _ = publisher.looking_up.set(tokio::spawn(look_up(Arc::downgrade(&publisher))));
+            let _ = publisher.looking_up.set(runtime.spawn(look_up(Arc::downgrade(&publisher))));
         }
         publisher
     }

@@ -109,7 +109,7 @@ impl Drop for ReportingProducer {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
         if let Some(listening) = self.listening.take() {
-            // A panic of the thread was told where it happened; nobody could be told here.
+            // A panic of the thread was reported where it happened.
             let _ = listening.join();
         }
     }

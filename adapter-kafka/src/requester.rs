@@ -46,7 +46,7 @@ impl KafkaReplies {
         let partition = i32::try_from(id.as_u128() % count.unsigned_abs() as u128).unwrap_or(0);
         let address = ReplyAddress::new(format!("{topic}/{partition}/{}", id.simple()));
         let consumer = read(broker, topics, (topic, partition), id.simple().to_string()).await?;
-        let reading = tokio::spawn(take_in(consumer, inbox));
+        let reading = broker.runtime().spawn(take_in(consumer, CloseOnEnd(inbox)));
         Ok(Self { broker: broker.clone(), address, reading })
     }
 }
@@ -67,15 +67,22 @@ async fn read(broker: &KafkaBroker, topics: Topics, place: (String, i32), id: St
     broker.open_consumer(settings, Opening::Ephemeral { places: vec![place] }, &"replies").await
 }
 
+/// Closes the inbox when nothing is put into it any more, also where the runtime ends: requests that wait end with an error.
+struct CloseOnEnd(Arc<Inbox>);
+
+impl Drop for CloseOnEnd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Hands replies to their requests until the consumer ends.
-async fn take_in(mut consumer: Consumer, inbox: Arc<Inbox>) {
+async fn take_in(mut consumer: Consumer, inbox: CloseOnEnd) {
     while let Ok(Some(delivery)) = consumer.next().await {
         let message = delivery.message().clone();
         drop(delivery.ack());
-        inbox.deliver(message);
+        inbox.0.deliver(message);
     }
-    // Nobody answers any more: whoever waits wakes.
-    inbox.close();
 }
 
 #[async_trait]

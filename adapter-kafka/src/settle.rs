@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use messaging_core::wire::{self, DeadLetterMark, Facts, to_millis_up};
+use adapter_kit::instant_after;
+use messaging_core::wire::{self, DeadLetterMark, Facts};
 use messaging_core::{
     Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
 };
@@ -23,7 +24,7 @@ impl Settler for Partition {
         match how {
             Settlement::Ack => Outcome::ready(if self.finish(offset_of(delivery.tag)) { Ok(()) } else { Err(stale()) }),
             Settlement::Release => self.put_back(delivery, Duration::ZERO, false),
-            Settlement::Retry { after } if after.is_zero() || self.intake.holds_retries() => {
+            Settlement::Retry { after } if after.is_zero() || self.shared.holds_retries() => {
                 self.put_back(delivery, after, true)
             }
             Settlement::Retry { after } => self.retry_later(delivery, after),
@@ -32,16 +33,14 @@ impl Settler for Partition {
     }
 
     fn ack_many(&self, tags: &[u64]) -> Outcome<Acked> {
-        let (acked, keys) = self.settle_many(tags);
-        if !keys.is_empty() {
-            self.intake.release_keys(keys);
-        }
-        self.intake.freed(acked, true);
+        let acked = self.settle_many(tags);
+        self.shared.outlet.free_keys(tags.iter().map(|tag| self.id(offset_of(*tag))));
+        self.shared.outlet.settled(acked);
         Outcome::ready(Ok(Acked { acked: acked as u64, stale: (tags.len() - acked) as u64 }))
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &self.intake.settings.capabilities
+        &self.shared.settings.capabilities
     }
 }
 
@@ -52,21 +51,17 @@ fn offset_of(tag: u64) -> i64 {
 impl Partition {
     /// Settles an offset for good; false if it is not this member's any more.
     fn finish(&self, offset: i64) -> bool {
-        let (settled, key) = self.settle_one(offset);
-        if let Some(key) = key {
-            self.intake.release_keys([key]);
-        }
+        let settled = self.settle_one(offset);
+        self.shared.outlet.free_key(self.id(offset));
         if settled {
-            self.intake.freed(1, true);
+            self.shared.outlet.settled(1);
         }
         settled
     }
 
     /// Refuses a settlement that comes too late. Its key waited for it all the same.
     fn refuse(&self, offset: i64) -> Outcome {
-        if let Some(key) = self.release_key(offset) {
-            self.intake.release_keys([key]);
-        }
+        self.shared.outlet.free_key(self.id(offset));
         Outcome::ready(Err(stale()))
     }
 
@@ -77,13 +72,12 @@ impl Partition {
         if !self.give_back(offset, attempt - 1) {
             return self.refuse(offset);
         }
-        let intake = Arc::clone(&self.intake);
-        let due = (!after.is_zero()).then(|| to_millis_up(SystemTime::now() + after));
-        intake.take_back(Item::again(&self, delivery, attempt), due);
-        if due.is_some() {
-            intake.wake();
+        let due = (!after.is_zero()).then(|| instant_after(after));
+        let shared = Arc::clone(&self.shared);
+        if let Some(item) = shared.outlet.put_back(Item::again(&self, delivery, attempt), due) {
+            item.withhold();
         }
-        intake.freed(1, true);
+        shared.outlet.settled(1);
         Outcome::ready(Ok(()))
     }
 
@@ -96,18 +90,18 @@ impl Partition {
             expires: delivery.message.ttl().and_then(|ttl| delivery.message.timestamp().checked_add(ttl)),
             ..Facts::default()
         };
-        let Some(topic) = self.intake.settings.topics.retry.clone() else {
+        let Some(topic) = self.shared.settings.topics.retry.clone() else {
             return self.put_back(delivery, after, true);
         };
         // To the partition of the same number, which the same member has where there are as many.
-        let partition = Some(self.number).filter(|number| *number < self.intake.settings.topics.retry_partitions);
+        let partition = Some(self.number).filter(|number| *number < self.shared.settings.topics.retry_partitions);
         self.copy(delivery, &topic, partition, None, &facts)
     }
 
     /// Makes a copy in the dead letter, then settles the original.
     fn dead_letter(self: Arc<Self>, delivery: Unsettled, reason: DeadLetterReason) -> Outcome {
         let (Some(source), Some(topic)) =
-            (self.intake.settings.source.clone(), self.intake.settings.topics.dead.clone())
+            (self.shared.settings.source.clone(), self.shared.settings.topics.dead.clone())
         else {
             let error = Error::new(ErrorKind::Unsupported, "an ephemeral subscription has no dead letter");
             drop(self.put_back(delivery, Duration::ZERO, true));
@@ -133,19 +127,19 @@ impl Partition {
         if !self.holds(offset) {
             return self.refuse(offset);
         }
-        let copies = match self.intake.settings.connection.copies() {
+        let copies = match self.shared.settings.connection.copies() {
             Ok(copies) => copies,
             Err(error) => {
                 drop(self.put_back(delivery, Duration::ZERO, true));
                 return Outcome::ready(Err(error));
             }
         };
-        let intake = Arc::clone(&self.intake);
-        let ticket = intake.tickets().open(Permit::none());
+        let feed = Arc::clone(&self.shared.feed);
+        let ticket = feed.tickets().open(Permit::none());
         let message = delivery.message.clone();
         let to = topic.to_owned();
         let then: Then = Box::new(move |made| {
-            let intake = Arc::clone(&self.intake);
+            let feed = Arc::clone(&self.shared.feed);
             let result = match made {
                 Ok(()) if self.finish(offset) => Ok(()),
                 // The partition has moved on: the copy is there, and the original comes again elsewhere.
@@ -159,7 +153,7 @@ impl Partition {
                     Err(error)
                 }
             };
-            intake.tickets().complete(ticket, result);
+            feed.tickets().complete(ticket, result);
         });
         let is_dead_letter = key.is_some();
         let key = key.as_deref().map(str::as_bytes).or_else(|| key_of(&message));
@@ -176,6 +170,6 @@ impl Partition {
         }
         let copy = Copy { topic, partition, key, payload, timestamp: timestamp_of(&message), headers };
         copies.make(copy, then);
-        Outcome::pending(Arc::clone(intake.tickets()) as Arc<_>, ticket)
+        Outcome::pending(Arc::clone(feed.tickets()) as Arc<_>, ticket)
     }
 }

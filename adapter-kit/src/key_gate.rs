@@ -1,5 +1,6 @@
 //! One message of a key at a time.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -31,18 +32,29 @@ impl<T> KeyGate<T> {
     /// Returns the item if it may pass: no other message holds its key, or it holds the key itself since an earlier pass.
     /// Otherwise it waits.
     pub fn enter(&mut self, id: DeliveryId, key: &str, item: T) -> Option<T> {
-        if let Some(behind) = self.behind.get_mut(key) {
-            if self.holders.contains_key(&id) {
-                return Some(item);
+        self.enter_by(id, item, |_| Some(Cow::Owned(key.to_owned())))
+    }
+
+    /// As [`enter`](Self::enter) for an item that has its key in it; without a key it passes.
+    pub fn enter_by(&mut self, id: DeliveryId, item: T, key_of: impl Fn(&T) -> Option<Cow<'_, str>>) -> Option<T> {
+        let held = {
+            let Some(key) = key_of(&item) else { return Some(item) };
+            match self.behind.get_key_value(&*key) {
+                Some((held, _)) => Arc::clone(held),
+                None => {
+                    let key: Arc<str> = key.as_ref().into();
+                    self.behind.insert(Arc::clone(&key), VecDeque::new());
+                    self.holders.insert(id, key);
+                    return Some(item);
+                }
             }
-            behind.push_back((id, item));
-            self.waiting += 1;
-            return None;
+        };
+        if self.holders.contains_key(&id) {
+            return Some(item);
         }
-        let key: Arc<str> = key.into();
-        self.behind.insert(Arc::clone(&key), VecDeque::new());
-        self.holders.insert(id, key);
-        Some(item)
+        self.behind.entry(held).or_default().push_back((id, item));
+        self.waiting += 1;
+        None
     }
 
     /// Frees the key that a message holds. Returns the next message of the key, which holds it from now on. An identity that holds

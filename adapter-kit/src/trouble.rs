@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn trouble() -> Trouble {
-        Trouble::new(BrokerName::new("main").unwrap(), "the consumer of queue \"orders\"", HealthState::Down)
+        Trouble::new(BrokerName::parse("main").unwrap(), "the consumer of queue \"orders\"", HealthState::Down)
     }
 
     #[tokio::test(start_paused = true)]

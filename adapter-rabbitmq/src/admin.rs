@@ -130,10 +130,7 @@ impl Repair for RabbitBroker {
         let mut purged = 0;
         for queue in queues {
             let missing = || Error::missing(source, &queue);
-<<<<<<< HEAD
             let name = short("the name of a queue", &queue)?;
-=======
->>>>>>> main
             let count = session
                 .call("purging a queue", Call::Declare, |channel| {
                     let queue = name.clone();
@@ -277,19 +274,11 @@ impl RabbitBroker {
             return Ok(false);
         }
         let live = self.topology().queue_names(source);
-<<<<<<< HEAD
         let place = CopyPlace::Queue(short("the name of a queue", &live[lane_of(message, live.len())])?);
         let facts = Facts { redriven: found.mark.redriven + 1, ..Facts::default() };
         // Its time to live would be over at once.
         let message = message.to_builder().without_ttl().build_foreign();
         self.copies().copy(message, CopyTo { place, facts, mandatory: true, dead_letter_of: None }).await?;
-=======
-        let place = CopyPlace::Queue(short(&live[lane_of(message, live.len())]));
-        let facts = Facts { redriven: found.mark.redriven + 1, ..Facts::default() };
-        // Its time to live would be over at once.
-        let message = message.to_builder().without_ttl().build_foreign();
-        self.copies().copy(message, CopyTo { place, facts, mandatory: true }).await?;
->>>>>>> main
         look.remove(found).await?;
         Ok(true)
     }

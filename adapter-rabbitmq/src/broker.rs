@@ -118,11 +118,7 @@ impl RabbitBroker {
         &self.0.copies
     }
 
-<<<<<<< HEAD
     pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
-=======
-    pub(crate) fn target(&self, destination: &Destination) -> Target {
->>>>>>> main
         Target::of(destination, &self.0.names, &self.0.config)
     }
 

@@ -3,13 +3,9 @@
 use std::hash::Hasher;
 
 use lapin::types::ShortString;
-<<<<<<< HEAD
 use messaging_core::{
     Destination, Error, ErrorKind, JOINT, Message, Names, Order, Result, SubjectFilter, TopicName,
 };
-=======
-use messaging_core::{Destination, JOINT, Message, Names, Order, SubjectFilter, TopicName};
->>>>>>> main
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
@@ -113,7 +109,6 @@ pub(crate) fn exchange_name(names: &Names, topic: &TopicName, order: Order) -> S
 
 impl Target {
     /// The target of publishes to a destination.
-<<<<<<< HEAD
     ///
     /// # Errors
     /// [`ErrorKind::InvalidName`] if a name is too long for AMQP.
@@ -123,14 +118,6 @@ impl Target {
             Destination::Queue(_) => {
                 let name = names.destination(destination);
                 let key = match options.order {
-=======
-    pub(crate) fn of(destination: &Destination, names: &Names, config: &Config) -> Self {
-        let options = config.destination(destination);
-        let (exchange, route, mandatory) = match destination {
-            Destination::Queue(_) => {
-                let name = names.destination(destination);
-                let route = match options.order {
->>>>>>> main
                     Order::ByKey => {
                         let lanes = (0..options.lanes).map(|lane| short("the name of a queue", &lane_name(&name, lane)));
                         RoutingKey::Lanes(lanes.collect::<Result<_>>()?)
@@ -145,22 +132,14 @@ impl Target {
                     (None, Order::ByKey) => RoutingKey::LanesAndSubject(options.lanes),
                     (None, Order::None) => RoutingKey::Subject,
                 };
-<<<<<<< HEAD
                 (short("the name of an exchange", &exchange_name(names, topic, options.order))?, key, false)
-=======
-                (short(&exchange_name(names, topic, options.order)), route, false)
->>>>>>> main
             }
             // Direct reply-to answers NO_ROUTE to a mandatory publish that does arrive (RabbitMQ 4.0.5).
             Destination::Reply(address) => {
                 (ShortString::default(), RoutingKey::Fixed(short("the reply address", address.as_str())?), false)
             }
         };
-<<<<<<< HEAD
         Ok(Self { destination: destination.clone(), exchange, key, mandatory })
-=======
-        Self { destination: destination.clone(), exchange, route, mandatory }
->>>>>>> main
     }
 }
 

@@ -30,77 +30,75 @@ pub(super) struct Letter {
     pub(super) letter: DeadLetter,
 }
 
-impl KafkaBroker {
-    /// All dead letters of a source, the oldest first.
-    pub(super) async fn letters(&self, source: &Source) -> Result<Vec<Letter>> {
-        self.connection().check_open()?;
-        let topics = Topics::of_source(self.names(), source);
-        let Some(dead) = topics.dead.clone() else { return Ok(Vec::new()) };
-        let counts = partitions(self.connection(), &[&topics.main, &dead]).await?;
-        let (Some(Some(_)), Some(count)) = (counts.first(), counts.get(1)) else {
-            return Err(Error::missing(source, &topics.main));
-        };
-        let Some(count) = count.map(i32::abs) else { return Ok(Vec::new()) };
-        let (connection, source) = (self.connection().clone(), source.clone());
-        let look = move || {
-            let ends = observer(&connection.options, "reader")?;
-            let mut ranges = Vec::new();
-            for number in 0..count {
-                let place = (dead.clone(), number);
-                let (low, end) = watermarks(&ends, &place)?;
-                ranges.push((place, low, end));
-            }
-            drop(ends);
-            let mut found: BTreeMap<(i32, Vec<u8>), (i64, Option<DeadLetter>)> = BTreeMap::new();
-            read(&connection.options, ranges, |record, decoded| {
-                let letter = record.payload().is_some().then(|| letter(&source, decoded));
-                let key = (record.partition(), record.key().unwrap_or_default().to_vec());
-                found.insert(key, (record.offset(), letter));
-                ControlFlow::Continue(())
-            })?;
-            let mut letters: Vec<(i64, Letter)> = found
-                .into_iter()
-                .filter_map(|((partition, key), (offset, letter))| {
-                    Some((offset, Letter { partition, key, letter: letter? }))
-                })
-                .collect();
-            letters.sort_by_key(|(offset, _)| *offset);
-            Ok(letters.into_iter().map(|(_, letter)| letter).collect())
-        };
-        blocking("reading dead letters", REQUEST_TIMEOUT * 5, look).await?
-    }
+/// All dead letters of a source, the oldest first.
+pub(super) async fn letters(broker: &KafkaBroker, source: &Source) -> Result<Vec<Letter>> {
+    broker.connection().check_open()?;
+    let topics = Topics::of_source(broker.names(), source);
+    let Some(dead) = topics.dead.clone() else { return Ok(Vec::new()) };
+    let counts = partitions(broker.connection(), &[&topics.main, &dead]).await?;
+    let (Some(Some(_)), Some(count)) = (counts.first(), counts.get(1)) else {
+        return Err(Error::missing(source, &topics.main));
+    };
+    let Some(count) = count.map(i32::abs) else { return Ok(Vec::new()) };
+    let (connection, source) = (broker.connection().clone(), source.clone());
+    let look = move || {
+        let ends = observer(&connection.options, "reader")?;
+        let mut ranges = Vec::new();
+        for number in 0..count {
+            let place = (dead.clone(), number);
+            let (low, end) = watermarks(&ends, &place)?;
+            ranges.push((place, low, end));
+        }
+        drop(ends);
+        let mut found: BTreeMap<(i32, Vec<u8>), (i64, Option<DeadLetter>)> = BTreeMap::new();
+        read(&connection.options, ranges, |record, decoded| {
+            let letter = record.payload().is_some().then(|| letter(&source, decoded));
+            let key = (record.partition(), record.key().unwrap_or_default().to_vec());
+            found.insert(key, (record.offset(), letter));
+            ControlFlow::Continue(())
+        })?;
+        let mut letters: Vec<(i64, Letter)> = found
+            .into_iter()
+            .filter_map(|((partition, key), (offset, letter))| {
+                Some((offset, Letter { partition, key, letter: letter? }))
+            })
+            .collect();
+        letters.sort_by_key(|(offset, _)| *offset);
+        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    };
+    blocking("reading dead letters", REQUEST_TIMEOUT * 5, look).await?
+}
 
-    /// Sends dead letters back to the group alone that they come from, and takes them out.
-    pub(super) async fn send_back(&self, source: &Source, which: Redrive) -> Result<u64> {
-        let mut letters = self.letters(source).await?;
-        match which {
-            Redrive::All => {}
-            Redrive::First(count) => letters.truncate(count),
-            Redrive::Ids(ids) => letters.retain(|one| ids.contains(one.letter.message.id())),
-        }
-        let topics = Topics::of_source(self.names(), source);
-        let (Some(retry), Some(dead)) = (topics.retry, topics.dead) else { return Ok(0) };
-        let copies = self.connection().copies()?;
-        let mut count = 0;
-        for some in letters.chunks(AT_ONCE) {
-            // Each is there again before it is taken out: a crash in between doubles it, with the same id.
-            confirmed(some.iter().map(|one| again(&copies, &retry, &one.letter))).await?;
-            confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
-            count += some.len() as u64;
-        }
-        Ok(count)
+/// Sends dead letters back to the group alone that they come from, and takes them out.
+pub(super) async fn send_back(broker: &KafkaBroker, source: &Source, which: Redrive) -> Result<u64> {
+    let mut letters = letters(broker, source).await?;
+    match which {
+        Redrive::All => {}
+        Redrive::First(count) => letters.truncate(count),
+        Redrive::Ids(ids) => letters.retain(|one| ids.contains(one.letter.message.id())),
     }
+    let topics = Topics::of_source(broker.names(), source);
+    let (Some(retry), Some(dead)) = (topics.retry, topics.dead) else { return Ok(0) };
+    let copies = broker.connection().copies()?;
+    let mut count = 0;
+    for some in letters.chunks(AT_ONCE) {
+        // Each is there again before it is taken out: a crash in between doubles it, with the same id.
+        confirmed(some.iter().map(|one| again(&copies, &retry, &one.letter))).await?;
+        confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
+        count += some.len() as u64;
+    }
+    Ok(count)
+}
 
-    /// Takes all dead letters out.
-    pub(super) async fn bury(&self, source: &Source) -> Result<u64> {
-        let letters = self.letters(source).await?;
-        let Some(dead) = Topics::of_source(self.names(), source).dead else { return Ok(0) };
-        let copies = self.connection().copies()?;
-        for some in letters.chunks(AT_ONCE) {
-            confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
-        }
-        Ok(letters.len() as u64)
+/// Takes all dead letters out.
+pub(super) async fn take_out_all(broker: &KafkaBroker, source: &Source) -> Result<u64> {
+    let letters = letters(broker, source).await?;
+    let Some(dead) = Topics::of_source(broker.names(), source).dead else { return Ok(0) };
+    let copies = broker.connection().copies()?;
+    for some in letters.chunks(AT_ONCE) {
+        confirmed(some.iter().map(|letter| tombstone(&copies, &dead, letter))).await?;
     }
+    Ok(letters.len() as u64)
 }
 
 fn letter(source: &Source, decoded: Decoded) -> DeadLetter {
@@ -159,7 +157,7 @@ fn tombstone(copies: &Arc<CopyProducer>, dead: &str, letter: &Letter) -> Confirm
     make(copies, copy)
 }
 
-/// Waits until all are confirmed; the first failure is told.
+/// Waits until all are confirmed; returns the first failure.
 async fn confirmed(copies: impl Iterator<Item = Confirmation>) -> Result<()> {
     for answer in join_all(copies).await {
         answer.map_err(|_| Error::closed("the broker"))??;

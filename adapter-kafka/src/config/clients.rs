@@ -16,7 +16,7 @@ impl ConnectionOptions {
     /// Properties that every client of this connection has.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        // Lost connections are told by the log alone, see `consumer::events`; it goes on at the level of debugging.
+        // Lost connections are reported by the log alone, see `consumer::events`; it goes on at the level of debugging.
         client.set_log_level(RDKafkaLogLevel::Info);
         client.set("bootstrap.servers", &self.servers).set("client.id", &self.client_id);
         // A leader that is stopped answers nothing; the default waits a minute for it.
@@ -24,7 +24,7 @@ impl ConnectionOptions {
         client.set("socket.nagle.disable", "true").set("socket.keepalive.enable", "true");
         client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         client.set("retry.backoff.ms", "50").set("allow.auto.create.topics", "false");
-        // A topic that is not there is told after this time, not after the whole time limit of a message.
+        // A topic that is not there is reported after this time, not after the whole time limit of a message.
         client.set("topic.metadata.propagation.max.ms", "1000");
         let protocol = match (self.encrypted, self.user.is_some()) {
             (false, false) => "plaintext",

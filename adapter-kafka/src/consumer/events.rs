@@ -73,7 +73,7 @@ impl ClientContext for ClientEvents {
         // A client raises no error event for a lost connection or an answer that does not come, but says so in its log.
         if matches!(facility, "FAIL" | "REQTMOUT") {
             let mut reported = self.reported.lock();
-            // A connection that was not in use is told at a lower level.
+            // A connection that was not in use is reported at a lower level.
             let is_in_use = level as i32 <= RDKafkaLogLevel::Warning as i32;
             *(if is_in_use { &mut reported.cut } else { &mut reported.disturbed }) = Some(message.to_owned());
         }

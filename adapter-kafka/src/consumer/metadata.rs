@@ -29,7 +29,7 @@ const CLEAN_MARK: &str = "m1c";
 const UNKNOWN_MARK: &str = "m1o";
 
 impl Metadata {
-    /// How many offsets are told of at most: each takes some ten bytes.
+    /// Bound of the offsets that are noted: each takes some ten bytes.
     pub(crate) const TRIED_MAX: usize = 300;
     /// Kafka's default for `offset.metadata.max.bytes`, less some.
     const BYTES_MAX: usize = 4_000;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use adapter_kit::EndReason;
 use messaging_core::{Consumer, Error, ErrorKind, Event, Result, Scope, Start};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer as _;
 use tokio::sync::oneshot;
 
+use super::deliveries::KafkaDeliveries;
 use super::events::{ClientEvents, PartitionId};
 use super::worker::{GroupClient, PanicGuard, Worker, WorkerEnd};
-use super::{Intake, KafkaDeliveries, Settings, offsets};
+use super::{Settings, Shared, offsets};
 use crate::config::GroupProtocol;
 use crate::error::from_kafka;
+use crate::topology::{Topics, places};
 
 /// How long a new member waits for its part of the partitions before `consume` returns without. There may be none for it: the
 /// group has more members than partitions.
@@ -30,16 +33,25 @@ pub(crate) enum Opening {
     Ephemeral { places: Vec<PartitionId> },
 }
 
+impl Opening {
+    /// As a member of a group that reads these topics, whose partitions are counted in the order of [`Topics::subscribed`].
+    pub(crate) fn group(group: String, start: Start, topics: &Topics, counts: &[i32]) -> Self {
+        let all = places(&topics.subscribed(), counts);
+        let (retries, main) = all.into_iter().partition(|(topic, _)| Some(topic.as_str()) == topics.retry.as_deref());
+        Self::Group { group, start, main, retries }
+    }
+}
+
 /// Opens a consumer; returns once it misses nothing any more.
-pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> Result<(Consumer, Arc<Intake>)> {
+pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> Result<(Consumer, Arc<Shared>)> {
     let capabilities = Arc::clone(&settings.capabilities);
     let is_group = matches!(opening, Opening::Group { .. });
-    let intake = Intake::new(settings);
+    let shared = Shared::new(settings, scope.clone());
     // From here on a cancelled future leaves nothing behind: dropping the deliveries ends the thread.
-    let deliveries = KafkaDeliveries::new(Arc::clone(&intake));
+    let deliveries = KafkaDeliveries::new(Arc::clone(&shared));
     let (ready, opened) = oneshot::channel();
-    let mut progress = intake.progress.subscribe();
-    let threads = Arc::clone(&intake);
+    let mut progress = shared.feed.progress.subscribe();
+    let threads = Arc::clone(&shared);
     thread::Builder::new()
         .name("kafka-consumer".into())
         .spawn(move || live(threads, opening, ready))
@@ -51,18 +63,18 @@ pub(crate) async fn open(settings: Settings, opening: Opening, scope: Scope) -> 
     if is_group {
         let _ = tokio::time::timeout(JOIN_TIMEOUT, progress.wait_for(|progress| progress.has_joined)).await;
     }
-    Ok((Consumer::new(Box::new(deliveries), capabilities, scope), intake))
+    Ok((Consumer::new(Box::new(deliveries), capabilities, scope), shared))
 }
 
 /// The life of a consumer's thread.
-fn live(intake: Arc<Intake>, opening: Opening, ready: oneshot::Sender<Result<()>>) {
-    let _guard = PanicGuard(Arc::clone(&intake));
-    let _ = intake.thread.set(thread::current());
-    let wanted = intake.settings.connection.options.group_protocol;
+fn live(shared: Arc<Shared>, opening: Opening, ready: oneshot::Sender<Result<()>>) {
+    let _guard = PanicGuard(Arc::clone(&shared));
+    let _ = shared.feed.thread.set(thread::current());
+    let wanted = shared.settings.connection.options.group_protocol;
     let mut ready = Some(ready);
     let mut protocol = wanted;
     loop {
-        match start(&intake, &opening, protocol) {
+        match start(&shared, &opening, protocol) {
             Ok(worker) => {
                 if let Some(ready) = ready.take() {
                     // If nobody waits any more, the deliveries were dropped and the worker leaves at once.
@@ -75,14 +87,14 @@ fn live(intake: Arc<Intake>, opening: Opening, ready: oneshot::Sender<Result<()>
                 }
             }
             Err(error) => {
-                let told = super::End::new(error.kind(), error.text());
-                intake.progress.send_modify(|progress| {
+                let reason = EndReason::new(error.kind(), error.text());
+                shared.feed.progress.send_modify(|progress| {
                     progress.committed = Some(Ok(()));
                     progress.has_left = true;
                 });
                 match ready.take() {
                     Some(ready) => drop(ready.send(Err(error))),
-                    None => intake.end(told),
+                    None => shared.outlet.end(reason),
                 }
                 return;
             }
@@ -90,8 +102,8 @@ fn live(intake: Arc<Intake>, opening: Opening, ready: oneshot::Sender<Result<()>
     }
 }
 
-fn start(intake: &Arc<Intake>, opening: &Opening, protocol: GroupProtocol) -> Result<Worker> {
-    let options = &intake.settings.connection.options;
+fn start(shared: &Arc<Shared>, opening: &Opening, protocol: GroupProtocol) -> Result<Worker> {
+    let options = &shared.settings.connection.options;
     let client = |config: ClientConfig| -> Result<GroupClient> {
         let events = ClientEvents::default();
         let made = config.create_with_context(events.clone());
@@ -103,12 +115,12 @@ fn start(intake: &Arc<Intake>, opening: &Opening, protocol: GroupProtocol) -> Re
             let client = client(options.consumer(group, protocol))?;
             let missed = offsets::fix_start(client.consumer(), main, retries, *start)?;
             if missed > 0 {
-                intake.tell(Event::Gap { missed: Some(missed) });
+                shared.outlet.report(Event::Gap { missed: Some(missed) });
             }
-            let topics = intake.settings.topics.subscribed();
+            let topics = shared.settings.topics.subscribed();
             let joined = client.consumer().subscribe(&topics);
             joined.map_err(|error| from_kafka("the group cannot be joined", &error))?;
-            Ok(Worker::new(client, Arc::clone(intake), protocol))
+            Ok(Worker::new(client, Arc::clone(shared), protocol))
         }
         Opening::Ephemeral { places } => {
             // Without a group of its own the client would have no queue; nothing is ever committed to this one.
@@ -120,7 +132,7 @@ fn start(intake: &Arc<Intake>, opening: &Opening, protocol: GroupProtocol) -> Re
             }
             let taken = client.take_up(&offsets::list(ends.clone())?);
             taken.map_err(|error| from_kafka("the topic cannot be read", &error))?;
-            let mut worker = Worker::new(client, Arc::clone(intake), protocol);
+            let mut worker = Worker::new(client, Arc::clone(shared), protocol);
             worker.add(ends);
             Ok(worker)
         }

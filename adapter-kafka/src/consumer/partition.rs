@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use adapter_kit::DeliveryId;
 use messaging_core::Error;
 use parking_lot::Mutex;
 
-use super::intake::Intake;
 use super::metadata::{Ending, Metadata};
+use super::shared::Shared;
 use super::window::OffsetWindow;
 use crate::topology::Role;
 
@@ -27,11 +28,13 @@ pub(super) enum Read {
 ///
 /// A partition that is taken away and given back is a new one of these: what came from the old is stale.
 pub(crate) struct Partition {
-    pub(crate) intake: Arc<Intake>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) topic: Arc<str>,
     pub(crate) number: i32,
     pub(crate) role: Role,
-    /// How many deliveries were handed out. Whoever has the intake's lock writes it, and [`OffsetWindow`] counts those that came back.
+    /// Number of this assignment within its consumer.
+    epoch: u64,
+    /// How many deliveries were handed out. Written under the outlet's lock, while [`OffsetWindow`] counts those that came back.
     taken: AtomicU64,
     /// The offset after the highest that was handed out.
     handed: AtomicI64,
@@ -46,7 +49,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(super) fn new(
-        intake: Arc<Intake>,
+        shared: Arc<Shared>,
         topic: Arc<str>,
         number: i32,
         role: Role,
@@ -55,7 +58,8 @@ impl Partition {
     ) -> Self {
         let suspects_below = if past.ending == Ending::Unknown { start + SUSPECTS_SPAN } else { start };
         Self {
-            intake,
+            epoch: shared.outlet.begin_epoch().number(),
+            shared,
             topic,
             number,
             role,
@@ -68,11 +72,17 @@ impl Partition {
         }
     }
 
-    /// Notes that deliveries go to the application, `next` after the highest of them. Only under the intake's lock.
-    pub(super) fn hand_out(&self, count: usize, next: i64) {
+    /// Notes that deliveries go to the application, `next` after the highest of them, and which of them were given back or held back
+    /// before. Only under the outlet's lock.
+    pub(super) fn hand_out(&self, count: usize, next: i64, late: impl Iterator<Item = i64>) {
         self.taken.store(self.taken.load(Ordering::Relaxed) + count as u64, Ordering::Relaxed);
         if self.handed.load(Ordering::Relaxed) < next {
             self.handed.store(next, Ordering::Relaxed);
+        }
+        let mut late = late.peekable();
+        if late.peek().is_some() {
+            let mut window = self.window.lock();
+            late.for_each(|offset| window.hand_out(offset));
         }
     }
 
@@ -82,22 +92,20 @@ impl Partition {
         window.out_of(self.taken.load(Ordering::Relaxed))
     }
 
-    /// Settles a delivery; also gives the key that it held up, stale or not.
-    pub(crate) fn settle_one(&self, offset: i64) -> (bool, Option<Box<str>>) {
-        let mut window = self.window.lock();
-        (window.settle(offset), window.release_key(offset))
+    /// Settles a delivery; false if it is stale.
+    pub(crate) fn settle_one(&self, offset: i64) -> bool {
+        self.window.lock().settle(offset)
     }
 
-    /// Settles many deliveries under one lock.
-    pub(crate) fn settle_many(&self, tags: &[u64]) -> (usize, Vec<Box<str>>) {
+    /// Settles many deliveries under one lock; returns how many were not stale.
+    pub(crate) fn settle_many(&self, tags: &[u64]) -> usize {
         let mut window = self.window.lock();
-        let mut keys = Vec::new();
-        let mut settled = 0;
-        for offset in tags.iter().filter_map(|tag| i64::try_from(*tag).ok()) {
-            settled += usize::from(window.settle(offset));
-            keys.extend(window.release_key(offset));
-        }
-        (settled, keys)
+        tags.iter().filter_map(|tag| i64::try_from(*tag).ok()).filter(|offset| window.settle(*offset)).count()
+    }
+
+    /// Identity of a delivery among all of its consumer.
+    pub(crate) fn id(&self, offset: i64) -> DeliveryId {
+        DeliveryId { epoch: self.epoch, tag: u64::try_from(offset).unwrap_or(0) }
     }
 
     /// Takes a delivery back that was tried so often by now; false if it is stale.
@@ -126,14 +134,8 @@ impl Partition {
 
     /// Settles one that was to be handed out and is not: expired, or not for this subscription.
     pub(super) fn pass_over(&self, offset: i64) {
-        let key = {
-            let mut window = self.window.lock();
-            window.pass_over(offset);
-            window.release_key(offset)
-        };
-        if let Some(key) = key {
-            self.intake.release_keys([key]);
-        }
+        self.window.lock().pass_over(offset);
+        self.shared.outlet.free_key(self.id(offset));
     }
 
     /// True if an offset is this member's and open.
@@ -143,10 +145,6 @@ impl Partition {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.window.lock().is_leaving
-    }
-
-    pub(crate) fn release_key(&self, offset: i64) -> Option<Box<str>> {
-        self.window.lock().release_key(offset)
     }
 
     /// Takes the offset to commit and its metadata, if they changed since the last call.
@@ -227,7 +225,7 @@ impl Partition {
         let before = self.tried_before.iter().filter(|(offset, _)| !window.is_settled(**offset));
         before.for_each(|(offset, attempts)| note(*offset, *attempts));
         // Where keys are ordered, those that wait behind another of their key are overtaken: nothing is known of what is open.
-        if !self.intake.is_ordered() {
+        if !self.shared.is_ordered() {
             let handed = window.handed_below(self.handed.load(Ordering::Relaxed)).take(Metadata::TRIED_MAX);
             handed.for_each(|offset| note(offset, self.tried_before.get(&offset).copied().unwrap_or(0) + 1));
         }
@@ -244,7 +242,7 @@ impl Partition {
 
     /// Takes the partition away: what is asked of it from now on is stale. Returns how many deliveries were still out.
     ///
-    /// Nothing of it may be handed out any more: the intake was asked to withhold it.
+    /// Nothing of it may be handed out any more: it was taken out of the outlet before.
     pub(super) fn kill(&self) -> usize {
         let mut window = self.window.lock();
         let still_out = window.kill(self.taken.load(Ordering::Relaxed));

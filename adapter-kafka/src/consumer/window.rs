@@ -1,6 +1,6 @@
 //! Which offsets of one assignment are settled, behind a lock that settlers and the polling thread share.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// State of an offset that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,6 @@ pub(super) struct OffsetWindow {
     slots: VecDeque<Slot>,
     /// How often offsets that are not settled were tried, where it was more than once.
     pub(super) tried: BTreeMap<i64, u32>,
-    /// Which key an offset holds up, where keys are ordered.
-    keys: HashMap<i64, Box<str>>,
     /// How many deliveries were settled or given back. Counted under the lock under which they are marked, so that a
     /// partition that is taken away frees the places of the others, and of no other.
     back: u64,
@@ -132,13 +130,12 @@ impl OffsetWindow {
         self.set(offset, Slot::Waiting);
     }
 
-    /// Takes back an offset that was about to be handed out: it was tried no oftener than before. Returns the key that it held up.
-    pub(super) fn withhold(&mut self, offset: i64, tried: u32) -> Option<Box<str>> {
+    /// Takes back an offset that was about to be handed out: it was tried no oftener than before.
+    pub(super) fn withhold(&mut self, offset: i64, tried: u32) {
         // A suspect is noted before it goes.
         if self.set(offset, Slot::Waiting) && self.tried.contains_key(&offset) {
             self.note_tried(offset, tried);
         }
-        self.release_key(offset)
     }
 
     /// True if an offset is here and not settled.
@@ -175,21 +172,6 @@ impl OffsetWindow {
         };
         // The next commit carries it, so that a crash does not forget it.
         self.changed = true;
-    }
-
-    pub(super) fn hold_key(&mut self, offset: i64, key: Box<str>) {
-        self.keys.insert(offset, key);
-    }
-
-    pub(super) fn holds_key(&self, offset: i64) -> bool {
-        self.keys.contains_key(&offset)
-    }
-
-    /// The key that an offset holds up, also of a partition that was taken away: until its handler is done, what comes again
-    /// must not overtake it.
-    pub(super) fn release_key(&mut self, offset: i64) -> Option<Box<str>> {
-        // Nearly always there are none, and a look at an empty map hashes all the same.
-        if self.keys.is_empty() { None } else { self.keys.remove(&offset) }
     }
 
     /// Of so many that were handed out, how many are still out.
@@ -289,15 +271,6 @@ mod tests {
         assert_eq!(window.kill(4), 2);
         assert!(!window.settle(2) && !window.give_back(3, 1));
         assert_eq!((window.out_of(4), window.kill(4)), (0, 0));
-    }
-
-    #[test]
-    fn a_key_is_given_back_after_its_partition_is_gone() {
-        let mut window = window(0, &[0]);
-        window.hold_key(0, "a".into());
-        window.kill(1);
-        assert!(!window.settle(0));
-        assert_eq!(window.release_key(0).as_deref(), Some("a"));
     }
 
     #[test]

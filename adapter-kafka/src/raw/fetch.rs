@@ -74,7 +74,7 @@ impl FetchQueue {
         unsafe { bindings::rd_kafka_queue_forward(own.0, self.queue.0) };
     }
 
-    /// Something that wakes whoever waits in [`fetch`](Self::fetch).
+    /// Wakes a thread that waits in [`fetch`](Self::fetch).
     pub(crate) fn waker(&self) -> QueueWaker {
         QueueWaker(Arc::clone(&self.queue))
     }

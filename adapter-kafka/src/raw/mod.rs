@@ -53,7 +53,7 @@ pub(crate) fn metadata_at(offsets: &TopicPartitionList, index: usize) -> &[u8] {
 
 /// Sends a commit whose answer comes as an event of the consumer's own queue, so that nobody has to wait for it.
 ///
-/// `rdkafka`'s asynchronous commit tells nobody how it went.
+/// `rdkafka`'s asynchronous commit reports no result.
 pub(crate) fn commit_with_answer(client: *mut RDKafka, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
     // SAFETY: the caller's client is alive; the queue that comes back is counted until it is destroyed below.
     let queue = unsafe { bindings::rd_kafka_queue_get_consumer(client) };

@@ -198,11 +198,7 @@ async fn ephemeral(
     let destination = Destination::Topic(topic.clone());
     around.topology.destination(&destination).await?;
     let options = around.topology.config.destination(&destination);
-<<<<<<< HEAD
     let exchange = short("the name of an exchange", &around.topology.exchange_name(topic))?;
-=======
-    let exchange = short(&around.topology.exchange_name(topic));
->>>>>>> main
     let lost = declare_exclusive(channel, [("x-max-length", AMQPValue::LongLongInt(1))]).await?;
     let bounds = [
         ("x-max-length", AMQPValue::LongLongInt(i64::from(options.ephemeral_lag))),

@@ -6,11 +6,7 @@ use lapin::types::ShortString;
 use messaging_core::wire::{DeadLetterMark, Facts};
 use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source, Unsettled};
 
-<<<<<<< HEAD
 use super::Consumed;
-=======
-use super::What;
->>>>>>> main
 use crate::delay::Due;
 use crate::layout::{lane_of, short};
 use crate::topology::Topology;
@@ -70,11 +66,7 @@ impl Copies<'_> {
         let facts = Facts { attempts, redriven: delivery.redriven, expires, ..Facts::default() };
         let queue = self.queues[lane_of(message, self.queues.len())].clone();
         let place = if after.is_zero() { CopyPlace::Queue(queue) } else { CopyPlace::Later(Due::Queue(queue), after) };
-<<<<<<< HEAD
         self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true, dead_letter_of: None })
-=======
-        self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true })
->>>>>>> main
     }
 
     /// To the dead letter; none where there is no dead letter.
@@ -87,7 +79,6 @@ impl Copies<'_> {
             redriven: delivery.redriven,
             at: SystemTime::now(),
         };
-<<<<<<< HEAD
         let queue = match short("the name of a dead letter", &self.topology.names.dead(source)) {
             Ok(queue) => queue,
             Err(error) => return Some(Outcome::ready(Err(error))),
@@ -96,11 +87,6 @@ impl Copies<'_> {
         let place = CopyPlace::Queue(queue);
         let facts = Facts::from(mark);
         Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true, dead_letter_of }))
-=======
-        let place = CopyPlace::Queue(short(&self.topology.names.dead(source)));
-        let facts = Facts::from(mark);
-        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true }))
->>>>>>> main
     }
 
     fn source(&self) -> Option<&Source> {

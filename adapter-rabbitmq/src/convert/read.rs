@@ -79,11 +79,7 @@ pub(crate) fn read(
     if let Some(words) = read.subject.as_deref().or_else(carried) {
         message.subject(Subject::from_foreign(words));
     }
-<<<<<<< HEAD
     if is_foreign {
-=======
-    if read.foreign || properties.content_encoding().is_some() || properties.app_id().is_some() {
->>>>>>> main
         message.native(Arc::new(properties));
     }
     let message = message.finish(payload);
@@ -101,7 +97,6 @@ pub(crate) fn read(
     }
 }
 
-<<<<<<< HEAD
 /// Whether a message written anew from what was read would have other properties than these.
 fn has_other_properties(properties: &BasicProperties, id: &MessageId, read: &Reserved, millis: u64) -> bool {
     let is_same_id = properties.message_id().as_ref().is_some_and(|text| match id.as_uuid() {
@@ -118,8 +113,6 @@ fn has_other_properties(properties: &BasicProperties, id: &MessageId, read: &Res
         || properties.priority().is_some_and(|priority| priority > PRIORITY_MAX)
 }
 
-=======
->>>>>>> main
 fn read_properties(message: &mut ReceivedMessage, properties: &BasicProperties, read: &Reserved) {
     if let Some(content_type) = properties.content_type() {
         message.content_type(content_type.as_str());
@@ -165,26 +158,13 @@ struct Reserved {
 }
 
 impl Reserved {
-<<<<<<< HEAD
     fn note<'a>(&mut self, name: &'a str, value: &'a AMQPValue, headers: &mut Vec<(HeaderName, Cow<'a, str>)>) {
         if name == "x-delivery-count" {
             self.deliveries = number(value).and_then(|count| u32::try_from(count).ok());
-=======
-    fn note<'a>(&mut self, name: &'a str, value: &'a AMQPValue, headers: &mut Vec<(&'a str, Cow<'a, str>)>) {
-        if let Some(rest) = name.strip_prefix("x-") {
-            if rest == "delivery-count" {
-                self.deliveries = number(value).and_then(|count| u32::try_from(count).ok());
-                return;
-            }
-            if is_brokers_own(rest) {
-                return;
-            }
->>>>>>> main
         }
         if is_brokers_own(name) {
             return;
         }
-<<<<<<< HEAD
         let text = match value {
             AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()),
             other => Cow::Owned(shown(other)),
@@ -208,15 +188,6 @@ impl Reserved {
                 let name = HeaderName::from_foreign(other);
                 self.foreign |= !is_text || name.as_str() != other;
                 headers.push((name, text));
-=======
-        match name {
-            wire::TIMESTAMP => self.timestamp = number(value),
-            wire::TTL => self.ttl = number(value),
-            wire::KEY => self.key = Some(shown(value)),
-            wire::SUBJECT => self.subject = Some(shown(value)),
-            other => {
-                self.facts.note(other, &shown(value));
->>>>>>> main
             }
         }
     }

@@ -1,32 +1,22 @@
 //! Messages that are published, as properties.
 
-<<<<<<< HEAD
 use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 use messaging_core::wire::{self, Facts};
 use messaging_core::{Error, ErrorKind, Message, MessageId, Result};
-=======
-use lapin::BasicProperties;
-use lapin::types::{FieldTable, ShortString};
-use messaging_core::wire::{self, Facts};
-use messaging_core::{Message, MessageId};
->>>>>>> main
 
 use super::time_of_id;
 use super::values::{headers_of_copy, long, size_of_table};
 
 /// Stored on disk before it is confirmed.
 const PERSISTENT: u8 = 2;
-<<<<<<< HEAD
 /// Bytes of a copy's header frame that are left free for the headers that the broker adds: `x-death` and its relatives on the
 /// way out of a delay queue, with names of up to 255 bytes, and counts at each delivery.
 const BROKER_HEADERS_MAX: usize = 4 * 1024;
 /// Bytes of a header frame around the properties: frame type, channel, length and end; class, weight and size of the body.
 const HEADER_FRAME_OVERHEAD: usize = 20;
-=======
->>>>>>> main
 
 /// The properties of a message published for the first time. `subject` says whether the routing key does not carry it.
 ///
@@ -42,7 +32,6 @@ pub(crate) fn write(message: &Message, subject: bool) -> Result<BasicProperties>
     Ok(with_headers(properties, headers))
 }
 
-<<<<<<< HEAD
 /// The properties of a copy. A message that someone else's client published keeps its own, under their names and in their types.
 ///
 /// The copy fits into one frame of `frame_max` bytes together with what the broker adds to it. A dead letter that would not
@@ -86,21 +75,6 @@ pub(crate) fn write_copy(message: &Message, facts: &Facts, frame_max: usize) -> 
     let mut headers = FieldTable::default();
     insert_facts(&mut headers, &with_errors(facts, &left_out), message.ttl());
     Ok(properties.with_headers(headers))
-=======
-/// The properties of a copy. What a foreign message had that has no place in ours stays as it was.
-pub(crate) fn write_copy(message: &Message, facts: &Facts) -> BasicProperties {
-    let native = message.native().and_then(|native| native.downcast_ref::<BasicProperties>());
-    let mut headers = native.and_then(|native| native.headers().as_ref()).map(without_brokers_own).unwrap_or_default();
-    let mut properties = write_properties(message, &mut headers, true);
-    if let Some(native) = native {
-        properties = with_native(properties, native);
-    }
-    let ttl = message.ttl().map(|ttl| (wire::TTL, ttl.as_millis().to_string()));
-    for (name, value) in facts.entries().into_iter().chain(ttl) {
-        headers.insert(name.into(), long(&value));
-    }
-    with_headers(properties, headers)
->>>>>>> main
 }
 
 fn insert_facts(headers: &mut FieldTable, facts: &Facts, ttl: Option<Duration>) {

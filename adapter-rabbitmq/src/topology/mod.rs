@@ -121,11 +121,7 @@ impl Topology {
     pub(crate) fn reading(&self, source: &Source) -> Result<Reading> {
         let options = self.options_of(source);
         let exchange = match source {
-<<<<<<< HEAD
             Source::Subscription(topic, _) => Some(short("the name of an exchange", &self.exchange_name(topic))?),
-=======
-            Source::Subscription(topic, _) => Some(short(&self.exchange_name(topic))),
->>>>>>> main
             Source::Queue(_) => None,
         };
         Ok(Reading { exchange, lanes: options.order == Order::ByKey, counts: options.queue_type == QueueType::Quorum })

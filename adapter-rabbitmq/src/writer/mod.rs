@@ -30,11 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
-<<<<<<< HEAD
 use crate::connection::{Line, Link};
-=======
-use crate::connection::Link;
->>>>>>> main
 use crate::delay::{Delays, Due};
 use crate::error::{closed, silent};
 use crate::layout::Target;

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use super::watch::Idle;
 use crate::consumer::PartitionId;
-use crate::consumer::intake::{Intake, Item};
+use crate::consumer::item::Item;
 use crate::consumer::metadata::{Ending, Metadata};
 use crate::consumer::partition::{Partition, Read};
+use crate::consumer::shared::Shared;
 
 /// An offset to commit, and what goes beside it.
 pub(super) type Commit = (PartitionId, i64, Metadata);
@@ -42,21 +43,21 @@ impl AssignedPartition {
 
 /// All of them.
 pub(super) struct Assigned {
-    intake: Arc<Intake>,
+    shared: Arc<Shared>,
     partitions: HashMap<PartitionId, AssignedPartition>,
 }
 
 impl Assigned {
-    pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, partitions: HashMap::new() }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, partitions: HashMap::new() }
     }
 
     /// Adds a partition that is read from `offset` on.
     pub(super) fn add(&mut self, id: PartitionId, offset: i64, past: Metadata) {
-        let role = self.intake.settings.topics.role(&id.0);
+        let role = self.shared.settings.topics.role(&id.0);
         let topic: Arc<str> = id.0.as_str().into();
-        let partition = Arc::new(Partition::new(Arc::clone(&self.intake), topic, id.1, role, offset, past));
-        self.intake.partitions.lock().push(Arc::clone(&partition));
+        let partition = Arc::new(Partition::new(Arc::clone(&self.shared), topic, id.1, role, offset, past));
+        self.shared.feed.add_partition(&partition);
         let assigned = AssignedPartition {
             partition,
             is_paused: false,
@@ -75,14 +76,11 @@ impl Assigned {
         let mut last = Vec::new();
         for id in ids {
             let Some(AssignedPartition { partition, .. }) = self.partitions.remove(id) else { continue };
-            let still_out = partition.kill();
-            // Nobody can settle these any more: their places come free now.
-            self.intake.freed(still_out, false);
+            self.shared.remove_partition(&partition);
             if let Some((offset, metadata)) = partition.take_commit(Ending::Clean) {
                 last.push((id.clone(), offset, metadata));
             }
-            self.intake.partitions.lock().retain(|known| !Arc::ptr_eq(known, &partition));
-            self.intake.faults.clear_partition(id);
+            self.shared.faults.clear_partition(id);
         }
         last
     }
@@ -116,7 +114,7 @@ impl Assigned {
         self.partitions.iter().map(|(id, one)| (id.clone(), one.partition.read_to()))
     }
 
-    /// Whether any of these partitions has settlements that are not committed.
+    /// True if any of these partitions has settlements that are not committed.
     pub(super) fn any_changed<'a>(&self, ids: impl IntoIterator<Item = &'a PartitionId>) -> bool {
         ids.into_iter().filter_map(|id| self.get(id)).any(|one| one.partition.has_changed())
     }

@@ -53,7 +53,7 @@ impl GroupClient {
         self.fetch.has_events()
     }
 
-    /// What the client has reported since the last call.
+    /// Reports of the client since the last call.
     pub(super) fn reported(&self) -> Reported {
         self.events.take()
     }

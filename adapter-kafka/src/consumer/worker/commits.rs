@@ -2,21 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use adapter_kit::EndReason;
 use messaging_core::{Error, ErrorKind, Result};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use tokio::sync::oneshot;
 
 use super::assigned::{Assigned, Commit};
 use super::client::GroupClient;
-use crate::consumer::intake::End;
-use crate::consumer::{PartitionId, metadata, offsets};
+use crate::consumer::{Flush, PartitionId, metadata, offsets};
 use crate::error::{code_of, from_kafka};
 
 /// Poll timeout while the last commit is awaited.
 const LAST_COMMIT_POLL_TIMEOUT: Duration = Duration::from_millis(5);
-
-/// Answers a flush.
-pub(in crate::consumer) type Flush = oneshot::Sender<Result<()>>;
 
 /// The error of a flush after partitions were taken away whose last commit failed.
 pub(super) const LOST_TEXT: &str =
@@ -118,9 +114,9 @@ impl Commits {
         }
         let answer = match result {
             // Reported once, to the first flush after it.
-            Ok(()) if std::mem::take(&mut self.has_lost) => Err(End::new(ErrorKind::StaleDelivery, LOST_TEXT)),
+            Ok(()) if std::mem::take(&mut self.has_lost) => Err(EndReason::new(ErrorKind::StaleDelivery, LOST_TEXT)),
             Ok(()) => Ok(()),
-            Err(error) => Err(End::new(error.kind(), error.text())),
+            Err(error) => Err(EndReason::new(error.kind(), error.text())),
         };
         for flush in self.answered_next.drain(..) {
             // The caller may have stopped waiting.
@@ -155,7 +151,7 @@ impl Commits {
 
     /// Commits the last of this member and waits for the answer until `by`: the client's own call would wait for the whole
     /// session. Records that arrive meanwhile are dropped.
-    pub(super) fn at_last(&mut self, client: &GroupClient, last: &[Commit], by: Instant) -> Result<()> {
+    pub(super) fn at_last(&mut self, client: &GroupClient, last: &[Commit], by: tokio::time::Instant) -> Result<()> {
         if last.is_empty() || !self.has_group || client.is_assignment_lost() {
             return Ok(());
         }
@@ -175,15 +171,16 @@ impl Commits {
                     };
                 }
             }
-            if Instant::now() >= by {
+            if tokio::time::Instant::now() >= by {
                 return Err(Error::new(ErrorKind::Timeout, "the broker did not take the last commit in time"));
             }
         }
     }
 
     /// Answers every flush that still waits, `late` ones included, with the result of the last commit.
-    pub(super) fn finish(&mut self, result: &std::result::Result<(), End>, late: Vec<Flush>) {
-        let answer = if self.has_lost { Err(End::new(ErrorKind::StaleDelivery, LOST_TEXT)) } else { result.clone() };
+    pub(super) fn finish(&mut self, result: &std::result::Result<(), EndReason>, late: Vec<Flush>) {
+        let answer =
+            if self.has_lost { Err(EndReason::new(ErrorKind::StaleDelivery, LOST_TEXT)) } else { result.clone() };
         for flush in self.answered_next.drain(..).chain(self.waiting.drain(..)).chain(late) {
             let _ = flush.send(answer.clone().map_err(|end| end.error()));
         }

@@ -12,9 +12,9 @@ use super::commits::Commits;
 use crate::blocking::REQUEST_TIMEOUT;
 use crate::consumer::PartitionId;
 use crate::consumer::events::GroupEvent;
-use crate::consumer::intake::Intake;
 use crate::consumer::offsets::{self, Begin};
 use crate::consumer::partition::Partition;
+use crate::consumer::shared::Shared;
 use crate::error::from_kafka;
 
 /// Delay before a failed assignment is retried.
@@ -27,7 +27,7 @@ struct Leaving {
 }
 
 pub(super) struct Membership {
-    intake: Arc<Intake>,
+    shared: Arc<Shared>,
     leaving: Option<Leaving>,
     /// Partitions that were assigned and whose offsets could not be read yet.
     joining: Vec<PartitionId>,
@@ -35,8 +35,8 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, leaving: None, joining: Vec::new(), join_at: None }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, leaving: None, joining: Vec::new(), join_at: None }
     }
 
     /// True while the group waits for this member to take partitions or to give them up.
@@ -53,15 +53,15 @@ impl Membership {
     ) {
         match event {
             GroupEvent::Assigned(ids) => {
-                if self.intake.progress.borrow().has_joined {
-                    self.intake.tell(Event::Rebalanced);
+                if self.shared.feed.progress.borrow().has_joined {
+                    self.shared.outlet.report(Event::Rebalanced);
                 }
                 self.joining.retain(|id| !ids.contains(id));
                 self.joining.extend(ids);
                 self.join(client, assigned);
             }
             GroupEvent::Revoked(ids) => {
-                self.intake.tell(Event::Rebalanced);
+                self.shared.outlet.report(Event::Rebalanced);
                 self.joining.retain(|id| !ids.contains(id));
                 self.begin_to_leave(ids, client, assigned);
                 self.tick(client, assigned, commits);
@@ -87,7 +87,7 @@ impl Membership {
         if commits.before_leaving(client, &last, has_changed).is_ok() {
             partitions.iter().for_each(|partition| partition.note_committed());
         }
-        self.intake.note_unconfirmed(partitions.iter().map(|partition| partition.unconfirmed()).sum());
+        self.shared.feed.note_unconfirmed(partitions.iter().map(|partition| partition.unconfirmed()).sum());
         client.give_up(&ids);
     }
 
@@ -106,7 +106,7 @@ impl Membership {
             self.take_up(Vec::new(), client, assigned);
         } else {
             // The client does not know partitions that were just added before it looks again.
-            let _ = client.consumer().fetch_metadata(Some(&self.intake.settings.topics.main), REQUEST_TIMEOUT);
+            let _ = client.consumer().fetch_metadata(Some(&self.shared.settings.topics.main), REQUEST_TIMEOUT);
         }
         self.joining = ids;
         self.join_at = Some(Instant::now() + ASSIGN_RETRY_DELAY);
@@ -125,7 +125,7 @@ impl Membership {
             assigned.add(id, offset, past);
         }
         if has_any {
-            self.intake.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.has_joined, true));
+            self.shared.feed.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.has_joined, true));
         }
     }
 
@@ -138,11 +138,11 @@ impl Membership {
             one.partition.window.lock().is_leaving = true;
             one.suspects.clear();
         }
-        self.intake.withhold(Partition::is_leaving);
+        self.shared.withhold(Partition::is_leaving);
         let wait = if client.is_assignment_lost() {
             Duration::ZERO
         } else {
-            self.intake.settings.connection.options.revoke_wait
+            self.shared.settings.connection.options.revoke_wait
         };
         self.leaving = Some(Leaving { ids, deadline: Instant::now() + wait });
     }

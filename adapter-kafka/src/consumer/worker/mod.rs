@@ -15,9 +15,9 @@ mod watch;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use messaging_core::wire::to_millis;
+use adapter_kit::EndReason;
 use messaging_core::{Error, ErrorKind, Event, Flow};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -37,9 +37,9 @@ use crate::config::GroupProtocol;
 use crate::consumer::PartitionId;
 use crate::consumer::events::Reported;
 use crate::consumer::faults::Fault;
-use crate::consumer::intake::{End, Intake, Orders};
 use crate::consumer::metadata::{Ending, Metadata};
 use crate::consumer::offsets;
+use crate::consumer::shared::{Orders, Shared};
 use crate::error::{code_of, from_code, from_kafka, is_passing};
 
 /// Poll timeout while nothing is pending.
@@ -59,7 +59,7 @@ pub(super) enum WorkerEnd {
 
 pub(super) struct Worker {
     client: GroupClient,
-    intake: Arc<Intake>,
+    shared: Arc<Shared>,
     protocol: GroupProtocol,
     is_refused: bool,
     assigned: Assigned,
@@ -72,21 +72,21 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(mut client: GroupClient, intake: Arc<Intake>, protocol: GroupProtocol) -> Self {
-        *intake.queue_waker.lock() = Some(client.waker());
-        let interval = intake.settings.connection.options.commit_interval;
+    pub(super) fn new(mut client: GroupClient, shared: Arc<Shared>, protocol: GroupProtocol) -> Self {
+        *shared.feed.queue_waker.lock() = Some(client.waker());
+        let interval = shared.settings.connection.options.commit_interval;
         Self {
             client,
             protocol,
             is_refused: false,
-            assigned: Assigned::new(Arc::clone(&intake)),
-            reading: Reading::new(Arc::clone(&intake)),
-            membership: Membership::new(Arc::clone(&intake)),
-            commits: Commits::new(interval, intake.settings.source.is_some()),
-            recovery: Recovery::new(Arc::clone(&intake)),
-            reconnection: Reconnection::new(Arc::clone(&intake)),
-            watch: BacklogWatch::new(Arc::clone(&intake)),
-            intake,
+            assigned: Assigned::new(Arc::clone(&shared)),
+            reading: Reading::new(Arc::clone(&shared)),
+            membership: Membership::new(Arc::clone(&shared)),
+            commits: Commits::new(interval, shared.settings.source.is_some()),
+            recovery: Recovery::new(Arc::clone(&shared)),
+            reconnection: Reconnection::new(Arc::clone(&shared)),
+            watch: BacklogWatch::new(Arc::clone(&shared)),
+            shared,
         }
     }
 
@@ -100,19 +100,19 @@ impl Worker {
     /// Runs until the consumer is stopped and has nothing out any more, is asked to leave, or cannot go on.
     pub(super) fn run(mut self) -> WorkerEnd {
         // Reports before the client is dropped, which may take long.
-        let _guard = PanicGuard(Arc::clone(&self.intake));
+        let _guard = PanicGuard(Arc::clone(&self.shared));
         while !self.is_over() {
             self.apply_orders();
-            let now = to_millis(SystemTime::now());
-            let due = self.intake.release_due(now);
+            let now = tokio::time::Instant::now();
+            let due = self.shared.outlet.release_due(now);
             self.membership.tick(&self.client, &mut self.assigned, &mut self.commits);
             self.commits.tick(&self.client, &self.assigned);
-            release_suspects(&self.intake, &self.client, &mut self.assigned);
+            release_suspects(&self.shared, &self.client, &mut self.assigned);
             if self.reconnection.tick(&self.client) {
-                if self.intake.settings.source.is_none() {
+                if self.shared.settings.source.is_none() {
                     self.recovery.skip_missed(&self.client, &self.assigned);
                 }
-                self.intake.tell(Event::Reconnected);
+                self.shared.outlet.back();
             }
             self.serve_events();
             self.apply_reported();
@@ -122,14 +122,12 @@ impl Worker {
             if self.reading.update_pauses(&self.client, &mut self.assigned) {
                 self.recovery.verify_soon();
             }
-            let has_room = self.reading.has_room();
+            let has_room = self.shared.outlet.has_room();
             self.look_for_unread(has_room);
             let is_busy = self.membership.is_rebalancing() || self.commits.is_awaited() || self.assigned.has_suspects();
             let wait = match due {
                 _ if is_busy => BUSY_POLL_TIMEOUT,
-                Some(due) => {
-                    Duration::from_millis(due.saturating_sub(now)).clamp(Duration::from_millis(1), POLL_TIMEOUT)
-                }
+                Some(due) => due.duration_since(now).clamp(Duration::from_millis(1), POLL_TIMEOUT),
                 None => POLL_TIMEOUT,
             };
             if has_room {
@@ -141,7 +139,7 @@ impl Worker {
         }
         if self.is_refused {
             self.client.close_events();
-            drop(self.intake.queue_waker.lock().take());
+            drop(self.shared.feed.queue_waker.lock().take());
             return WorkerEnd::WrongProtocol;
         }
         self.leave();
@@ -149,14 +147,14 @@ impl Worker {
     }
 
     fn is_over(&self) -> bool {
-        let is_done = self.intake.flow() == Flow::Stopped && self.intake.unsettled() == 0;
+        let is_done = self.shared.outlet.flow() == Flow::Stopped && self.shared.outlet.unsettled() == 0;
         // A flush that waits is answered by the last commit.
-        is_done || self.is_refused || self.intake.orders.lock().leave
+        is_done || self.is_refused || self.shared.outlet.is_dropped() || self.shared.feed.orders.lock().leave
     }
 
     fn apply_orders(&mut self) {
         let (flushes, purges) = {
-            let mut orders = self.intake.orders.lock();
+            let mut orders = self.shared.feed.orders.lock();
             (std::mem::take(&mut orders.flushes), std::mem::take(&mut orders.purges))
         };
         self.commits.flush(flushes, &self.client, &self.assigned);
@@ -190,13 +188,12 @@ impl Worker {
     /// Acts on what the client has reported since the last call.
     fn apply_reported(&mut self) {
         let Reported { group, commits, cut, disturbed, is_in_doubt, is_fatal } = self.client.reported();
-        if let Some(why) = &cut {
-            *self.intake.lost.lock() = Some(Instant::now());
-            self.reconnection.set_lost(why);
+        if let Some(why) = cut {
+            self.shared.outlet.lost(why);
         }
         // An ephemeral subscription loses nothing with a connection that it does not read from.
-        if let Some(why) = disturbed.filter(|_| self.intake.settings.source.is_some()) {
-            self.reconnection.set_lost(&why);
+        if let Some(why) = disturbed.filter(|_| self.shared.settings.source.is_some()) {
+            self.shared.outlet.lost(why);
         }
         for result in commits {
             let result = result.map_err(|error| from_kafka(offsets::NOT_COMMITTED, &error));
@@ -231,12 +228,12 @@ impl Worker {
     fn end_for_good(&mut self) {
         let (code, reason) = self.client.fatal_error().unwrap_or((Code::Fatal, String::new()));
         let is_unknown = matches!(code, Code::UnsupportedFeature | Code::UnsupportedVersion);
-        if is_unknown && self.protocol == GroupProtocol::Auto && !self.intake.progress.borrow().has_joined {
+        if is_unknown && self.protocol == GroupProtocol::Auto && !self.shared.feed.progress.borrow().has_joined {
             self.is_refused = true;
             return;
         }
         let error = from_code("the consumer cannot go on", code);
-        self.intake.end(End::new(error.kind(), format!("{} ({reason})", error.text())));
+        self.shared.outlet.end(EndReason::new(error.kind(), format!("{} ({reason})", error.text())));
     }
 
     fn note_problem(&mut self, problem: Problem) {
@@ -245,11 +242,9 @@ impl Worker {
             Code::AutoOffsetReset | Code::OffsetOutOfRange => self.recovery.mark_all_unverified(&mut self.assigned),
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
                 let error = from_code("the consumer cannot go on", problem.code);
-                self.intake.end(End::new(error.kind(), error.text()));
+                self.shared.outlet.end(EndReason::new(error.kind(), error.text()));
             }
-            code @ (Code::BrokerTransportFailure | Code::AllBrokersDown) => {
-                self.reconnection.set_lost(&code.to_string())
-            }
+            code @ (Code::BrokerTransportFailure | Code::AllBrokersDown) => self.shared.outlet.lost(code.to_string()),
             code if is_passing(code) => {}
             code => match problem.at {
                 Some((id, offset)) => self.note_unreadable(&id, offset, code, &problem.text),
@@ -267,32 +262,32 @@ impl Worker {
              --reset-offsets once its consumers are stopped, or have the record removed",
             id.0, id.1
         );
-        if self.intake.faults.set(id, Fault::Unreadable, text) {
+        if self.shared.faults.set(id, Fault::Unreadable, text) {
             tracing::warn!(topic = id.0, partition = id.1, offset, %code, why, "a record cannot be read");
-            self.intake.tell(Event::Gap { missed: None });
+            self.shared.outlet.report(Event::Gap { missed: None });
         }
     }
 
     /// Ends the consumer if its topic is gone, or not for it to read.
     fn check_topic(&mut self) {
-        let main = &self.intake.settings.topics.main;
+        let main = &self.shared.settings.topics.main;
         let Ok(metadata) = self.client.consumer().fetch_metadata(Some(main), REQUEST_TIMEOUT) else { return };
         let is_forbidden =
             |topic: &MetadataTopic| topic.error().map(Code::from) == Some(Code::TopicAuthorizationFailed);
         if metadata.topics().iter().any(is_forbidden) {
             let error = from_code("the consumer cannot go on", Code::TopicAuthorizationFailed);
-            return self.intake.end(End::new(error.kind(), error.text()));
+            return self.shared.outlet.end(EndReason::new(error.kind(), error.text()));
         }
         let is_gone = metadata.topics().iter().all(|topic| topic.error().is_some() || topic.partitions().is_empty());
         if is_gone {
             let text = format!("topic {main:?} was deleted while it was consumed: create it and consume again");
-            self.intake.end(End::new(ErrorKind::NotFound, text));
+            self.shared.outlet.end(EndReason::new(ErrorKind::NotFound, text));
         }
     }
 
     /// Commits for the last time and leaves the group. This thread alone waits for a dead broker.
     fn leave(mut self) {
-        self.intake.withhold(|_| true);
+        self.shared.withhold(|_| true);
         // From here on the group's events need no answer.
         self.client.close_events();
         let leaving = self.membership.leave_now();
@@ -303,7 +298,13 @@ impl Worker {
         if !leaving.is_empty() {
             self.client.give_up(&leaving);
         }
-        let by = self.intake.orders.lock().leave_by.unwrap_or_else(|| Instant::now() + LAST_COMMIT_TIMEOUT);
+        let by = self
+            .shared
+            .feed
+            .orders
+            .lock()
+            .leave_by
+            .unwrap_or_else(|| tokio::time::Instant::now() + LAST_COMMIT_TIMEOUT);
         let mut result = self.commits.at_last(&self.client, &last, by);
         if result.is_ok() && has_changed && self.client.is_assignment_lost() {
             result = Err(Error::new(ErrorKind::StaleDelivery, LOST_TEXT));
@@ -311,18 +312,18 @@ impl Worker {
         if result.is_ok() {
             partitions.iter().for_each(|partition| partition.note_committed());
         }
-        self.intake.note_unconfirmed(partitions.iter().map(|partition| partition.unconfirmed()).sum());
+        self.shared.feed.note_unconfirmed(partitions.iter().map(|partition| partition.unconfirmed()).sum());
         let is_silent =
             self.reconnection.is_lost() || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
-        let told = result.map_err(|error| End::new(error.kind(), error.text()));
-        self.intake.progress.send_modify(|progress| progress.committed = Some(told.clone()));
-        let Orders { flushes: late, purges, .. } = std::mem::take(&mut *self.intake.orders.lock());
+        let result = result.map_err(|error| EndReason::new(error.kind(), error.text()));
+        self.shared.feed.progress.send_modify(|progress| progress.committed = Some(result.clone()));
+        let Orders { flushes: late, purges, .. } = std::mem::take(&mut *self.shared.feed.orders.lock());
         // The end of the channel says that a purge came too late.
         drop(purges);
-        self.commits.finish(&told, late);
-        drop(self.intake.queue_waker.lock().take());
+        self.commits.finish(&result, late);
+        drop(self.shared.feed.queue_waker.lock().take());
         self.client.end(is_silent);
-        self.intake.progress.send_modify(|progress| progress.has_left = true);
+        self.shared.feed.progress.send_modify(|progress| progress.has_left = true);
     }
 }
 
@@ -330,22 +331,20 @@ impl Worker {
 mod tests;
 
 /// Ends the consumer with an error if its polling thread panics; otherwise the application would wait for ever.
-pub(super) struct PanicGuard(pub(super) Arc<Intake>);
+pub(super) struct PanicGuard(pub(super) Arc<Shared>);
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if !thread::panicking() {
             return;
         }
+        let Shared { outlet, feed, .. } = &*self.0;
         // Before the client is dropped, which it must not outlive.
-        drop(self.0.queue_waker.lock().take());
-        self.0.end(End::new(ErrorKind::Internal, "the consumer's thread has died: consume again"));
+        drop(feed.queue_waker.lock().take());
+        outlet.end(EndReason::new(ErrorKind::Internal, "the consumer's thread has died: consume again"));
         // Nobody is left to hand these out or to settle them.
         self.0.withhold(|_| true);
-        for partition in std::mem::take(&mut *self.0.partitions.lock()) {
-            let still_out = partition.kill();
-            self.0.freed(still_out, false);
-        }
-        self.0.progress.send_modify(|progress| progress.has_left = true);
+        feed.partitions().iter().for_each(|partition| self.0.remove_partition(partition));
+        feed.progress.send_modify(|progress| progress.has_left = true);
     }
 }

@@ -1,12 +1,13 @@
 //! Reading: records are taken in as long as there is room, and partitions that run too far ahead are paused.
 
+use std::collections::VecDeque;
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use messaging_core::wire::to_millis;
-use messaging_core::{Flow, Order};
+use adapter_kit::instant_of;
+use messaging_core::Order;
+use messaging_core::wire::{from_millis, to_millis};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::assigned::{Assigned, AssignedPartition};
@@ -14,8 +15,9 @@ use super::client::GroupClient;
 use super::watch::BacklogWatch;
 use crate::consumer::PartitionId;
 use crate::consumer::faults::Fault;
-use crate::consumer::intake::{Batch, Content, Intake, Item, Settings};
+use crate::consumer::item::{Batch, Content, Item};
 use crate::consumer::partition::{Partition, Read};
+use crate::consumer::shared::{Settings, Shared};
 use crate::convert::decode;
 use crate::raw::{FetchReport, NativeRecord};
 use crate::records::{RecordBatch, RecordBatchBuilder};
@@ -50,37 +52,28 @@ impl From<FetchReport<'_>> for Problem {
 
 /// Reads for one consumer.
 pub(super) struct Reading {
-    intake: Arc<Intake>,
-    /// There is no room to read on.
-    is_full: bool,
+    shared: Arc<Shared>,
     builder: RecordBatchBuilder,
     drafts: Vec<Draft>,
+    /// Messages of one batch; empty between two calls.
+    items: VecDeque<Item>,
 }
 
 impl Reading {
-    pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, is_full: false, builder: RecordBatchBuilder::default(), drafts: Vec::new() }
-    }
-
-    /// Returns whether there is room to read on. Records that are fetched meanwhile wait in the client, which bounds them.
-    pub(super) fn has_room(&mut self) -> bool {
-        let waiting = self.intake.waiting();
-        let is_enough = if self.is_full { waiting.is_still_enough() } else { waiting.is_enough() };
-        self.is_full = is_enough || self.intake.flow() != Flow::Running;
-        self.intake.is_full.store(self.is_full, Ordering::Relaxed);
-        !self.is_full
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, builder: RecordBatchBuilder::default(), drafts: Vec::new(), items: VecDeque::new() }
     }
 
     /// Pauses partitions that ran too far ahead of their lowest open offset, and delayed ones while too many wait already; resumes
     /// them later. Returns whether any was resumed: each is unverified then, because a pause empties the client's queue, and with
     /// it goes the client's report that it stopped.
     pub(super) fn update_pauses(&self, client: &GroupClient, assigned: &mut Assigned) -> bool {
-        let waiting = self.intake.waiting();
+        let buffered = self.shared.outlet.buffered();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (id, one) in assigned.iter_mut() {
             let span = one.partition.window.lock().span();
             let is_far = span >= if one.is_paused { OPEN_SPAN_MAX / 2 } else { OPEN_SPAN_MAX };
-            let too_many = if one.is_paused { waiting.is_still_enough_delayed() } else { waiting.is_enough_delayed() };
+            let too_many = buffered.is_full_of_delayed(one.is_paused);
             let is_delayed = one.partition.role != Role::Main && too_many;
             let suspects = one.suspects.len() >= if one.is_paused { READ_BATCH_MAX / 2 } else { READ_BATCH_MAX };
             let wanted = is_far || is_delayed || suspects;
@@ -130,7 +123,8 @@ impl Reading {
                 // The oldest first; messages of one partition keep their order.
                 self.drafts.sort_by_key(|draft| draft.rank);
                 let batch = Arc::new(Batch { records: self.builder.finish(), partitions });
-                self.intake.admit(self.drafts.drain(..).map(|draft| draft.content.into_item(&batch)).collect());
+                self.items.extend(self.drafts.drain(..).map(|draft| draft.content.into_item(&batch)));
+                self.shared.outlet.offer(&mut self.items);
             }
         }
         problems
@@ -156,7 +150,7 @@ impl Reading {
                 Ok(record) => record,
                 Err(report) if report.code == Code::PartitionEOF => {
                     (run, of_run) = (None, None);
-                    note_end(&self.intake, assigned, report, read_at);
+                    note_end(&self.shared, assigned, report, read_at);
                     continue;
                 }
                 Err(report) => {
@@ -169,7 +163,7 @@ impl Reading {
                 run = Some(place);
                 let id = (record.topic().to_owned(), record.partition());
                 of_run = assigned.get_mut(&id).filter(|one| one.partition.is_wanted()).map(|one| {
-                    one.note_progress(&self.intake, &id, record.offset(), read_at);
+                    one.note_progress(&self.shared, &id, record.offset(), read_at);
                     partitions.push(Arc::clone(&one.partition));
                     (one, u32::try_from(partitions.len() - 1).unwrap_or(u32::MAX))
                 });
@@ -186,12 +180,12 @@ impl Reading {
 
 /// All of a partition was read: offsets behind the last record hold control records of transactions, or were compacted, and count
 /// as settled. So lag comes to zero.
-fn note_end(intake: &Intake, assigned: &mut Assigned, report: FetchReport<'_>, now: Instant) {
+fn note_end(shared: &Shared, assigned: &mut Assigned, report: FetchReport<'_>, now: Instant) {
     let Some((topic, number)) = report.partition() else { return };
     let id = (topic.to_owned(), number);
     if let Some(one) = assigned.get_mut(&id).filter(|one| one.partition.is_wanted()) {
         one.note_read();
-        one.note_progress(intake, &id, report.offset(), now);
+        one.note_progress(shared, &id, report.offset(), now);
         one.partition.skip_to(report.offset());
     }
 }
@@ -218,7 +212,7 @@ impl Taken {
     fn into_item(self, batch: &Arc<Batch>) -> Item {
         match self {
             Self::Plain { at, offset, attempt } => {
-                Item { content: Content::Read(Arc::clone(batch), at), offset, attempt, redriven: 0, expires: 0 }
+                Item { content: Content::Read(Arc::clone(batch), at), offset, attempt, redriven: 0, expires: None }
             }
             Self::Made(item) => item,
         }
@@ -227,11 +221,11 @@ impl Taken {
 
 impl AssignedPartition {
     /// The client reads it, and is at this offset.
-    fn note_progress(&mut self, intake: &Intake, id: &PartitionId, offset: i64, now: Instant) {
-        BacklogWatch::note_read(intake, id, &mut self.idle, now);
+    fn note_progress(&mut self, shared: &Shared, id: &PartitionId, offset: i64, now: Instant) {
+        BacklogWatch::note_read(shared, id, &mut self.idle, now);
         if self.unreadable.is_some_and(|at| offset >= at) {
             self.unreadable = None;
-            intake.faults.clear(id, Fault::Unreadable);
+            shared.faults.clear(id, Fault::Unreadable);
         }
     }
 
@@ -245,7 +239,7 @@ impl AssignedPartition {
     ) -> Option<Taken> {
         let partition = &self.partition;
         let offset = record.offset();
-        let Settings { only_key, filter, options, .. } = &partition.intake.settings;
+        let Settings { only_key, filter, options, .. } = &partition.shared.settings;
         if only_key.as_ref().is_some_and(|key| record.key() != Some(key.as_bytes())) {
             self.read.push((offset, Read::PassedOver));
             return None;
@@ -270,7 +264,7 @@ impl AssignedPartition {
             self.read.push((offset, Read::PassedOver));
             return None;
         }
-        let (due, expires) = (decoded.due(), decoded.expires().unwrap_or(0));
+        let (due, expires) = (decoded.due(), decoded.facts.expires.map(instant_of));
         let is_late = due > now || is_suspect;
         self.read.push((offset, if is_late { Read::Later } else { Read::Kept }));
         let content = if is_late { Content::Late } else { Content::Made };
@@ -282,7 +276,7 @@ impl AssignedPartition {
             expires,
         };
         if due > now {
-            partition.intake.delay(due, item);
+            partition.shared.outlet.delay(item, instant_of(from_millis(due)));
         } else if is_suspect {
             self.suspects.push_back(item);
         } else {

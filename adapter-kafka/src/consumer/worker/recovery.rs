@@ -8,10 +8,10 @@ use messaging_core::{Event, Result};
 use super::assigned::Assigned;
 use super::client::GroupClient;
 use crate::consumer::PartitionId;
-use crate::consumer::intake::Intake;
 use crate::consumer::metadata::{Ending, Metadata};
 use crate::consumer::offsets;
 use crate::consumer::partition::Partition;
+use crate::consumer::shared::Shared;
 
 /// Delay before a failed look at unverified partitions is repeated.
 const VERIFY_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -25,13 +25,13 @@ pub(super) fn restart_at(client: &GroupClient, assigned: &Assigned, positions: &
 }
 
 pub(super) struct Recovery {
-    intake: Arc<Intake>,
+    shared: Arc<Shared>,
     verify_at: Option<Instant>,
 }
 
 impl Recovery {
-    pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, verify_at: None }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, verify_at: None }
     }
 
     /// Looks at the partitions that are marked as unverified, as soon as the group allows it.
@@ -49,7 +49,7 @@ impl Recovery {
     /// at what is left, and what is lost is reported as a gap.
     ///
     /// The client reports this once and without the place, and forgets to if the partition is paused meanwhile. A seek to where a
-    /// partition is anyway tells: the client refuses it where it stopped.
+    /// partition is anyway shows it: the client refuses the seek where it stopped.
     pub(super) fn recover_stalled(&mut self, client: &GroupClient, assigned: &mut Assigned) {
         if self.verify_at.is_none_or(|at| Instant::now() < at) {
             return;
@@ -83,11 +83,11 @@ impl Recovery {
         assigned.iter_mut().for_each(|(_, one)| one.is_unverified = false);
         if missed > 0 {
             tracing::warn!(missed, "messages were deleted before they were consumed");
-            self.intake.tell(Event::Gap { missed: Some(missed) });
+            self.shared.outlet.report(Event::Gap { missed: Some(missed) });
         }
         if is_shorter {
             tracing::warn!("a log ends before what was read of it: what is new may be missed");
-            self.intake.tell(Event::Gap { missed: None });
+            self.shared.outlet.report(Event::Gap { missed: None });
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Recovery {
         let one = assigned.get_mut(&id)?;
         one.partition.window.lock().is_leaving = true;
         let (_, open) = one.partition.position();
-        self.intake.withhold(Partition::is_leaving);
+        self.shared.withhold(Partition::is_leaving);
         assigned.remove(std::slice::from_ref(&id));
         let offset = open.min(end);
         assigned.add(id.clone(), offset, Metadata::new(Ending::Clean));
@@ -111,7 +111,7 @@ impl Recovery {
 
     /// Skips to the ends of an ephemeral subscription, which sees nothing from while it was cut off, and reports how much that was.
     pub(super) fn skip_missed(&self, client: &GroupClient, assigned: &Assigned) {
-        let mut missed = u64::try_from(self.intake.discard()).unwrap_or(0);
+        let mut missed = u64::try_from(self.shared.discard()).unwrap_or(0);
         let mut ends = Vec::new();
         for (id, one) in assigned.iter() {
             let Ok((_, end)) = offsets::watermarks(client.consumer(), id) else { continue };
@@ -122,12 +122,12 @@ impl Recovery {
         if let Err(error) = restart_at(client, assigned, &ends) {
             tracing::warn!(%error, "an ephemeral subscription cannot go on at the end");
         }
-        self.intake.tell(Event::Gap { missed: Some(missed) });
+        self.shared.outlet.report(Event::Gap { missed: Some(missed) });
     }
 
     /// Passes over all that waits.
     pub(super) fn skip_to_end(&self, client: &GroupClient, assigned: &mut Assigned) -> Result<()> {
-        self.intake.discard();
+        self.shared.discard();
         let mut ends = Vec::new();
         for (id, one) in assigned.iter_mut() {
             one.suspects.drain(..).for_each(|item| one.partition.pass_over(item.offset));

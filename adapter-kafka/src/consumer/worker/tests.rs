@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_core::{
-    BrokerName, Capabilities, ConsumeOptions, Destination, Event, HealthState, Names, Received, Scope,
-};
+use messaging_core::{BrokerName, Capabilities, ConsumeOptions, Event, HealthState, Received, Scope};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -25,7 +23,7 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
     let servers = cluster.bootstrap_servers();
     let settings = Settings {
         source: None,
-        topics: Topics::of_ephemeral(&Names::new(None), &Destination::topic("weather").unwrap()),
+        topics: Topics { main: "weather".to_owned(), retry: None, delayed: None, dead: None, retry_partitions: 0 },
         options: ConsumeOptions::default(),
         filter: None,
         only_key: None,
@@ -33,9 +31,9 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
         connection: Connection::unopened(&format!("kafka://{servers}")),
     };
     let opening = Opening::Ephemeral { places: vec![("weather".to_owned(), 0)] };
-    let scope = Scope::new(BrokerName::parse("main").unwrap(), "kafka", "weather");
-    let (mut consumer, intake) = open(settings, opening, scope).await.unwrap();
-    assert_eq!(intake.health().state, HealthState::Up);
+    let scope = Scope::new(BrokerName::main(), "kafka", "weather");
+    let (mut consumer, shared) = open(settings, opening, scope).await.unwrap();
+    assert_eq!(shared.health().state, HealthState::Up);
 
     let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG; 40];
     cluster.request_errors(RDKafkaApiKey::Fetch, &refusals);
@@ -45,7 +43,7 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
 
     let event = timeout(LIMIT, consumer.receive()).await.unwrap().unwrap().unwrap();
     assert!(matches!(event, Received::Event(Event::Gap { missed: None })), "{event:?}");
-    let health = intake.health();
+    let health = shared.health();
     assert_eq!(health.state, HealthState::Degraded);
     let reasons = health.reasons.join("; ");
     assert!(reasons.contains("partition weather/0 cannot be read at offset 0"), "{reasons}");
@@ -58,5 +56,5 @@ async fn a_record_that_cannot_be_read_is_in_health_and_an_event() {
             Received::Event(_) => {}
         }
     }
-    assert_eq!(intake.health().state, HealthState::Up, "{:?}", intake.health());
+    assert_eq!(shared.health().state, HealthState::Up, "{:?}", shared.health());
 }

@@ -7,8 +7,8 @@ use super::assigned::Assigned;
 use super::client::GroupClient;
 use crate::consumer::PartitionId;
 use crate::consumer::faults::Fault;
-use crate::consumer::intake::Intake;
 use crate::consumer::offsets;
+use crate::consumer::shared::Shared;
 
 /// Interval between two looks at idle partitions, and how long one is idle before it is looked at. Twice this is the longest
 /// that a backlog stays unread before health reports it.
@@ -33,19 +33,19 @@ impl Idle {
 }
 
 pub(super) struct BacklogWatch {
-    intake: Arc<Intake>,
+    shared: Arc<Shared>,
     look_at: Instant,
 }
 
 impl BacklogWatch {
-    pub(super) fn new(intake: Arc<Intake>) -> Self {
-        Self { intake, look_at: Instant::now() + LOOK_INTERVAL }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, look_at: Instant::now() + LOOK_INTERVAL }
     }
 
     /// Notes that something was read of a partition, or that all of it was.
-    pub(super) fn note_read(intake: &Intake, id: &PartitionId, idle: &mut Idle, now: Instant) {
+    pub(super) fn note_read(shared: &Shared, id: &PartitionId, idle: &mut Idle, now: Instant) {
         if idle.is_reported {
-            intake.faults.clear(id, Fault::Unread);
+            shared.faults.clear(id, Fault::Unread);
             tracing::info!(topic = id.0, partition = id.1, "the partition is read again");
         }
         *idle = Idle::new(now);
@@ -86,7 +86,7 @@ impl BacklogWatch {
             let next = one.partition.read_to();
             let unread = end - next;
             if unread <= 0 {
-                Self::note_read(&self.intake, &id, &mut one.idle, now);
+                Self::note_read(&self.shared, &id, &mut one.idle, now);
                 continue;
             }
             let waited = now.duration_since(one.idle.since);
@@ -99,7 +99,7 @@ impl BacklogWatch {
             if !std::mem::replace(&mut one.idle.is_reported, true) {
                 tracing::warn!(topic = id.0, partition = id.1, unread, "nothing is read of a partition");
             }
-            self.intake.faults.set(&id, Fault::Unread, text);
+            self.shared.faults.set(&id, Fault::Unread, text);
             if waited >= one.idle.remedy_after {
                 let remedy_after = (one.idle.remedy_after * 2).min(LAST_REMEDY_AFTER);
                 one.idle = Idle { since: one.idle.since, remedy_after: waited + remedy_after, is_reported: true };
