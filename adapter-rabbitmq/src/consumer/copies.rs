@@ -21,6 +21,8 @@ pub(super) struct Job {
     pub(super) ticket: Option<u64>,
     /// If the copy fails, the consumer hands the message out again itself; otherwise the broker does.
     pub(super) again: bool,
+    /// Delay of a retry, which this consumer waits for itself if no copy can be made.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// A copy that the broker answered for.

@@ -315,7 +315,7 @@ impl Actor {
             id: route.mandatory.then(|| publish.message.id().clone()),
             routing_key: publish.is_shared().then(|| route.routing_key.clone()),
             dead_letter_of: publish.dead_letter_of(),
-            trusted_from: route.young_until,
+            trusted_from: route.trusted_from,
             expired: false,
         };
         self.pipeline.begin(unconfirmed, write_frames(channel, publish, route, properties));

@@ -50,7 +50,7 @@ pub(super) fn route(publish: &PendingPublish, purpose: &Purpose, delays: &Delays
     match (&publish.recipient, purpose) {
         (Recipient::Own, Purpose::Destination(target)) => to_target(message, target, delays),
         (Recipient::Other(target), _) => to_target(message, target, delays),
-        (Recipient::Own, Purpose::Copies) => {
+        (Recipient::Own, Purpose::Copies | Purpose::Requests(_)) => {
             Err(Error::new(ErrorKind::Internal, "a writer without a destination was given a message").into())
         }
         (Recipient::Copy(copy), _) => {

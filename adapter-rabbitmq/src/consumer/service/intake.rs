@@ -74,7 +74,7 @@ impl Service {
                 return;
             }
             let outcome = self.copier(worker).forward(&unsettled, rest, expires);
-            self.follow(Job { delivery: unsettled, ticket: None, again: false }, outcome);
+            self.follow(Job { delivery: unsettled, ticket: None, again: false, retry_after: Some(rest) }, outcome);
             return;
         }
         let left = time_left(&unsettled, expires, now);
@@ -95,7 +95,7 @@ impl Service {
 
     pub(super) fn expire(&mut self, worker: &Worker, delivery: Unsettled) {
         match self.copier(worker).dead_letter(&delivery, DeadLetterReason::new(DeadLetterReason::EXPIRED)) {
-            Some(outcome) => self.follow(Job { delivery, ticket: None, again: false }, outcome),
+            Some(outcome) => self.follow(Job { delivery, ticket: None, again: false, retry_after: None }, outcome),
             None => self.ack(delivery.tag),
         }
     }
