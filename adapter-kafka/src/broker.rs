@@ -6,10 +6,10 @@ use std::sync::Arc;
 use adapter_kit::{EndReason, Opened};
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use messaging_core::spi::{Connecting, Inbox, Replies};
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, Destinations, DrainReport, Error,
-    ErrorKind, Health, Identity, Inbox, Inspect, Names, Place, PublishOptions, Publisher, Repair, Replies,
-    ReplyAddress, Result, Scope, Topology, TopologyMode,
+    Broker, Capabilities, ConnectOptions, Consumer, Destination, DrainReport, Error, ErrorKind, Health, Identity,
+    Inspect, Names, Place, PublishOptions, Publisher, Repair, ReplyAddress, Result, Scope, Topology, TopologyMode,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -30,7 +30,6 @@ pub(crate) struct KafkaBroker(Arc<Inner>);
 struct Inner {
     identity: Identity,
     names: Names,
-    destinations: Destinations<DestinationOptions>,
     connection: Arc<Connection>,
     /// Runtime on which the broker was opened. Tasks of its handles live there, whichever runtime opens them.
     runtime: Handle,
@@ -47,15 +46,12 @@ impl KafkaBroker {
     async fn open(options: ConnectOptions) -> Result<Self> {
         let identity = options.identity(DRIVER.name);
         let names = options.names();
-        let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
-        let connection = ConnectionOptions::read(&url, settings)?;
-        let defaults = connection.destinations.clone();
-        let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
-        let largest = destinations.iter().map(DestinationOptions::largest).max().unwrap_or(0);
-        let connection = Connection::open(connection, largest).await.map_err(|error| redacted(&url, error))?;
+        let options = ConnectionOptions::read(&options)?;
+        let url = options.url().clone();
+        let connection = Connection::open(options).await.map_err(|error| redacted(&url, error))?;
         let (consumers, publishers) = (Opened::new(), Opened::new());
         let runtime = Handle::current();
-        Ok(Self(Arc::new(Inner { identity, names, destinations, connection, runtime, consumers, publishers })))
+        Ok(Self(Arc::new(Inner { identity, names, connection, runtime, consumers, publishers })))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -76,7 +72,7 @@ impl KafkaBroker {
     }
 
     pub(crate) fn options(&self, destination: &Destination) -> &DestinationOptions {
-        self.0.destinations.of(destination)
+        self.connection().options.destination(destination)
     }
 
     pub(crate) fn scope(&self, place: impl fmt::Display) -> Scope {
@@ -185,7 +181,8 @@ impl Broker for KafkaBroker {
     fn capabilities(&self, of: Place<'_>) -> Capabilities {
         let connection = &self.connection().options;
         let destination = of.destination();
-        let options = destination.as_ref().map_or(&connection.destinations, |destination| self.options(destination));
+        let options =
+            destination.as_ref().map_or(connection.destinations.defaults(), |destination| self.options(destination));
         capabilities::of(connection, options, of)
     }
 

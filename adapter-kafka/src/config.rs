@@ -4,8 +4,10 @@ mod clients;
 
 use std::time::Duration;
 
-use messaging_core::{BrokerUrl, DestinationSettings, Error, ErrorKind, Order, Result, Settings};
-use secrecy::SecretString;
+use messaging_core::{
+    Access, BrokerUrl, ConnectOptions, Destination, DestinationSettings, Destinations, Error, ErrorKind, Faults, Order,
+    Result, Settings, parse_duration,
+};
 
 /// How members of a group share its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +38,15 @@ impl Mechanism {
     }
 }
 
-/// Options of one connection.
+/// Options of one connection and of its destinations.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionOptions {
     servers: String,
     encrypted: bool,
-    user: Option<String>,
-    password: Option<SecretString>,
+    /// Login and certificates.
+    access: Access,
     mechanism: Mechanism,
     client_id: String,
-    ca_file: Option<String>,
-    certificate_file: Option<String>,
-    key_file: Option<String>,
     linger: Duration,
     compression: String,
     batch_bytes: usize,
@@ -55,8 +54,7 @@ pub(crate) struct ConnectionOptions {
     session_timeout: Duration,
     pub(crate) commit_interval: Duration,
     pub(crate) revoke_wait: Duration,
-    /// Options of destinations that have none of their own.
-    pub(crate) destinations: DestinationOptions,
+    pub(crate) destinations: Destinations<DestinationOptions>,
 }
 
 /// Options of one queue or topic.
@@ -81,6 +79,21 @@ pub(crate) enum Retention {
     For(Duration),
 }
 
+const MECHANISMS: [(&str, Mechanism); 6] = [
+    ("plain", Mechanism::Plain),
+    ("scram-sha-256", Mechanism::ScramSha256),
+    ("scram-sha-512", Mechanism::ScramSha512),
+    // As Kafka itself writes them.
+    ("PLAIN", Mechanism::Plain),
+    ("SCRAM-SHA-256", Mechanism::ScramSha256),
+    ("SCRAM-SHA-512", Mechanism::ScramSha512),
+];
+
+const GROUP_PROTOCOLS: [(&str, GroupProtocol); 3] =
+    [("auto", GroupProtocol::Auto), ("consumer", GroupProtocol::Consumer), ("classic", GroupProtocol::Classic)];
+
+const COMPRESSION_CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+
 /// How many partitions a new topic gets where nothing else is said.
 pub(crate) const PARTITIONS: i32 = 3;
 
@@ -104,46 +117,39 @@ impl Default for DestinationOptions {
 }
 
 impl DestinationOptions {
-    fn take(mut self, settings: &mut Settings) -> Result<Self> {
-        if let Some(partitions) = settings.take_positive("partitions")? {
-            self.partitions = Some(i32::try_from(partitions).map_err(|_| too_many("partitions", partitions))?);
-        }
-        if let Some(copies) = settings.take_positive("replication")? {
-            self.replication = Some(i32::try_from(copies).map_err(|_| too_many("replication", copies))?);
-        }
-        if let Some(text) = settings.take::<String>("retention")? {
-            self.retention = Some(match text.as_str() {
-                "forever" => Retention::Forever,
-                text => Retention::For(messaging_core::parse_duration(text)?),
-            });
-        }
-        if let Some(compaction) = settings.take::<bool>("compaction")? {
-            self.compaction = Some(compaction);
-        }
-        if let Some(bytes) = settings.take_positive("message_bytes")? {
-            self.message_bytes = Some(bytes);
-        }
-        Ok(self)
+    /// Takes the keys that the broker and a destination both may have.
+    fn take(&mut self, settings: &mut Settings) {
+        let most = i32::MAX.unsigned_abs().into();
+        self.partitions = settings.take_count("partitions", 1..=most).or(self.partitions);
+        self.replication = settings.take_count("replication", 1..=most).or(self.replication);
+        let retention = settings.take_parsed("retention", "length of time such as \"7days\", or \"forever\"", |text| {
+            if text == "forever" { Ok(Retention::Forever) } else { parse_duration(text).map(Retention::For) }
+        });
+        self.retention = retention.or(self.retention);
+        self.compaction = settings.take_flag("compaction").or(self.compaction);
+        self.message_bytes = settings.take_count("message_bytes", 1..=u64::MAX).or(self.message_bytes);
+    }
+
+    /// Takes the options of one destination over these.
+    fn take_destination(&mut self, settings: &mut DestinationSettings) {
+        self.take(&mut settings.driver);
+        self.order = settings.order;
     }
 
     /// The largest message, payload and headers.
     pub(crate) fn largest(&self) -> usize {
         self.message_bytes.unwrap_or(MESSAGE_BYTES)
     }
-
-    /// Takes what the configuration says of one destination over these options.
-    pub(crate) fn with_destination(self, settings: DestinationSettings) -> Result<Self> {
-        let DestinationSettings { native: _, order, mut driver } = settings;
-        let mut options = self.take(&mut driver)?;
-        driver.finish()?;
-        options.order = order;
-        Ok(options)
-    }
 }
 
 impl ConnectionOptions {
-    /// Reads the address, its parameters and the settings; a parameter of the address goes before a setting.
-    pub(crate) fn read(url: &BrokerUrl, settings: Settings) -> Result<Self> {
+    /// Reads the address, its parameters, the broker's options and those of destinations; a parameter of the address goes
+    /// before an option.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with every fault; [`ErrorKind::NotFound`] if files are all that is missing.
+    pub(crate) fn read(options: &ConnectOptions) -> Result<Self> {
+        let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
         if url.hosts().is_empty() || !url.path().is_empty() {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -155,16 +161,12 @@ impl ConnectionOptions {
             .iter()
             .map(|host| if host.port.is_some() { host.to_string() } else { format!("{host}:9092") })
             .collect();
-        let mut options = Self {
+        let mut config = Self {
             servers: servers.join(","),
             encrypted: url.scheme() == "kafkas",
-            user: url.user().map(str::to_owned),
-            password: url.password().cloned(),
+            access: Access::new(url.clone(), None),
             mechanism: Mechanism::Plain,
             client_id: "messaging".to_owned(),
-            ca_file: None,
-            certificate_file: None,
-            key_file: None,
             linger: Duration::ZERO,
             compression: "lz4".to_owned(),
             batch_bytes: 1_000_000,
@@ -172,48 +174,31 @@ impl ConnectionOptions {
             session_timeout: Duration::from_secs(10),
             commit_interval: Duration::from_millis(500),
             revoke_wait: Duration::from_secs(3),
-            destinations: DestinationOptions::default(),
+            destinations: Destinations::default(),
         };
-        for settings in [settings, url.parameters()] {
-            options = options.take(settings)?;
+        let (mut defaults, mut faults) = (DestinationOptions::default(), Faults::default());
+        for mut settings in [settings.clone(), url.parameters()] {
+            config.take(&mut settings);
+            defaults.take(&mut settings);
+            settings.finish_into(&mut faults);
         }
-        Ok(options)
+        let take = DestinationOptions::take_destination;
+        config.destinations = Destinations::read(defaults, destinations, &mut faults, take);
+        faults.into_result().map(|()| config)
     }
 
-    fn take(mut self, mut settings: Settings) -> Result<Self> {
-        let from = &mut settings;
-        if let Some(word) = from.take::<String>("sasl_mechanism")? {
-            let known = [
-                ("plain", Mechanism::Plain),
-                ("scram-sha-256", Mechanism::ScramSha256),
-                ("scram-sha-512", Mechanism::ScramSha512),
-            ];
-            self.mechanism = one_of(from, "sasl_mechanism", &word.to_ascii_lowercase(), &known)?;
+    fn take(&mut self, settings: &mut Settings) {
+        self.access.take(settings);
+        if let Some(mechanism) = settings.take_word("sasl_mechanism", &MECHANISMS) {
+            self.mechanism = mechanism;
         }
-        if let Some(word) = from.take::<String>("group_protocol")? {
-            let known = [
-                ("auto", GroupProtocol::Auto),
-                ("consumer", GroupProtocol::Consumer),
-                ("classic", GroupProtocol::Classic),
-            ];
-            self.group_protocol = one_of(from, "group_protocol", &word, &known)?;
+        if let Some(protocol) = settings.take_word("group_protocol", &GROUP_PROTOCOLS) {
+            self.group_protocol = protocol;
         }
-        if let Some(word) = from.take::<String>("compression")? {
-            let known = [("none", ()), ("gzip", ()), ("snappy", ()), ("lz4", ()), ("zstd", ())];
-            one_of(from, "compression", &word, &known)?;
-            self.compression = word;
+        if let Some(codec) = settings.take_word("compression", &COMPRESSION_CODECS.map(|codec| (codec, codec))) {
+            codec.clone_into(&mut self.compression);
         }
-        let texts = [
-            ("ca_file", &mut self.ca_file),
-            ("certificate_file", &mut self.certificate_file),
-            ("key_file", &mut self.key_file),
-        ];
-        for (key, place) in texts {
-            if let Some(text) = from.take(key)? {
-                *place = Some(text);
-            }
-        }
-        if let Some(id) = from.take("client_id")? {
+        if let Some(id) = settings.take_text("client_id") {
             self.client_id = id;
         }
         let durations = [
@@ -223,16 +208,28 @@ impl ConnectionOptions {
             ("revoke_wait", &mut self.revoke_wait),
         ];
         for (key, place) in durations {
-            if let Some(duration) = from.take_duration(key)? {
+            if let Some(duration) = settings.take_duration(key) {
                 *place = duration;
             }
         }
-        if let Some(bytes) = from.take_positive("batch_bytes")? {
+        if let Some(bytes) = settings.take_count("batch_bytes", 1..=u64::MAX) {
             self.batch_bytes = bytes;
         }
-        self.destinations = self.destinations.take(from)?;
-        settings.finish()?;
-        Ok(self)
+    }
+
+    /// The options of one destination.
+    pub(crate) fn destination(&self, destination: &Destination) -> &DestinationOptions {
+        self.destinations.of(destination)
+    }
+
+    /// The size of the largest message of any destination, payload and headers.
+    pub(crate) fn largest(&self) -> usize {
+        self.destinations.iter().map(DestinationOptions::largest).max().unwrap_or(MESSAGE_BYTES)
+    }
+
+    /// The address with the login that holds.
+    pub(crate) fn url(&self) -> &BrokerUrl {
+        self.access.url()
     }
 
     /// The brokers to begin with, as the client wants them.
@@ -246,7 +243,7 @@ impl ConnectionOptions {
 
     /// Advice for a user whose login was refused.
     pub(crate) fn login_to_check(&self) -> String {
-        let Some(user) = &self.user else { return "put user and password into the address".to_owned() };
+        let Some(user) = self.access.user() else { return "put user and password into the address".to_owned() };
         format!("check user {user:?}, its password, and sasl_mechanism, which is {}", self.mechanism.name())
     }
 
@@ -259,29 +256,34 @@ impl ConnectionOptions {
     }
 }
 
-fn one_of<T: Copy>(settings: &Settings, key: &str, given: &str, known: &[(&str, T)]) -> Result<T> {
-    known.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        Error::new(
-            ErrorKind::Config,
-            format!("the value {given:?} of {key:?} in {} is not one of {}", settings.place(), words.join(", ")),
-        )
-    })
-}
-
-fn too_many(key: &str, given: usize) -> Error {
-    Error::new(ErrorKind::Config, format!("{key} {given} is more than kafka can count"))
-}
-
 #[cfg(test)]
 mod page;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
 
     fn read(url: &str, settings: Settings) -> Result<ConnectionOptions> {
-        ConnectionOptions::read(&BrokerUrl::parse(url).unwrap(), settings)
+        ConnectionOptions::read(&ConnectOptions::new(BrokerUrl::parse(url).unwrap()).with_settings(settings))
+    }
+
+    fn files() -> (PathBuf, [(&'static str, String); 3]) {
+        let folder = std::env::temp_dir().join(format!("messaging-kafka-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = |key, name: &str, kind: &str| {
+            let path = folder.join(name);
+            fs::write(&path, format!("-----BEGIN {kind}-----\nAA==\n-----END {kind}-----\n")).unwrap();
+            (key, path.display().to_string())
+        };
+        let files = [
+            file("ca_file", "ca.pem", "CERTIFICATE"),
+            file("certificate_file", "client.pem", "CERTIFICATE"),
+            file("key_file", "client.key", "PRIVATE KEY"),
+        ];
+        (folder, files)
     }
 
     #[test]
@@ -290,9 +292,8 @@ mod tests {
             ("sasl_mechanism", "SCRAM-SHA-512"),
             ("group_protocol", "classic"),
             ("compression", "zstd"),
-            ("ca_file", "ca.pem"),
-            ("certificate_file", "c.pem"),
-            ("key_file", "k.pem"),
+            ("user", "me"),
+            ("password", "s3cret"),
             ("client_id", "shop"),
             ("linger", "5ms"),
             ("session_timeout", "6s"),
@@ -305,21 +306,37 @@ mod tests {
             ("compaction", "true"),
             ("message_bytes", "5"),
         ];
-        let options = read("kafkas://me:s3cret@a:1,b", Settings::new("here", all)).unwrap();
+        let (folder, files) = files();
+        let all = all.into_iter().chain(files.iter().map(|(key, path)| (*key, path.as_str())));
+        let options = read("kafkas://a:1,b", Settings::new("here", all)).unwrap();
+        fs::remove_dir_all(folder).unwrap();
         let client = options.client();
         assert_eq!(client.get("bootstrap.servers"), Some("a:1,b:9092"));
         assert_eq!(client.get("security.protocol"), Some("sasl_ssl"));
         assert_eq!(client.get("sasl.mechanism"), Some("SCRAM-SHA-512"));
-        assert_eq!(options.destinations.partitions, Some(6));
+        assert_eq!((client.get("sasl.username"), client.get("sasl.password")), (Some("me"), Some("s3cret")));
+        for key in ["ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem"] {
+            assert!(client.get(key).unwrap().starts_with("-----BEGIN "), "{key}");
+        }
+        assert_eq!(options.destinations.defaults().partitions, Some(6));
         assert!(!format!("{options:?}").contains("s3cret"));
-        let error = read("kafka://a", Settings::new("here", [("partitons", "1")])).unwrap_err();
-        assert!(error.text().contains("did you mean \"partitions\"?"), "{error}");
+        let wrong = [("partitons", "1"), ("replication", "none"), ("ca_file", "/no/such.pem"), ("topology", "verify")];
+        let error = read("kafka://a", Settings::new("here", wrong)).unwrap_err();
+        for fault in [
+            "4 faults",
+            "did you mean \"partitions\"?",
+            "\"replication\" in here has to be a whole number, not text",
+            "\"ca_file\" in here names the file \"/no/such.pem\", which cannot be read",
+            "write it as [brokers.NAME] topology = …",
+        ] {
+            assert!(error.text().contains(fault), "{fault}: {error}");
+        }
     }
 
     #[test]
     fn parameters_win_over_settings_and_wrong_words_list_the_right_ones() {
         let options = read("kafka://a?partitions=2", Settings::new("here", [("partitions", "4")])).unwrap();
-        assert_eq!(options.destinations.partitions, Some(2));
+        assert_eq!(options.destinations.defaults().partitions, Some(2));
         assert!(read("kafka://a?compression=best", Settings::default()).unwrap_err().text().contains("zstd"));
         assert_eq!(read("kafka://a/path", Settings::default()).unwrap_err().kind(), ErrorKind::Config);
     }

@@ -100,7 +100,8 @@ struct Watch {
 
 impl Connection {
     /// Connects, and returns once the broker has answered.
-    pub(crate) async fn open(options: ConnectionOptions, largest: usize) -> Result<Arc<Self>> {
+    pub(crate) async fn open(options: ConnectionOptions) -> Result<Arc<Self>> {
+        let largest = options.largest();
         let listener = Listener::default();
         let probe: Probe = options
             .client()
@@ -134,7 +135,7 @@ impl Connection {
     pub(crate) fn unopened(url: &str) -> Arc<Self> {
         let url = messaging_core::BrokerUrl::parse(url).unwrap();
         Arc::new(Self {
-            options: ConnectionOptions::read(&url, messaging_core::Settings::default()).unwrap(),
+            options: ConnectionOptions::read(&messaging_core::ConnectOptions::new(url)).unwrap(),
             probe: Arc::new(DropOnThread::empty()),
             admin: Mutex::default(),
             largest: 0,

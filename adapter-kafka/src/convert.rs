@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use messaging_core::spi::ReceivedMessage;
 use messaging_core::wire::{self, Facts, to_millis};
-use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddress, Subject};
+use messaging_core::{HeaderName, Message, MessageId, ReplyAddress, Subject};
 use rdkafka::message::{Header, OwnedHeaders};
 use uuid::Uuid;
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use messaging_core::{Error, ErrorKind, Outcome, Permit, Receipt, Result, Tickets, TicketsOwner};
+use messaging_core::spi::{Permit, Tickets, TicketsOwner};
+
+use messaging_core::{Error, ErrorKind, Outcome, Receipt, Result};
 use parking_lot::{Mutex, RwLock};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};

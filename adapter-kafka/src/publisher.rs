@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use messaging_core::spi::{Permit, PublisherCore};
 use messaging_core::wire::Facts;
-use messaging_core::{Message, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope};
+use messaging_core::{Message, Outcome, PublishOptions, Publisher, Receipt, Scope};
 use rdkafka::producer::BaseRecord;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;

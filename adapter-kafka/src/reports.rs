@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use messaging_core::{Error, ErrorKind, ErrorOutcome, Position, Receipt, Result, Tickets};
+use messaging_core::spi::Tickets;
+
+use messaging_core::{Error, ErrorKind, ErrorOutcome, Position, Receipt, Result};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Inbox, Replies};
 use messaging_core::{
-    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Inbox, Place, PublishOptions, Publisher, QueueName,
-    Replies, ReplyAddress, Result,
+    ConsumeOptions, Consumer, Destination, Error, ErrorKind, Place, PublishOptions, Publisher, QueueName, ReplyAddress,
+    Result,
 };
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ impl KafkaReplies {
             retention: Some(Retention::For(REPLY_RETENTION)),
             // A key stands for a requester there, who wants every reply.
             compaction: Some(false),
-            ..broker.connection().options.destinations.clone()
+            ..broker.connection().options.destinations.defaults().clone()
         };
         let counts = ensure(broker.connection(), broker.topology_mode(), "request/reply", &topics, &options).await?;
         let count = counts.first().copied().unwrap_or(0);

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use adapter_kit::instant_after;
+use messaging_core::spi::{Permit, Settler, Unsettled};
 use messaging_core::wire::{self, DeadLetterMark, Facts};
-use messaging_core::{
-    Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Permit, Settlement, Settler, Unsettled,
-};
+use messaging_core::{Acked, Capabilities, DeadLetterReason, Delivery, Error, ErrorKind, Outcome, Settlement};
 
 use rdkafka::message::Header;
 

@@ -72,7 +72,7 @@ async fn close_in_silence() -> Checked {
         assert!(silent.elapsed() < Duration::from_secs(10), "health is up for 10 s of silence");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let unsent = publisher.send("nobody takes it".into(), messaging_core::Permit::none());
+    let unsent = publisher.send("nobody takes it".into(), messaging_core::spi::Permit::none());
     let begun = Instant::now();
     let report = broker.close(tokio::time::Instant::now() + Duration::from_secs(2)).await;
     assert!(begun.elapsed() < Duration::from_secs(4), "closing took {:?}", begun.elapsed());

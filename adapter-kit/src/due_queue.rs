@@ -85,7 +85,7 @@ impl<T> DueQueue<T> {
         self.entries.len()
     }
 
-    /// Whether there is no item.
+    /// True if there is no item.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

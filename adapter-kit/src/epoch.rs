@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bit of [`Epoch::out`] that says that settlements are stale.
-const STALE: usize = 1 << (usize::BITS - 1);
+const STALE_BIT: usize = 1 << (usize::BITS - 1);
 
 /// A delivery of one consumer: the number of the epoch it came in, and the adapter's number for it within that epoch.
 ///
@@ -29,7 +29,7 @@ pub struct DeliveryId {
 pub struct Epoch {
     number: u64,
     is_leaving: AtomicBool,
-    /// Deliveries that are with the application, and the bit [`STALE`].
+    /// Deliveries that are with the application, and the bit [`STALE_BIT`].
     out: AtomicUsize,
 }
 
@@ -50,22 +50,22 @@ impl Epoch {
         DeliveryId { epoch: self.number, tag }
     }
 
-    /// Whether its messages may still be handed out: it is current. [`Held::is_wanted`](crate::Held::is_wanted) asks this.
+    /// True while its messages may be handed out: it is current. [`Held::is_wanted`](crate::Held::is_wanted) asks this.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.is_leaving.load(Ordering::SeqCst) && self.is_live()
     }
 
-    /// Whether its deliveries can still be settled: it is current or leaving.
+    /// True while its deliveries can be settled: it is current or leaving.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.out.load(Ordering::SeqCst) & STALE == 0
+        self.out.load(Ordering::SeqCst) & STALE_BIT == 0
     }
 
     /// Number of its deliveries that are with the application; 0 after [`end`](Self::end).
     #[must_use]
     pub fn out(&self) -> usize {
-        self.out.load(Ordering::SeqCst) & !STALE
+        self.out.load(Ordering::SeqCst) & !STALE_BIT
     }
 
     /// Counts deliveries that go to the application. Only called from [`Held::handed_out`](crate::Held::handed_out), under the
@@ -78,7 +78,7 @@ impl Epoch {
     /// freed by whoever ended the epoch.
     #[must_use]
     pub fn take_back(&self, count: usize) -> bool {
-        let less = |out: usize| (out & STALE == 0).then(|| out.saturating_sub(count));
+        let less = |out: usize| (out & STALE_BIT == 0).then(|| out.saturating_sub(count));
         self.out.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
     }
 
@@ -89,7 +89,7 @@ impl Epoch {
 
     /// Settlements are stale from now on. Their places stay taken until [`end`](Self::end).
     pub fn disown(&self) {
-        self.out.fetch_or(STALE, Ordering::SeqCst);
+        self.out.fetch_or(STALE_BIT, Ordering::SeqCst);
     }
 
     /// Ends the epoch. Returns the number of deliveries that are still out: the caller frees their places, once. See
@@ -97,7 +97,7 @@ impl Epoch {
     #[must_use]
     pub fn end(&self) -> usize {
         self.leave();
-        self.out.swap(STALE, Ordering::SeqCst) & !STALE
+        self.out.swap(STALE_BIT, Ordering::SeqCst) & !STALE_BIT
     }
 }
 

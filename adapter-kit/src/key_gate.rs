@@ -32,27 +32,34 @@ impl<T> KeyGate<T> {
     /// Returns the item if it may pass: no other message holds its key, or it holds the key itself since an earlier pass.
     /// Otherwise it waits.
     pub fn enter(&mut self, id: DeliveryId, key: &str, item: T) -> Option<T> {
-        self.enter_by(id, item, |_| Some(Cow::Owned(key.to_owned())))
+        match self.claim(id, key) {
+            None => Some(item),
+            Some(held) => self.wait_for(held, id, item),
+        }
     }
 
     /// As [`enter`](Self::enter) for an item that has its key in it; without a key it passes.
     pub fn enter_by(&mut self, id: DeliveryId, item: T, key_of: impl Fn(&T) -> Option<Cow<'_, str>>) -> Option<T> {
-        let held = {
-            let Some(key) = key_of(&item) else { return Some(item) };
-            match self.behind.get_key_value(&*key) {
-                Some((held, _)) => Arc::clone(held),
-                None => {
-                    let key: Arc<str> = key.as_ref().into();
-                    self.behind.insert(Arc::clone(&key), VecDeque::new());
-                    self.holders.insert(id, key);
-                    return Some(item);
-                }
-            }
-        };
-        if self.holders.contains_key(&id) {
-            return Some(item);
+        let claimed = key_of(&item).and_then(|key| self.claim(id, &key));
+        match claimed {
+            None => Some(item),
+            Some(held) => self.wait_for(held, id, item),
         }
-        self.behind.entry(held).or_default().push_back((id, item));
+    }
+
+    /// Gives the key to a message, unless another holds it: then it is returned.
+    fn claim(&mut self, id: DeliveryId, key: &str) -> Option<Arc<str>> {
+        if let Some((held, _)) = self.behind.get_key_value(key) {
+            return (!self.holders.contains_key(&id)).then(|| Arc::clone(held));
+        }
+        let key: Arc<str> = key.into();
+        self.behind.insert(Arc::clone(&key), VecDeque::new());
+        self.holders.insert(id, key);
+        None
+    }
+
+    fn wait_for(&mut self, key: Arc<str>, id: DeliveryId, item: T) -> Option<T> {
+        self.behind.entry(key).or_default().push_back((id, item));
         self.waiting += 1;
         None
     }
@@ -78,7 +85,7 @@ impl<T> KeyGate<T> {
         }
     }
 
-    /// Whether no message holds this key.
+    /// True if no message holds this key.
     #[must_use]
     pub fn is_free(&self, key: &str) -> bool {
         !self.behind.contains_key(key)

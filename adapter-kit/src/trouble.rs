@@ -73,7 +73,7 @@ impl Trouble {
         true
     }
 
-    /// Whether the part is lost now.
+    /// True if the part is lost now.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.now.lock().lost.is_some()

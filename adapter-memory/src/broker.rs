@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use messaging_core::spi::{Connecting, Inbox, PublisherCore, Replies};
 use messaging_core::{
-    Broker, BrokerName, Capabilities, ConnectOptions, Connecting, ConsumeOptions, Consumer, Destination, Destinations,
-    DrainReport, Durability, Error, ErrorKind, Flow, Health, HealthState, Identity, Inbox, Inspect, Names, Place,
-    PublishOptions, Publisher, PublisherCore, QueueConsumer, QueueName, Repair, Replies, Result, Source,
-    SubscribeOptions, Subscriber, TopicName, Topology, TopologyMode, Transaction,
+    Broker, BrokerName, Capabilities, ConnectOptions, ConsumeOptions, Consumer, Destination, Destinations, DrainReport,
+    Durability, Error, ErrorKind, Faults, Flow, Health, HealthState, Identity, Inspect, Names, Place, PublishOptions,
+    Publisher, QueueConsumer, QueueName, Repair, Result, Source, SubscribeOptions, Subscriber, TopicName, Topology,
+    TopologyMode, Transaction,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -66,8 +67,14 @@ impl MemoryBroker {
                 ),
             ));
         }
-        let defaults = DestinationOptions::default().with(settings)?.with(url.parameters())?;
-        let destinations = Destinations::read(defaults, destinations, DestinationOptions::with_destination)?;
+        let (mut defaults, mut faults) = (DestinationOptions::default(), Faults::default());
+        for mut settings in [settings, url.parameters()] {
+            defaults.take(&mut settings);
+            settings.finish_into(&mut faults);
+        }
+        let take = DestinationOptions::take_destination;
+        let destinations = Destinations::read(defaults, &destinations, &mut faults, take);
+        faults.into_result()?;
         Ok(Self::build(server, identity, names, destinations))
     }
 

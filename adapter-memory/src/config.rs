@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use messaging_core::{DestinationSettings, Error, ErrorKind, Expired, Order, Result, Settings};
+use messaging_core::{DestinationSettings, Expired, Order, Settings};
 
-/// What happens to a publish when a destination is full.
+/// The fate of a publish to a full destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenFull {
     /// It waits for room, up to the publish time limit.
@@ -49,47 +49,49 @@ impl Default for DestinationOptions {
 }
 
 impl DestinationOptions {
-    /// Takes what the settings say over these options.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] that names the key.
-    pub(crate) fn with(mut self, mut settings: Settings) -> Result<Self> {
-        if let Some(capacity) = settings.take_positive("capacity")? {
-            self.capacity = capacity;
+    /// Takes the keys that the broker and a destination both may have.
+    pub(crate) fn take(&mut self, settings: &mut Settings) {
+        let Self {
+            capacity,
+            capacity_bytes,
+            when_full,
+            retention,
+            ephemeral_lag,
+            dedup,
+            expired,
+            message_bytes,
+            order: _,
+        } = self;
+        let counts = [
+            ("capacity", capacity, 1),
+            ("capacity_bytes", capacity_bytes, 1),
+            ("retention", retention, 0),
+            ("ephemeral_lag", ephemeral_lag, 1),
+            ("message_bytes", message_bytes, 1),
+        ];
+        for (key, place, least) in counts {
+            if let Some(given) = settings.take_count(key, least..=u64::MAX) {
+                *place = given;
+            }
         }
-        if let Some(bytes) = settings.take_positive("capacity_bytes")? {
-            self.capacity_bytes = bytes;
+        if let Some(given) =
+            settings.take_word("when_full", &[("block", WhenFull::Block), ("refuse", WhenFull::Refuse)])
+        {
+            *when_full = given;
         }
-        if let Some(word) = settings.take::<String>("when_full")? {
-            self.when_full =
-                one_of(&settings, "when_full", &word, &[("block", WhenFull::Block), ("refuse", WhenFull::Refuse)])?;
+        if let Some(window) = settings.take_duration("dedup") {
+            *dedup = (!window.is_zero()).then_some(window);
         }
-        if let Some(retention) = settings.take::<usize>("retention")? {
-            self.retention = retention;
+        let words = [("discard", Expired::Discarded), ("dead_letter", Expired::DeadLettered)];
+        if let Some(given) = settings.take_word("expired", &words) {
+            *expired = given;
         }
-        if let Some(lag) = settings.take_positive("ephemeral_lag")? {
-            self.ephemeral_lag = lag;
-        }
-        if let Some(window) = settings.take_duration("dedup")? {
-            self.dedup = (!window.is_zero()).then_some(window);
-        }
-        if let Some(word) = settings.take::<String>("expired")? {
-            let known = [("discard", Expired::Discarded), ("dead_letter", Expired::DeadLettered)];
-            self.expired = one_of(&settings, "expired", &word, &known)?;
-        }
-        if let Some(bytes) = settings.take_positive("message_bytes")? {
-            self.message_bytes = bytes;
-        }
-        settings.finish()?;
-        Ok(self)
     }
 
-    /// Takes what the configuration says of one destination over these options.
-    pub(crate) fn with_destination(self, settings: DestinationSettings) -> Result<Self> {
-        let DestinationSettings { native: _, order, driver } = settings;
-        let mut options = self.with(driver)?;
-        options.order = order;
-        Ok(options)
+    /// Takes the options of one destination over these.
+    pub(crate) fn take_destination(&mut self, settings: &mut DestinationSettings) {
+        self.take(&mut settings.driver);
+        self.order = settings.order;
     }
 
     /// In what these differ from others, each with both values.
@@ -120,19 +122,18 @@ impl DestinationOptions {
     }
 }
 
-fn one_of<T: Copy>(settings: &Settings, key: &str, given: &str, known: &[(&str, T)]) -> Result<T> {
-    known.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        Error::new(
-            ErrorKind::Config,
-            format!("the value {given:?} of {key:?} in {} is not one of {}", settings.place(), words.join(", ")),
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use messaging_core::Result;
+
     use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<DestinationOptions> {
+        let mut settings = Settings::new("here", pairs.iter().copied());
+        let mut options = DestinationOptions::default();
+        options.take(&mut settings);
+        settings.finish().map(|()| options)
+    }
 
     #[test]
     fn every_key_is_taken_and_others_are_refused() {
@@ -146,11 +147,10 @@ mod tests {
             ("expired", "dead_letter"),
             ("message_bytes", "9"),
         ];
-        let options = DestinationOptions::default().with(Settings::new("here", all)).unwrap();
+        let options = read(&all).unwrap();
         assert_eq!(options.differences(&DestinationOptions::default()).len(), all.len());
-        let error = DestinationOptions::default().with(Settings::new("here", [("capacty", "5")])).unwrap_err();
+        let error = read(&[("capacty", "5"), ("when_full", "drop")]).unwrap_err();
         assert!(error.text().contains("did you mean \"capacity\"?"), "{error}");
-        let error = DestinationOptions::default().with(Settings::new("here", [("when_full", "drop")])).unwrap_err();
-        assert!(error.text().contains("block, refuse"), "{error}");
+        assert!(error.text().contains("is none of block, refuse"), "{error}");
     }
 }

@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Deliveries, Settler, Unsettled};
 use messaging_core::{
-    Acked, Capabilities, ConsumeOptions, Control, Deliveries, Delivery, DrainReport, Error, ErrorKind, Event, Flow,
-    Outcome, Result, Settlement, Settler, Unsettled,
+    Acked, Capabilities, ConsumeOptions, Control, Delivery, DrainReport, Error, ErrorKind, Event, Flow, Outcome,
+    Result, Settlement,
 };
 use tokio::time::{Instant, Sleep};
 

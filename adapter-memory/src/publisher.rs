@@ -9,9 +9,10 @@ use std::time::Duration;
 use std::vec::IntoIter;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Answers, Permit, PublisherCore, Tickets};
 use messaging_core::{
-    Answers, Error, ErrorKind, ErrorOutcome, Message, NoSubscriber, Outcome, Permit, PublishOptions, Publisher,
-    PublisherCore, Receipt, ReplyAddress, Result, Tickets,
+    Error, ErrorKind, ErrorOutcome, Message, NoSubscriber, Outcome, PublishOptions, Publisher, Receipt, ReplyAddress,
+    Result,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use messaging_core::{Broker, Destination, Inbox, PublishOptions, Publisher, QueueName, Replies, ReplyAddress, Result};
+use messaging_core::spi::{Inbox, Replies};
+use messaging_core::{Broker, Destination, PublishOptions, Publisher, QueueName, ReplyAddress, Result};
 use uuid::Uuid;
 
 use crate::broker::MemoryBroker;

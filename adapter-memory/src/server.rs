@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
+use messaging_core::spi::{Checked, Inbox};
+
 use messaging_core::{
-    Broker, BrokerUrl, Checked, ConnectOptions, Error, ErrorKind, Event, Inbox, Message, QueueName, Result, Source,
-    TopicName,
+    Broker, BrokerUrl, ConnectOptions, Error, ErrorKind, Event, Message, QueueName, Result, Source, TopicName,
 };
 use parking_lot::Mutex;
 

@@ -5,9 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use messaging_core::{
-    Delivery, Destination, Error, ErrorKind, Message, Result, Settlement, Settler, Transaction, Unsettled,
-};
+use messaging_core::spi::{Settler, Unsettled};
+use messaging_core::{Delivery, Destination, Error, ErrorKind, Message, Result, Settlement, Transaction};
 use parking_lot::MutexGuard;
 
 use crate::backlog::{Backlog, Effects, State, full};

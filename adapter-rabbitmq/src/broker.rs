@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, join3};
+use messaging_core::spi::{Connecting, Inbox, Replies};
 use messaging_core::{
-    Broker, Capabilities, ConnectOptions, Connecting, Consumer, Destination, DrainReport, Error, ErrorKind, Health,
-    Identity, Inbox, Inspect, Names, Order, Place, PublishOptions, Publisher, Repair, Replies, Result, Scope,
+    Broker, Capabilities, ConnectOptions, Consumer, Destination, DrainReport, Error, ErrorKind, Health, Identity,
+    Inspect, Names, Order, Place, PublishOptions, Publisher, Repair, Result, Scope,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};

@@ -1,14 +1,12 @@
 //! Options of the broker and of single destinations, strict and redacted.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use messaging_core::{
-    BrokerUrl, ConnectOptions, Destination, DestinationSettings, Destinations, Error, ErrorKind, Order, Result,
-    Settings,
+    Access, ConnectOptions, Destination, DestinationSettings, Destinations, Error, ErrorKind, Faults, Order, Result,
+    Settings, flag_of, whole_of,
 };
-use secrecy::SecretString;
 use serde_json::Value;
 
 /// How a queue is kept.
@@ -67,77 +65,100 @@ impl Default for DestinationOptions {
 }
 
 impl DestinationOptions {
-    /// What binds a subscription without a filter: only exchanges of type topic know `#`, a direct one goes by the key itself.
+    /// The key that binds a subscription without a filter: only exchanges of type topic know `#`, a direct one goes by the key itself.
     pub(crate) fn key_of_all(&self) -> &str {
         if self.exchange_type == "topic" { "#" } else { self.routing_key.as_deref().unwrap_or_default() }
     }
 
-    /// Takes the keys that a broker and a destination both may have.
-    fn take(&mut self, settings: &mut Settings) -> Result<()> {
-        if let Some(word) = settings.take::<String>("type")? {
-            self.queue_type = match word.as_str() {
-                "quorum" => QueueType::Quorum,
-                "classic" => QueueType::Classic,
-                _ => return Err(invalid(settings, "type", &format!("{word:?} is neither quorum nor classic"))),
-            };
+    /// Takes the keys that the broker and a destination both may have.
+    fn take(&mut self, settings: &mut Settings) {
+        let types = [QueueType::Quorum, QueueType::Classic].map(|kind| (kind.as_str(), kind));
+        if let Some(kind) = settings.take_word("type", &types) {
+            self.queue_type = kind;
         }
-        if let Some(limit) = settings.take::<i64>("delivery_limit")? {
-            self.delivery_limit =
-                match limit {
-                    -1 => None,
-                    _ => Some(u32::try_from(limit).ok().filter(|limit| *limit > 0).ok_or_else(|| {
-                        invalid(settings, "delivery_limit", "write a number from 1, or -1 for no limit")
-                    })?),
-                };
+        match settings.take_whole("delivery_limit").map(|limit| (limit, u32::try_from(limit))) {
+            None => {}
+            Some((-1, _)) => self.delivery_limit = None,
+            Some((1.., Ok(limit))) => self.delivery_limit = Some(limit),
+            Some(_) => settings.invalid("delivery_limit", "has to be at least 1, or -1 for no limit"),
         }
-        if let Some(lanes) = settings.take_positive("lanes")? {
-            self.lanes = u32::try_from(lanes)
-                .ok()
-                .filter(|lanes| *lanes <= 256)
-                .ok_or_else(|| invalid(settings, "lanes", "write a number from 1 to 256"))?;
+        if let Some(lanes) = settings.take_count("lanes", 1..=256) {
+            self.lanes = lanes;
         }
-        if let Some(lag) = settings.take_positive("ephemeral_lag")? {
-            self.ephemeral_lag = u32::try_from(lag).unwrap_or(u32::MAX);
+        if let Some(lag) = settings.take_count("ephemeral_lag", 1..=u64::from(u32::MAX)) {
+            self.ephemeral_lag = lag;
         }
-        Ok(())
     }
 
-    /// Takes what the configuration says of one destination over these options.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] that names the key.
-    pub(crate) fn with_destination(mut self, settings: DestinationSettings) -> Result<Self> {
-        let DestinationSettings { native, order, mut driver } = settings;
-        self.take(&mut driver)?;
-        self.arguments.extend(driver.take::<BTreeMap<String, Value>>("arguments")?.unwrap_or_default());
-        if let Some(word) = driver.take::<String>("exchange_type")? {
-            if !["topic", "fanout", "direct", "headers"].contains(&word.as_str()) && !word.starts_with("x-") {
-                return Err(invalid(&driver, "exchange_type", "write topic, fanout, direct, headers or an x- type"));
+    /// Takes the options of one destination over these.
+    fn take_destination(&mut self, settings: &mut DestinationSettings) {
+        let DestinationSettings { native, order, driver } = settings;
+        self.take(driver);
+        let arguments = driver.take_values("arguments").unwrap_or_default();
+        for (name, value) in arguments {
+            match argument(name, value) {
+                Ok((name, value)) => drop(self.arguments.insert(name, value)),
+                Err(why) => driver.invalid("arguments", why),
             }
-            self.exchange_type = word;
         }
-        self.routing_key = driver.take::<String>("routing_key")?;
-        self.binding_arguments = driver.take::<BTreeMap<String, Value>>("binding_arguments")?.unwrap_or_default();
-        driver.finish()?;
-        self.order = order;
+        if let Some(word) = driver.take_text("exchange_type") {
+            if EXCHANGE_TYPES.contains(&word.as_str()) || word.starts_with("x-") {
+                self.exchange_type = word;
+            } else {
+                driver
+                    .invalid("exchange_type", format_args!("is none of {}, and no x- type", EXCHANGE_TYPES.join(", ")));
+            }
+        }
+        self.routing_key = driver.take_text("routing_key");
+        self.binding_arguments = driver.take_values("binding_arguments").unwrap_or_default();
+        self.order = *order;
         if native.is_some() && self.order == Order::ByKey {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "key order spreads a destination over queues of its own: leave out native, or order_by",
-            ));
+            driver.note("key order spreads a destination over queues of its own: leave out native, or order_by");
         }
-        Ok(self)
     }
 }
 
-fn invalid(settings: &Settings, key: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("the value of {key:?} in {} is not valid: {why}", settings.place()))
+const EXCHANGE_TYPES: [&str; 4] = ["topic", "fanout", "direct", "headers"];
+
+/// Arguments of a queue that the broker wants as whole numbers (RabbitMQ 4.0, `rabbit_amqqueue` and the queue types).
+const NUMERIC_ARGUMENTS: [&str; 12] = [
+    "x-consumer-timeout",
+    "x-delivery-limit",
+    "x-expires",
+    "x-initial-cluster-size",
+    "x-max-in-memory-bytes",
+    "x-max-in-memory-length",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-message-ttl",
+    "x-quorum-initial-group-size",
+    "x-stream-max-segment-size-bytes",
+];
+
+/// Arguments of a queue that the broker wants as `true` or `false`.
+const FLAG_ARGUMENTS: [&str; 1] = ["x-single-active-consumer"];
+
+/// An argument as the broker wants it: variables hold nothing but text, and their names have `_` in place of `-`.
+fn argument(name: String, value: Value) -> Result<(String, Value), String> {
+    let dashed = name.replace('_', "-");
+    if NUMERIC_ARGUMENTS.contains(&dashed.as_str()) {
+        let number = whole_of(&value).and_then(|number| i64::try_from(number).ok());
+        let number = number.ok_or_else(|| format!("has {dashed:?}, which has to be a whole number"))?;
+        return Ok((dashed, number.into()));
+    }
+    if FLAG_ARGUMENTS.contains(&dashed.as_str()) {
+        let flag = flag_of(&value).ok_or_else(|| format!("has {dashed:?}, which has to be true or false"))?;
+        return Ok((dashed, flag.into()));
+    }
+    Ok((name, value))
 }
 
-/// What it takes to connect, and what holds for all destinations.
+/// Options of one connection and of its destinations.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) url: BrokerUrl,
+    /// Login and certificates.
+    pub(crate) access: Access,
     pub(crate) virtual_host: String,
     pub(crate) encrypted: bool,
     /// How often each side proves to be alive; a silent peer is given up after twice that.
@@ -148,10 +169,6 @@ pub(crate) struct Config {
     pub(crate) request_timeout: Duration,
     /// A quorum queue younger than this goes with its node if that is killed; whoever made one waits so long.
     pub(crate) new_queue_wait: Duration,
-    /// The certificates that are trusted besides the system's, in PEM.
-    pub(crate) authority: Option<String>,
-    /// The client's own certificate and key, in PEM.
-    pub(crate) identity: Option<(String, SecretString)>,
     destinations: Destinations<DestinationOptions>,
 }
 
@@ -159,7 +176,7 @@ impl Config {
     /// Reads the address, its parameters and the broker's options; a parameter of the address goes before an option.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that names the key or parameter; [`ErrorKind::NotFound`] that names the file.
+    /// [`ErrorKind::Config`] with every fault; [`ErrorKind::NotFound`] if files are all that is missing.
     pub(crate) fn new(options: &ConnectOptions) -> Result<Self> {
         let ConnectOptions { name: _, url, namespace: _, topology: _, destinations, settings } = options;
         if url.hosts().is_empty() {
@@ -169,28 +186,29 @@ impl Config {
             ));
         }
         let mut config = Self {
-            url: url.clone(),
+            // RabbitMQ's own user, which a broker lets in from its own host.
+            access: Access::new(url.clone(), Some("guest")),
             virtual_host: if url.path().is_empty() { "/".to_owned() } else { url.path().to_owned() },
             encrypted: url.scheme() == "amqps",
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(4),
             request_timeout: Duration::from_secs(15),
             new_queue_wait: Duration::from_secs(2),
-            authority: None,
-            identity: None,
             destinations: Destinations::default(),
         };
-        let mut defaults = DestinationOptions::default();
+        let (mut defaults, mut faults) = (DestinationOptions::default(), Faults::default());
         for mut settings in [settings.clone(), url.parameters()] {
-            defaults.take(&mut settings)?;
-            config.take(&mut settings)?;
-            settings.finish()?;
+            config.take(&mut settings);
+            defaults.take(&mut settings);
+            settings.finish_into(&mut faults);
         }
-        config.destinations = Destinations::read(defaults, destinations.clone(), DestinationOptions::with_destination)?;
-        Ok(config)
+        let take = DestinationOptions::take_destination;
+        config.destinations = Destinations::read(defaults, destinations, &mut faults, take);
+        faults.into_result().map(|()| config)
     }
 
-    fn take(&mut self, settings: &mut Settings) -> Result<()> {
+    fn take(&mut self, settings: &mut Settings) {
+        self.access.take(settings);
         let durations = [
             ("heartbeat", &mut self.heartbeat, Duration::from_secs(1)),
             ("connect_timeout", &mut self.connect_timeout, Duration::from_millis(100)),
@@ -198,48 +216,13 @@ impl Config {
             ("new_queue_wait", &mut self.new_queue_wait, Duration::ZERO),
         ];
         for (key, place, least) in durations {
-            if let Some(given) = settings.take_duration(key)? {
-                if given < least {
-                    return Err(invalid(settings, key, &format!("it must be at least {least:?}")));
-                }
+            if let Some(given) = settings.take_at_least(key, least) {
                 *place = given;
             }
         }
-        if let Some(host) = settings.take::<String>("virtual_host")? {
+        if let Some(host) = settings.take_text("virtual_host") {
             self.virtual_host = host;
         }
-        if let Some(path) = settings.take::<String>("ca_file")? {
-            self.authority = Some(read_pem(&path, "CERTIFICATE")?);
-        }
-        let pair = (settings.take::<String>("certificate_file")?, settings.take::<String>("key_file")?);
-        match pair {
-            (Some(certificate), Some(key)) => {
-                let certificate = read_pem(&certificate, "CERTIFICATE")?;
-                self.identity = Some((certificate, SecretString::from(read_pem(&key, "PRIVATE KEY")?)));
-            }
-            (None, None) => {}
-            _ => return Err(invalid(settings, "certificate_file", "it goes together with key_file")),
-        }
-        self.take_login(settings)
-    }
-
-    fn take_login(&mut self, settings: &mut Settings) -> Result<()> {
-        let user = settings.take::<String>("user")?;
-        let given = settings.take::<String>("password")?.map(SecretString::from);
-        let password = match settings.take::<String>("password_file")? {
-            Some(_) if given.is_some() => {
-                return Err(invalid(settings, "password_file", "password is given too: leave one of them out"));
-            }
-            Some(path) => Some(SecretString::from(read(&path)?.trim_end_matches(['\r', '\n']).to_owned())),
-            None => given,
-        };
-        if user.is_none() && password.is_none() {
-            return Ok(());
-        }
-        let user = user.or_else(|| self.url.user().map(str::to_owned)).unwrap_or_else(|| "guest".to_owned());
-        let password = password.or_else(|| self.url.password().cloned()).unwrap_or_default();
-        self.url = self.url.clone().with_login(user, password);
-        Ok(())
     }
 
     /// The options of destinations that the configuration does not name.
@@ -253,32 +236,13 @@ impl Config {
     }
 }
 
-fn read(path: &str) -> Result<String> {
-    fs::read_to_string(path)
-        .map_err(|error| Error::new(ErrorKind::NotFound, format!("the file {path:?} cannot be read: {error}")))
-}
-
-/// Reads a file that has to hold something of this kind; the client would only find that out while connecting.
-fn read_pem(path: &str, kind: &str) -> Result<String> {
-    let text = read(path)?;
-    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{kind}-----"));
-    if text.lines().any(begins) {
-        return Ok(text);
-    }
-    let what = kind.to_lowercase();
-    Err(Error::new(
-        ErrorKind::Config,
-        format!("the file {path:?} holds no {what} in PEM: give one that begins with -----BEGIN"),
-    ))
-}
-
 #[cfg(test)]
 mod page;
 
 #[cfg(test)]
 mod tests {
-    use messaging_core::QueueName;
-    use secrecy::ExposeSecret;
+    use messaging_core::{BrokerUrl, QueueName};
+    use serde_json::json;
 
     use super::*;
 
@@ -301,12 +265,14 @@ mod tests {
     fn what_is_unknown_or_wrong_is_named() {
         for (url, named) in [
             ("amqp://a?hartbeat=3s", "did you mean \"heartbeat\"?"),
-            ("amqp://a?type=quroum", "neither quorum nor classic"),
+            ("amqp://a?type=quroum", "is none of quorum, classic; did you mean \"quorum\"?"),
             ("amqp://a?delivery_limit=0", "delivery_limit"),
             ("amqp://a?lanes=0", "lanes"),
             ("amqp://a?heartbeat=1ms", "at least 1s"),
             ("amqp://a?ca_file=/no/such/file", "/no/such/file"),
             ("amqp://a?ca_file=Cargo.toml", "holds no certificate in PEM"),
+            ("amqp://a?topology=verify", "write it as [brokers.NAME] topology = …"),
+            ("amqp://a?lanes=0&heartbeat=soon", "2 faults"),
             ("amqp://a?certificate_file=/x", "key_file"),
             ("amqp://", "names no host"),
         ] {
@@ -319,7 +285,33 @@ mod tests {
     fn a_login_from_the_options_is_hidden() {
         let settings = Settings::new("[brokers.main.options]", [("user", "me"), ("password", "s3cret")]);
         let config = Config::new(&options("amqp://a").with_settings(settings)).unwrap();
-        assert_eq!(config.url.password().unwrap().expose_secret(), "s3cret");
+        assert_eq!((config.access.user(), config.access.password()), (Some("me"), "s3cret"));
         assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    /// The arguments of queue `q` as the broker gets them.
+    fn arguments(given: Value) -> Result<BTreeMap<String, Value>> {
+        let to = Destination::Queue(QueueName::parse("q").unwrap());
+        let driver = Settings::new("[bindings.q.options]", [("arguments", given)]);
+        let settings = DestinationSettings { driver, ..DestinationSettings::default() };
+        let config = Config::new(&options("amqp://a").with_destination(to.clone(), settings))?;
+        Ok(config.destination(&to).arguments.clone())
+    }
+
+    #[test]
+    fn text_from_a_variable_is_a_number_where_the_broker_wants_one() {
+        let given = json!({ "x-max-length": "5", "x_message_ttl": " 60000", "x_single_active_consumer": "TRUE" });
+        let taken = arguments(given).unwrap();
+        let wanted = json!({ "x-max-length": 5, "x-message-ttl": 60_000, "x-single-active-consumer": true });
+        assert_eq!(serde_json::to_value(taken).unwrap(), wanted);
+        // Other arguments stay as they stand: the broker or a plugin may want text.
+        let given = json!({ "x-queue-leader-locator": "balanced", "x-mine": "5", "x-overflow": "drop-head" });
+        assert_eq!(serde_json::to_value(arguments(given.clone()).unwrap()).unwrap(), given);
+        let error = arguments(json!({ "x-max-length": "five", "x-expires": [1] })).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        for name in ["x-max-length", "x-expires"] {
+            assert!(error.text().contains(&format!("has {name:?}, which has to be a whole number")), "{error}");
+        }
+        assert!(!error.text().contains("five"), "{error}");
     }
 }

@@ -356,7 +356,7 @@ impl Supervisor {
 /// Connects to the first host that answers.
 async fn connect(config: &Config, role: &'static str) -> Result<Connection> {
     let mut last = None;
-    for host in config.url.hosts() {
+    for host in config.access.url().hosts() {
         match connect_to(config, host, role).await {
             Ok(connection) => return Ok(connection),
             Err(error) => last = Some(error),
@@ -397,8 +397,8 @@ async fn connect_to(config: &Config, host: &Host, role: &'static str) -> Result<
 
 /// Says where it happened, and what to do.
 fn explain(config: &Config, place: &str, error: &Error) -> Error {
-    let said = config.url.redact(error.text());
-    let user = config.url.user().unwrap_or("guest");
+    let said = config.access.url().redact(error.text());
+    let user = config.access.user().unwrap_or("guest");
     let lower = said.to_lowercase();
     let certificate = config.encrypted && (lower.contains("certificate") || lower.contains("unknownissuer"));
     // An alert is the other side's word: it was this side's certificate that did not please.
@@ -426,13 +426,13 @@ fn explain(config: &Config, place: &str, error: &Error) -> Error {
 }
 
 fn address(config: &Config, host: &Host, port: u16) -> AMQPUri {
-    let password = config.url.password().map_or("guest", |password| password.expose_secret());
+    let password = config.access.url().password().map_or("guest", |password| password.expose_secret());
     let millis = u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX);
     AMQPUri {
         scheme: if config.encrypted { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {
             userinfo: AMQPUserInfo {
-                username: config.url.user().unwrap_or("guest").to_owned(),
+                username: config.access.user().unwrap_or("guest").to_owned(),
                 password: password.to_owned(),
             },
             host: host.name.clone(),
@@ -448,9 +448,9 @@ fn address(config: &Config, host: &Host, port: u16) -> AMQPUri {
 }
 
 fn tls(config: &Config) -> OwnedTLSConfig {
-    let identity = config.identity.as_ref().map(|(certificate, key)| OwnedIdentity::PKCS8 {
-        pem: certificate.clone().into_bytes(),
-        key: key.expose_secret().as_bytes().to_vec(),
+    let identity = config.access.identity().map(|identity| OwnedIdentity::PKCS8 {
+        pem: identity.certificate.clone().into_bytes(),
+        key: identity.key.expose_secret().as_bytes().to_vec(),
     });
-    OwnedTLSConfig { identity, cert_chain: config.authority.clone() }
+    OwnedTLSConfig { identity, cert_chain: config.access.authority().map(str::to_owned) }
 }

@@ -1,4 +1,4 @@
-//! Names of queues and exchanges at the broker, and routing keys of messages.
+//! Layout at the broker: names of queues and exchanges, and targets and routing keys of messages.
 
 use std::hash::Hasher;
 
@@ -16,7 +16,7 @@ pub(crate) struct Target {
     pub(crate) destination: Destination,
     pub(crate) exchange: ShortString,
     pub(crate) key: RoutingKey,
-    /// Whether a message that no queue takes is an error.
+    /// True if a message that no queue takes is an error.
     pub(crate) mandatory: bool,
 }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use messaging_core::{
-    Destination, Message, NoSubscriber, Outcome, Permit, PublishOptions, Publisher, PublisherCore, Receipt, Scope,
-};
+use messaging_core::spi::{Permit, PublisherCore};
+
+use messaging_core::{Destination, Message, NoSubscriber, Outcome, PublishOptions, Publisher, Receipt, Scope};
 
 use crate::layout::Target;
 use crate::writer::{Purpose, WriterContext, Writer};

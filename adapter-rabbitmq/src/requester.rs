@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::{FieldTable, ShortString};
-use messaging_core::{Destination, Inbox, PublishOptions, Publisher, QueueName, Replies, ReplyAddress, Result};
+use messaging_core::spi::{Inbox, Replies};
+use messaging_core::{Destination, PublishOptions, Publisher, QueueName, ReplyAddress, Result};
 use tokio_util::task::TaskTracker;
 
 use crate::broker::RabbitBroker;

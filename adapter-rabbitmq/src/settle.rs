@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use messaging_core::{Acked, Capabilities, DeadLetterReason, Outcome, Settlement, Settler, Tickets, Unsettled};
+use messaging_core::spi::{Settler, Tickets, Unsettled};
+
+use messaging_core::{Acked, Capabilities, DeadLetterReason, Outcome, Settlement};
 use tokio::sync::mpsc;
 
 use crate::consumer::Shared;
@@ -90,7 +92,7 @@ impl Epoch {
     }
 
     fn pending(&self, command: impl FnOnce(u64) -> Command) -> Outcome {
-        let ticket = self.tickets.open(messaging_core::Permit::none());
+        let ticket = self.tickets.open(messaging_core::spi::Permit::none());
         if !self.tell(command(ticket)) {
             self.tickets.complete(ticket, Err(stale()));
         }

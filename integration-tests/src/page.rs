@@ -1,6 +1,7 @@
 //! A page of an adapter's options, read by the adapter's own tests: the page and the code have to say the same.
 
-use std::collections::BTreeSet;
+use std::fs;
+use std::io;
 
 /// The examples in TOML.
 #[must_use]
@@ -25,15 +26,17 @@ pub fn rows(page: &str) -> Vec<(Vec<&str>, &str)> {
     .collect()
 }
 
-/// The keys that a module reads. They stand in it by name: `take…("key")`, or in a table of names and places.
-#[must_use]
-pub fn keys_taken(source: &str) -> BTreeSet<&str> {
-    let code = source.split_once("#[cfg(test)]").map_or(source, |(code, _)| code);
-    let pieces: Vec<&str> = code.split('"').collect();
-    let taken = pieces.windows(3).filter(|window| {
-        let before = window[0].trim_end();
-        let is_taken = ["take(", "take_positive(", "take_duration(", ">("].iter().any(|call| before.ends_with(call));
-        is_taken || window[2].starts_with(", &mut self.")
-    });
-    taken.map(|window| window[1]).collect()
+/// Makes the files that a page's examples name, and returns their folder: certificates, a key, and a password in the file
+/// `secret`.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn files(secret: &str) -> io::Result<String> {
+    let folder = std::env::temp_dir().join(format!("messaging-page-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    for (name, kind) in [("ca.pem", "CERTIFICATE"), ("client.pem", "CERTIFICATE"), ("client.key", "PRIVATE KEY")] {
+        fs::write(folder.join(name), format!("-----BEGIN {kind}-----\n-----END {kind}-----\n"))?;
+    }
+    fs::write(folder.join(secret), "s3cret\n")?;
+    Ok(folder.display().to_string())
 }

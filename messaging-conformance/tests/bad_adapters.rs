@@ -11,9 +11,9 @@ use messaging_conformance::intercept::{Intercept, around};
 use messaging_conformance::{
     About, Ending, Flavour, Harness, Power, Reality, Record, Running, Stage, all_cases, run_case,
 };
+use messaging_core::spi::Permit;
 use messaging_core::{
-    Broker, BrokerUrl, Capabilities, ConnectOptions, Destination, Message, Outcome, Permit, Place, Publisher, Receipt,
-    Result,
+    Broker, BrokerUrl, Capabilities, ConnectOptions, Destination, Message, Outcome, Place, Publisher, Receipt, Result,
 };
 
 /// What is bad about an adapter.

@@ -32,7 +32,7 @@ use crate::undeclared::{Undeclared, undeclared};
 /// * Everything opened here recovers by itself when the connection is lost; `health` reports the truth meanwhile.
 /// * `capabilities` does no I/O.
 /// * Calls after `close` fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed); a receive that waits wakes.
-/// * Capability checks, limits and the context of errors are added by the core: see [`Checked`](crate::Checked). Refusals need no
+/// * Capability checks, limits and the context of errors are added by the core: see [`Checked`](crate::spi::Checked). Refusals need no
 ///   code: the provided methods refuse what an adapter does not implement.
 #[async_trait]
 pub trait Broker: QueueConsumer + Subscriber + fmt::Debug {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::driver::DestinationSettings;
-use crate::error::Result;
 use crate::name::Destination;
+use crate::settings::Faults;
 
 /// An adapter's options: the defaults of the connection, and those of single destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,17 +14,20 @@ pub struct Destinations<O> {
 }
 
 impl<O: Clone> Destinations<O> {
-    /// Reads what the configuration says of each destination over the defaults.
-    ///
-    /// # Errors
-    /// As for `take`.
+    /// Reads the settings of each destination over the defaults. `take` takes the keys; what is left over is a fault.
     pub fn read(
         defaults: O,
-        settings: BTreeMap<Destination, DestinationSettings>,
-        take: impl Fn(O, DestinationSettings) -> Result<O>,
-    ) -> Result<Self> {
-        let single = settings.into_iter().map(|(to, settings)| Ok((to, take(defaults.clone(), settings)?)));
-        Ok(Self { single: single.collect::<Result<_>>()?, defaults })
+        settings: &BTreeMap<Destination, DestinationSettings>,
+        faults: &mut Faults,
+        take: impl Fn(&mut O, &mut DestinationSettings),
+    ) -> Self {
+        let read = |(destination, settings): (&Destination, &DestinationSettings)| {
+            let (mut options, mut settings) = (defaults.clone(), settings.clone());
+            take(&mut options, &mut settings);
+            settings.driver.finish_into(faults);
+            (destination.clone(), options)
+        };
+        Self { single: settings.iter().map(read).collect(), defaults }
     }
 
     /// The options of one destination.
@@ -48,6 +51,7 @@ impl<O: Clone> Destinations<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Result;
     use crate::settings::Settings;
 
     fn destination(name: &str) -> Destination {
@@ -59,11 +63,11 @@ mod tests {
             let driver = Settings::new("here", [("lanes", *lanes)]);
             (destination(name), DestinationSettings { driver, ..DestinationSettings::default() })
         });
-        Destinations::read(8, settings.collect(), |lanes, mut settings| {
-            let given = settings.driver.take_positive("lanes")?;
-            settings.driver.finish()?;
-            Ok(given.unwrap_or(lanes))
-        })
+        let mut faults = Faults::default();
+        let read = Destinations::read(8, &settings.collect(), &mut faults, |lanes, settings| {
+            *lanes = settings.driver.take_count("lanes", 1..=9).unwrap_or(*lanes);
+        });
+        faults.into_result().map(|()| read)
     }
 
     #[test]
@@ -72,6 +76,11 @@ mod tests {
         assert_eq!(options.of(&destination("orders")), &4);
         assert_eq!(options.of(&destination("other")), options.defaults());
         assert_eq!(options.iter().copied().collect::<Vec<_>>(), [8, 4]);
-        assert!(read(&[("orders", "none")]).is_err());
+    }
+
+    #[test]
+    fn faults_of_all_destinations_are_reported_at_once() {
+        let error = read(&[("orders", "none"), ("weather", "0")]).unwrap_err();
+        assert!(error.text().starts_with("2 faults:"), "{error}");
     }
 }

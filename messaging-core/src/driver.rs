@@ -6,11 +6,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::broker::Broker;
+use crate::checked::Checked;
+use crate::consume::Order;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
+use crate::name::{BrokerName, Destination, Namespace};
+use crate::names::Names;
+use crate::settings::Settings;
 use crate::suggest::hint;
-use crate::{
-    Broker, BrokerName, BrokerUrl, Checked, Destination, Error, ErrorKind, Identity, Names, Namespace, Order, Result,
-    Settings, TopologyMode,
-};
+use crate::topology::TopologyMode;
+use crate::url::BrokerUrl;
 
 /// The future that a driver's connect function returns. Boxed: a connection is made once.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Broker>>> + Send>>;
@@ -32,14 +38,14 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// What the configuration says of one destination.
+/// Configuration of one destination.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DestinationSettings {
     /// The name of something that exists already, used instead of the derived one.
     pub native: Option<String>,
-    /// Whether it is laid out for key order. Some brokers need to know before the first publish.
+    /// Layout for key order, or without. Some brokers need to know before the first publish.
     pub order: Order,
-    /// What only the driver knows; it takes each key or refuses it.
+    /// Options that only the driver knows; it takes each key or refuses it.
     pub driver: Settings,
 }
 
@@ -50,13 +56,13 @@ pub struct ConnectOptions {
     pub name: BrokerName,
     /// The address.
     pub url: BrokerUrl,
-    /// What keeps tenants, environments or tests apart.
+    /// Prefix that keeps tenants, environments or tests apart.
     pub namespace: Option<Namespace>,
-    /// What to do about destinations that are missing or differ.
+    /// Treatment of destinations that are missing or differ.
     pub topology: TopologyMode,
-    /// What the configuration says of single destinations.
+    /// Configuration of single destinations.
     pub destinations: BTreeMap<Destination, DestinationSettings>,
-    /// What only the driver knows; it takes each key or refuses it.
+    /// Options that only the driver knows; it takes each key or refuses it.
     pub settings: Settings,
 }
 
@@ -94,14 +100,14 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets what to do about destinations that are missing or differ.
+    /// Sets the treatment of destinations that are missing or differ.
     #[must_use]
     pub fn with_topology(mut self, topology: TopologyMode) -> Self {
         self.topology = topology;
         self
     }
 
-    /// Sets what the configuration says of one destination.
+    /// Sets the configuration of one destination.
     #[must_use]
     pub fn with_destination(mut self, destination: Destination, settings: DestinationSettings) -> Self {
         self.destinations.insert(destination, settings);
@@ -115,7 +121,7 @@ impl ConnectOptions {
         natives.fold(Names::new(self.namespace.clone()), |names, (to, native)| names.with_native(to.clone(), native))
     }
 
-    /// Sets what only the driver knows.
+    /// Sets the options that only the driver knows.
     #[must_use]
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;

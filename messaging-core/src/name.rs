@@ -8,13 +8,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::parsed_text::parsed_text;
-use crate::{Error, ErrorKind, Result};
 
 /// The longest logical name, in characters.
 pub const NAME_MAX: usize = 60;
 
-/// What joins the parts of a full name.
+/// Text between the parts of a full name.
 pub const JOINT: &str = "--";
 
 fn parse_name(what: &'static str, text: &str) -> Result<SmolStr> {

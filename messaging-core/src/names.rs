@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::name::{Destination, JOINT, Namespace, Source, join};
 
 /// The part of a source in which its dead letters wait.
-const DEAD: &str = "dead";
+const DEAD_PART: &str = "dead";
 
 /// Names at the broker, within one namespace.
 ///
@@ -95,7 +95,7 @@ impl Names {
     /// The name of a source's dead letter.
     #[must_use]
     pub fn dead(&self, source: &Source) -> String {
-        self.part(source, DEAD)
+        self.part(source, DEAD_PART)
     }
 
     /// The name of something that belongs to a source, such as its `retry`.

@@ -154,7 +154,7 @@ impl PublisherCore {
 /// # Requirements on implementors
 /// * An outcome is `Ok` only when the broker has taken responsibility: confirmed, stored, replicated as asked for.
 /// * The order on a handle is the order of the `send` calls, within a batch too.
-/// * `send` never blocks; it holds on to `permit` until the broker has answered (see [`Tickets`](crate::Tickets)).
+/// * `send` never blocks; it holds on to `permit` until the broker has answered (see [`Tickets`](crate::spi::Tickets)).
 /// * Every outcome is there within [`PublishOptions::timeout`]. An error says whether the message was not sent or its fate
 ///   is unknown.
 /// * A message that is known not to have left, because the connection is away, is kept and sent once it is back, until its

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use crate::{Error, Message, Source};
+use crate::error::Error;
+use crate::message::Message;
+use crate::name::Source;
 
 /// How a delivery ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,10 @@
 pub use crate::checked::Checked;
 pub use crate::consumer::Deliveries;
 pub use crate::delivery::{Settler, Unsettled};
+pub use crate::driver::Connecting;
 pub use crate::in_flight::{IN_FLIGHT_MAX, InFlight, Permit};
 pub use crate::inbox::Inbox;
+pub use crate::message::ReceivedMessage;
 pub use crate::outcome::{Answers, Tickets, TicketsOwner};
 pub use crate::publisher::PublisherCore;
 pub use crate::requester::{REQUEST_PUBLISHERS_MAX, Replies};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::parsed_text::parsed_text;
-use crate::{Error, ErrorKind, Result};
 
 /// The longest subject or filter, in bytes: AMQP 0-9-1 routing keys are short strings of at most 255 bytes.
 pub const SUBJECT_MAX: usize = 255;

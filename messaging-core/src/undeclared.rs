@@ -10,7 +10,7 @@ use crate::topology::{Declaration, Plan, Topology};
 
 /// The answer of a provided method to a call that the adapter does not implement.
 ///
-/// [`Checked`](crate::Checked) refuses undeclared features before the adapter sees the call, so this is reached only where an
+/// [`Checked`](crate::spi::Checked) refuses undeclared features before the adapter sees the call, so this is reached only where an
 /// adapter declares what it does not implement, which the conformance suite finds.
 #[cold]
 #[must_use]

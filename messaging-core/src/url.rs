@@ -5,7 +5,8 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::{Error, ErrorKind, Result, Settings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::settings::Settings;
 
 /// The address of a broker, such as `amqp://user:password@host-1:5672,host-2:5672/vhost?heartbeat=10s`.
 ///
@@ -78,7 +79,7 @@ impl BrokerUrl {
             encoded: first.password().filter(|password| !password.is_empty()).map(SecretString::from),
             hosts,
             path: decode(first.path().strip_prefix('/').unwrap_or(first.path())),
-            parameters: first.query_pairs().into_owned().collect(),
+            parameters: first.query().map(parameters_of).unwrap_or_default(),
         })
     }
 
@@ -151,6 +152,14 @@ fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str().filter(|name| !name.is_empty())?;
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     Some(Host { name: decode(name), port: url.port() })
+}
+
+/// The parameters of a query, percent-decoded. A `+` is a plus, as everywhere else in an address: only forms of web pages
+/// mean a space by it, and passwords and time zones have one.
+fn parameters_of(query: &str) -> Vec<(String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(key, value)| (decode(key), decode(value))).collect()
 }
 
 fn decode(text: &str) -> String {
@@ -234,13 +243,16 @@ mod tests {
 
     #[test]
     fn several_hosts_a_path_and_parameters() {
-        let url = BrokerUrl::parse("amqp://me:p%40ss@a:1,b,[::1]:3/v%2Fhost?x=1&y=two%20words").unwrap();
+        let url = BrokerUrl::parse("amqp://me:p%40ss@a:1,b,[::1]:3/v%2Fhost?x=1&y=two%20words&z=a+b%2Bc&flag").unwrap();
         assert_eq!(url.scheme(), "amqp");
         assert_eq!(url.user(), Some("me"));
         assert_eq!(url.password().unwrap().expose_secret(), "p@ss");
         assert_eq!(url.hosts().iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b", "[::1]:3"]);
         assert_eq!(url.path(), "v/host");
-        assert_eq!(url.parameters().take::<String>("y").unwrap().as_deref(), Some("two words"));
+        let mut parameters = url.parameters();
+        assert_eq!(parameters.take_text("y").as_deref(), Some("two words"));
+        assert_eq!(parameters.take_text("z").as_deref(), Some("a+b+c"));
+        assert_eq!(parameters.take_text("flag").as_deref(), Some(""));
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub struct DeadLetterFacts {
 }
 
 impl Facts {
-    /// Whether these are a dead letter's: something says where it failed or why.
+    /// True if these are a dead letter's: something says where it failed or why.
     #[must_use]
     pub fn is_dead_letter(&self) -> bool {
         self.dead.as_ref().is_some_and(|dead| dead.origin.is_some() || dead.code.is_some())
@@ -181,7 +181,7 @@ impl Facts {
     }
 }
 
-/// What is known of a dead letter besides the message itself.
+/// Facts of a dead letter besides the message itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterMark {
     /// Where it failed.

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Checked, Inbox, Replies};
 use messaging_core::{
-    Broker, BrokerName, Capabilities, Checked, ConsumeOptions, Consumer, Declaration, Destination, DrainReport,
-    ErrorKind, Feature, Health, Identity, Inbox, Inspect, Lease, NoSubscriber, Order, Part, Place, Plan, PlanAction,
-    PlanStep, PublishOptions, Publisher, QueueConsumer, QueueName, Redrive, Repair, Replies, Result, RetryMode, Source,
-    Start, SubjectFilter, SubscribeOptions, Subscriber, SubscriptionName, TopicName, Topology, TopologyMode,
-    Transaction,
+    Broker, BrokerName, Capabilities, ConsumeOptions, Consumer, Declaration, Destination, DrainReport, ErrorKind,
+    Feature, Health, Identity, Inspect, Lease, NoSubscriber, Order, Part, Place, Plan, PlanAction, PlanStep,
+    PublishOptions, Publisher, QueueConsumer, QueueName, Redrive, Repair, Result, RetryMode, Source, Start,
+    SubjectFilter, SubscribeOptions, Subscriber, SubscriptionName, TopicName, Topology, TopologyMode, Transaction,
 };
 use tokio::time::Instant;
 

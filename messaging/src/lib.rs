@@ -234,7 +234,18 @@ mod drivers;
 pub mod extract;
 
 pub use bytes::Bytes;
-pub use messaging_core::*;
+pub use messaging_core::{
+    Acked, Attempts, Broker, BrokerName, BrokerUrl, Browsed, Browsing, Capabilities, ConnectOptions, ConsumeOptions,
+    Consumer, Control, DeadLetter, DeadLetterReason, Declaration, Delivery, Depth, Destination, DestinationSettings,
+    DrainReport, Driver, Durability, Error, ErrorKind, ErrorOutcome, Event, Expired, Feature, Filtering, Flow,
+    HeaderName, HeaderValue, Headers, Health, HealthState, Host, Identity, Inspect, Lease, Limits, Message,
+    MessageBuilder, MessageId, Namespace, Need, NoSubscriber, Order, Outcome, Part, Place, Plan, PlanAction, PlanStep,
+    Position, PublishDedup, PublishOptions, Publisher, PublisherExt, QueueConsumer, QueueName, Readiness, Receipt,
+    Received, Redrive, Registry, Repair, ReplyAddress, Requester, Requirements, Result, RetryMode, RetryPlace, Scope,
+    Settings, Settlement, SettlementTiming, Source, SourcePosition, StaleDetection, Start, Subject, SubjectFilter,
+    SubscribeOptions, Subscriber, SubscriptionName, Support, TopicName, Topology, TopologyMode, Transaction,
+    capabilities, parse_duration,
+};
 #[cfg(feature = "macros")]
 pub use messaging_macros::{listener, listeners};
 

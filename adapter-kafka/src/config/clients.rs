@@ -24,28 +24,24 @@ impl ConnectionOptions {
         client.set("socket.nagle.disable", "true").set("socket.keepalive.enable", "true");
         client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         client.set("retry.backoff.ms", "50").set("allow.auto.create.topics", "false");
-        // A topic that is not there is reported after this time, not after the whole time limit of a message.
+        // A missing topic is reported after this time, not after the whole time limit of a message.
         client.set("topic.metadata.propagation.max.ms", "1000");
-        let protocol = match (self.encrypted, self.user.is_some()) {
+        let protocol = match (self.encrypted, self.access.user().is_some()) {
             (false, false) => "plaintext",
             (true, false) => "ssl",
             (false, true) => "sasl_plaintext",
             (true, true) => "sasl_ssl",
         };
         client.set("security.protocol", protocol);
-        if let Some(user) = &self.user {
-            client.set("sasl.mechanism", self.mechanism.name()).set("sasl.username", user);
-            client.set("sasl.password", self.password.as_ref().map_or("", |password| password.expose_secret()));
+        if let Some(user) = self.access.user() {
+            client.set("sasl.mechanism", self.mechanism.name());
+            client.set("sasl.username", user).set("sasl.password", self.access.password());
         }
-        let files = [
-            ("ssl.ca.location", &self.ca_file),
-            ("ssl.certificate.location", &self.certificate_file),
-            ("ssl.key.location", &self.key_file),
-        ];
-        for (key, file) in files {
-            if let Some(file) = file {
-                client.set(key, file);
-            }
+        if let Some(authority) = self.access.authority() {
+            client.set("ssl.ca.pem", authority);
+        }
+        if let Some(identity) = self.access.identity() {
+            client.set("ssl.certificate.pem", &identity.certificate).set("ssl.key.pem", identity.key.expose_secret());
         }
         client
     }

@@ -89,7 +89,7 @@ impl<H: Held> Outlet<H> {
         taken
     }
 
-    /// Whether to read on: the flow runs and what was read is below high water, or, after that was reached, below low water. The
+    /// True while the feeder may read on: the flow runs and what was read is below high water, or, after that was reached, below low water. The
     /// feeder is woken when this becomes true.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -103,7 +103,7 @@ impl<H: Held> Outlet<H> {
         self.0.state.lock().buffered(&self.0.options)
     }
 
-    /// Whether a message of this key would be handed out without waiting for another of its key.
+    /// True if a message of this key would be handed out without waiting for another of its key.
     #[must_use]
     pub fn is_key_free(&self, key: &str) -> bool {
         self.0.options.order != Order::ByKey || self.0.state.lock().gate.is_free(key)

@@ -51,7 +51,7 @@ pub trait Held: Send + Sized + 'static {
         None
     }
 
-    /// Whether it may still be handed out: false once its registration is lost or about to be lost. Asked under the lock of the
+    /// True while it may be handed out: false once its registration is lost or about to be lost. Asked under the lock of the
     /// outlet when it is put back. True by default.
     fn is_wanted(&self) -> bool {
         true
@@ -100,7 +100,7 @@ pub struct Finished {
     pub released: u64,
     /// Settlements that the broker did not confirm: at least those that may come again.
     pub unconfirmed: u64,
-    /// What went wrong.
+    /// Errors on the way.
     pub errors: Vec<Error>,
 }
 
@@ -223,7 +223,7 @@ impl<H: Held> Outlet<H> {
         self.0.settled.load(Ordering::SeqCst)
     }
 
-    /// Whether deliveries flow.
+    /// State of the flow.
     #[must_use]
     pub fn flow(&self) -> Flow {
         self.0.state.lock().flow
@@ -241,7 +241,7 @@ impl<H: Held> Outlet<H> {
         self.0.feeder.wake();
     }
 
-    /// Whether the application dropped its consumer: the feeder gives everything back and ends.
+    /// True if the application dropped its consumer: the feeder gives everything back and ends.
     #[must_use]
     pub fn is_dropped(&self) -> bool {
         self.0.is_dropped.load(Ordering::SeqCst)

@@ -14,13 +14,13 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Whether so much is the bound or more (high water).
+    /// True if so much is the bound or more (high water).
     #[must_use]
     pub fn is_reached(self, messages: usize, bytes: usize) -> bool {
         messages >= self.messages || bytes >= self.bytes
     }
 
-    /// Whether so much is half of the bound or more (low water).
+    /// True if so much is half of the bound or more (low water).
     #[must_use]
     pub fn is_half_reached(self, messages: usize, bytes: usize) -> bool {
         messages >= self.messages / 2 || bytes >= self.bytes / 2
@@ -112,7 +112,7 @@ pub struct Buffered {
 }
 
 impl Buffered {
-    /// Whether to read no more of where delayed messages are: from high water on, and, if it was full before, down to low water.
+    /// True while the feeder may read no more of where delayed messages are: from high water on, and, if it was full before, down to low water.
     #[must_use]
     pub fn is_full_of_delayed(&self, was_full: bool) -> bool {
         if was_full {

@@ -149,7 +149,7 @@ impl<H: Held> State<H> {
         taken
     }
 
-    /// Whether there is room to read on, with high and low water.
+    /// True if there is room to read on, with high and low water.
     pub(super) fn update_room(&mut self, options: &OutletOptions) -> bool {
         let messages = self.messages();
         self.is_full = if self.is_full {

@@ -204,7 +204,7 @@ fn poll(outlet: &Outlet<Item>, bell: &Arc<Bell>, max: usize) -> Option<Vec<Deliv
     polled.is_ready().then_some(out)
 }
 
-/// Whatever settlers do while a registration is taken away: each place is freed once, and nothing of it stays.
+/// While a registration is taken away and settlers act at the same time, each place is freed once, and nothing of it stays.
 #[test]
 fn a_registration_that_is_taken_away_frees_each_place_once() {
     for round in 0..300 {
@@ -246,8 +246,8 @@ fn a_delivery_given_back_while_its_registration_leaves_is_not_kept() {
     drop(out.remove(0).retry_after(HOUR));
 
     assert_eq!(going.given_back.load(Ordering::SeqCst), 2);
-    let freed = take(&outlet, 9);
-    assert_eq!(freed.len(), 2, "the keys are free for the others");
+    let others = take(&outlet, 9);
+    assert_eq!(others.len(), 2, "the keys are free for the others");
     let buffered = outlet.buffered();
     assert_eq!((buffered.messages, buffered.held), (0, 0));
 }
@@ -291,8 +291,7 @@ fn delayed_messages_do_not_block_due_ones() {
     let buffered = outlet.buffered();
     assert_eq!((buffered.messages, buffered.delayed, buffered.delayed_bytes), (2, 0, 0));
     let out = take(&outlet, 2);
-    assert_eq!(out.iter().map(|delivery| delivery.message().key()).collect::<Vec<_>>(), [Some("a"); 2]);
-    assert_eq!(outlet.buffered().bytes, 0);
+    assert_eq!((out.len(), outlet.buffered().bytes), (2, 0));
 }
 
 #[test]
@@ -540,7 +539,7 @@ proptest! {
                         prop_assert!(out.iter().all(|(_, other)| other.message().key() != Some(&key)), "two of a key");
                         let last = acknowledged.get(&(epoch, key)).copied();
                         prop_assert!(last.is_none_or(|last| last < unsettled.tag), "out of order");
-                        out.push((DeliveryId { epoch, tag: unsettled.tag }, Delivery::new(unsettled, settler)));
+                        out.push((id, Delivery::new(unsettled, settler)));
                     }
                     prop_assert!(outlet.unsettled() + outlet.buffered().held <= 3);
                 }

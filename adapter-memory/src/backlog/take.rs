@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::task::Context;
 
-use messaging_core::{Delivery, Event, Flow, Position, Settler, Unsettled};
+use messaging_core::spi::{Settler, Unsettled};
+
+use messaging_core::{Delivery, Event, Flow, Position};
 
 use super::Backlog;
 use super::effects::Effects;

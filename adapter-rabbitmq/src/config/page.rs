@@ -1,28 +1,28 @@
 //! `docs/rabbitmq.md` says what is so: its examples load, and its tables have every key and no other.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::OnceLock;
 
 use integration_tests::page;
+use messaging_core::{BrokerUrl, ConnectOptions, DestinationSettings};
 
-use super::Config;
+use super::{Config, DestinationOptions};
 
 const PAGE: &str = include_str!("../../../docs/rabbitmq.md");
-const SOURCE: &str = include_str!("../config.rs");
 
-/// A folder with the files that the page speaks of.
+/// The keys that reading asks for.
+fn keys_taken() -> BTreeSet<&'static str> {
+    let address = ConnectOptions::new(BrokerUrl::parse("amqp://localhost").unwrap());
+    let (mut config, mut settings) = (Config::new(&address).unwrap(), DestinationSettings::default());
+    config.take(&mut settings.driver);
+    DestinationOptions::default().take_destination(&mut settings);
+    settings.driver.known().collect()
+}
+
+/// The page's files, with contents that pass for certificates.
 fn folder() -> &'static str {
     static FOLDER: OnceLock<String> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("messaging-page-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        for (name, kind) in [("ca.pem", "CERTIFICATE"), ("client.pem", "CERTIFICATE"), ("client.key", "PRIVATE KEY")] {
-            fs::write(folder.join(name), format!("-----BEGIN {kind}-----\n-----END {kind}-----\n")).unwrap();
-        }
-        fs::write(folder.join("rabbitmq"), "s3cret\n").unwrap();
-        folder.display().to_string()
-    })
+    FOLDER.get_or_init(|| page::files("rabbitmq").unwrap())
 }
 
 /// Reads a part of a configuration as connecting does; without brokers of its own it gets one.
@@ -46,7 +46,7 @@ fn its_examples_load() {
 #[test]
 fn its_tables_have_every_key_and_no_other() {
     let written: BTreeSet<&str> = page::rows(PAGE).into_iter().flat_map(|(keys, _)| keys).collect();
-    assert_eq!(written, page::keys_taken(SOURCE));
+    assert_eq!(written, keys_taken());
 }
 
 #[test]

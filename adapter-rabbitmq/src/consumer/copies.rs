@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use lapin::types::ShortString;
+use messaging_core::spi::Unsettled;
 use messaging_core::wire::{DeadLetterMark, Facts};
-use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source, Unsettled};
+use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source};
 
 use super::Consumed;
 use crate::delay::Due;

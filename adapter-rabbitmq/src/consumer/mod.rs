@@ -12,9 +12,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::Deliveries;
 use messaging_core::{
-    Capabilities, Consumer, Control, Deliveries, Delivery, DrainReport, Error, ErrorKind, Event, Flow, Result, Scope,
-    Source, SubjectFilter, TopicName,
+    Capabilities, Consumer, Control, Delivery, DrainReport, Error, ErrorKind, Event, Flow, Result, Scope, Source,
+    SubjectFilter, TopicName,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};

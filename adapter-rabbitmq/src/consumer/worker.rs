@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging_core::{Error, ErrorKind, Event, MessageId, Result, Source, Tickets, TicketsOwner};
+use messaging_core::spi::{Tickets, TicketsOwner};
+
+use messaging_core::{Error, ErrorKind, Event, MessageId, Result, Source};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
+use messaging_core::spi::ReceivedMessage;
 use messaging_core::wire::{self, Facts};
-use messaging_core::{HeaderName, Message, MessageId, ReceivedMessage, ReplyAddress, Subject};
+use messaging_core::{HeaderName, Message, MessageId, ReplyAddress, Subject};
 
 use super::time_of_id;
 use super::values::{is_brokers_own, number, shown};

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lapin::PublisherConfirm;
-use messaging_core::{Error, ErrorKind, ErrorOutcome, Receipt, Result, Tickets, TicketsOwner};
+use messaging_core::spi::{Tickets, TicketsOwner};
+use messaging_core::{Error, ErrorKind, ErrorOutcome, Receipt, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 

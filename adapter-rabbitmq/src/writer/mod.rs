@@ -20,10 +20,9 @@ use std::time::Duration;
 use adapter_kit::Trouble;
 use futures_util::future::BoxFuture;
 use lapin::types::ShortString;
+use messaging_core::spi::{Permit, Tickets};
 use messaging_core::wire::Facts;
-use messaging_core::{
-    BrokerName, Error, ErrorKind, Health, HealthState, Message, Outcome, Permit, Receipt, Result, Source, Tickets,
-};
+use messaging_core::{BrokerName, Error, ErrorKind, Health, HealthState, Message, Outcome, Receipt, Result, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use messaging_core::spi::*;
 use messaging_core::*;
 use parking_lot::Mutex;
 use tokio::time::Instant;

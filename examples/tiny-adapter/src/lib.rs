@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
 use async_trait::async_trait;
+use messaging_core::spi::*;
 use messaging_core::*;
 use parking_lot::Mutex;
 use tokio::time::Instant;

@@ -142,7 +142,7 @@ async fn close_flushes(at: &Bench) -> Verdict {
             at.settled(delivery.ack()).await?;
         }
         let publisher = through.publisher().await?;
-        let last = publisher.send("last".into(), messaging_core::Permit::none());
+        let last = publisher.send("last".into(), messaging_core::spi::Permit::none());
         // Neither flushed nor closed by hand: closing the broker has to do it.
         let report = within("closing", PATIENCE * 2, broker.close(Instant::now() + Duration::from_secs(10))).await?;
         ensure!(report.errors.is_empty(), "closing reports {:?}", report.errors);

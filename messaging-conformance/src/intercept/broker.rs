@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Inbox, Replies};
 use messaging_core::{
-    Broker, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Health, Identity, Inbox, Inspect, Place,
-    PublishOptions, Publisher, QueueConsumer, QueueName, Repair, Replies, Result, SubscribeOptions, Subscriber,
-    TopicName, Topology, Transaction,
+    Broker, Capabilities, ConsumeOptions, Consumer, Destination, DrainReport, Health, Identity, Inspect, Place,
+    PublishOptions, Publisher, QueueConsumer, QueueName, Repair, Result, SubscribeOptions, Subscriber, TopicName,
+    Topology, Transaction,
 };
 use tokio::time::Instant;
 

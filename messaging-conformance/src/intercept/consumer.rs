@@ -6,10 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use messaging_core::{
-    Acked, Capabilities, Control, Deliveries, Delivery, DrainReport, Event, Flow, Outcome, Result, Settlement, Settler,
-    Unsettled,
-};
+use messaging_core::spi::{Deliveries, Settler, Unsettled};
+use messaging_core::{Acked, Capabilities, Control, Delivery, DrainReport, Event, Flow, Outcome, Result, Settlement};
 use tokio::time::Instant;
 
 use super::{Intercept, Stream};

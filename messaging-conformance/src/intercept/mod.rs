@@ -15,11 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use messaging_core::spi::{Deliveries, Inbox, Permit, Replies, Settler, Unsettled};
 use messaging_core::{
-    Broker, Browsed, Capabilities, ConsumeOptions, Consumer, Control, DeadLetter, Declaration, Deliveries, Delivery,
-    Depth, Destination, DrainReport, Event, Flow, Health, Inbox, Inspect, Message, Outcome, Part, Permit, Place, Plan,
-    PublishOptions, Publisher, QueueName, Receipt, Redrive, Repair, Replies, Result, Settlement, Settler, Source,
-    SourcePosition, SubscribeOptions, SubscriptionName, TopicName, Topology, Transaction, Unsettled,
+    Broker, Browsed, Capabilities, ConsumeOptions, Consumer, Control, DeadLetter, Declaration, Delivery, Depth,
+    Destination, DrainReport, Event, Flow, Health, Inspect, Message, Outcome, Part, Place, Plan, PublishOptions,
+    Publisher, QueueName, Receipt, Redrive, Repair, Result, Settlement, Source, SourcePosition, SubscribeOptions,
+    SubscriptionName, TopicName, Topology, Transaction,
 };
 use tokio::time::Instant;
 

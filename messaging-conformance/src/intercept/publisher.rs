@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use messaging_core::{
-    Delivery, Destination, Message, Outcome, Permit, Publisher, PublisherCore, Receipt, Result, Transaction,
-};
+use messaging_core::spi::{Permit, PublisherCore};
+use messaging_core::{Delivery, Destination, Message, Outcome, Publisher, Receipt, Result, Transaction};
 use tokio::time::Instant;
 
 use super::Intercept;

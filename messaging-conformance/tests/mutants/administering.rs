@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
+use messaging_core::spi::{Inbox, Permit, PublisherCore, Replies, Unsettled};
 use messaging_core::{
-    Broker, Browsed, DeadLetter, Delivery, Depth, Destination, Inbox, Inspect, Message, Outcome, Part, Permit,
-    PublishOptions, Publisher, PublisherCore, PublisherExt, QueueName, Receipt, Redrive, Repair, Replies, ReplyAddress,
-    Result, Source, SourcePosition, SubscriptionName, TopicName, Transaction, Unsettled,
+    Broker, Browsed, DeadLetter, Delivery, Depth, Destination, Inspect, Message, Outcome, Part, PublishOptions,
+    Publisher, PublisherExt, QueueName, Receipt, Redrive, Repair, ReplyAddress, Result, Source, SourcePosition,
+    SubscriptionName, TopicName, Transaction,
 };
 
 use crate::mutants;

@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use messaging_conformance::intercept::{Intercept, Stream};
+use messaging_core::spi::{Deliveries, Settler, Unsettled};
 use messaging_core::{
-    Broker, ConsumeOptions, Consumer, Control, Deliveries, Delivery, Destination, DrainReport, Durability, Event, Flow,
-    Lease, Order, Outcome, Part, PublishOptions, Publisher, QueueName, Result, RetryMode, Settlement, Settler, Source,
-    Start, SubjectFilter, SubscribeOptions, SubscriptionName, TopicName, Unsettled,
+    Broker, ConsumeOptions, Consumer, Control, Delivery, Destination, DrainReport, Durability, Event, Flow, Lease,
+    Order, Outcome, Part, PublishOptions, Publisher, QueueName, Result, RetryMode, Settlement, Source, Start,
+    SubjectFilter, SubscribeOptions, SubscriptionName, TopicName,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;

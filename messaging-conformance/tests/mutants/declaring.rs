@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
+use messaging_core::spi::Permit;
 use messaging_core::{
     Broker, Capabilities, ConsumeOptions, Consumer, Destination, Error, ErrorKind, Feature, HealthState, Message,
-    Outcome, Permit, Place, PublishOptions, Publisher, QueueName, Receipt, Result, RetryPlace,
+    Outcome, Place, PublishOptions, Publisher, QueueName, Receipt, Result, RetryPlace,
 };
 
 use crate::mutants;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use messaging_conformance::intercept::{Intercept, Stream};
+use messaging_core::spi::{Permit, Settler, Unsettled};
 use messaging_core::{
     Broker, ConsumeOptions, Consumer, DeadLetterReason, Delivery, Destination, DrainReport, Error, ErrorKind, Health,
-    Message, Outcome, Permit, PublishOptions, Publisher, QueueName, Receipt, Result, Settlement, Settler, Unsettled,
+    Message, Outcome, PublishOptions, Publisher, QueueName, Receipt, Result, Settlement,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;

@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use messaging_conformance::intercept::Intercept;
+use messaging_core::spi::{Answers, Permit};
 use messaging_core::{
-    Answers, Broker, Destination, Error, ErrorKind, ErrorOutcome, Headers, Message, MessageBuilder, MessageId,
-    NoSubscriber, Outcome, Permit, PublishOptions, Publisher, Receipt, Result,
+    Broker, Destination, Error, ErrorKind, ErrorOutcome, Headers, Message, MessageBuilder, MessageId, NoSubscriber,
+    Outcome, PublishOptions, Publisher, Receipt, Result,
 };
 use parking_lot::Mutex;
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use messaging_conformance::intercept::Intercept;
+use messaging_core::spi::{Answers, Permit, Settler, Unsettled};
 use messaging_core::{
-    Answers, Broker, ConsumeOptions, Consumer, DeadLetterReason, Delivery, Destination, Error, ErrorKind, Message,
-    MessageId, Outcome, Permit, PublishOptions, QueueName, Result, Settlement, Settler, SubscribeOptions, TopicName,
-    Unsettled,
+    Broker, ConsumeOptions, Consumer, DeadLetterReason, Delivery, Destination, Error, ErrorKind, Message, MessageId,
+    Outcome, PublishOptions, QueueName, Result, Settlement, SubscribeOptions, TopicName,
 };
 use parking_lot::Mutex;
 

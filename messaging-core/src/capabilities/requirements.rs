@@ -4,10 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Attempts, Capabilities, Feature, Readiness, Support};
-use crate::{
-    ConsumeOptions, Durability, Error, ErrorKind, NoSubscriber, Order, PublishOptions, Result, RetryMode, Start,
-    SubscribeOptions,
-};
+use crate::consume::{ConsumeOptions, Durability, Order, RetryMode, Start, SubscribeOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::publisher::{NoSubscriber, PublishOptions};
 
 /// One thing that is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +170,7 @@ impl From<Feature> for Need {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SubjectFilter;
+    use crate::subject::SubjectFilter;
 
     #[test]
     fn all_unmet_needs_are_named_at_once() {

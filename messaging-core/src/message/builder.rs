@@ -8,7 +8,9 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 use super::{HeaderName, HeaderValue, Headers, Message, MessageId, Parts};
-use crate::{Error, ErrorKind, ReplyAddress, Result, Subject};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::ReplyAddress;
+use crate::subject::Subject;
 
 /// The highest priority.
 pub(crate) const PRIORITY_MAX: u8 = 9;

@@ -5,7 +5,7 @@ use std::fmt;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The longest header name, in bytes.
 pub const HEADER_NAME_MAX: usize = 128;

@@ -20,7 +20,8 @@ pub use self::builder::MessageBuilder;
 pub use self::headers::{HEADER_NAME_MAX, HEADERS_MAX, HeaderName, HeaderValue, Headers};
 pub use self::id::MessageId;
 pub use self::received::ReceivedMessage;
-use crate::{ReplyAddress, Subject};
+use crate::name::ReplyAddress;
+use crate::subject::Subject;
 
 /// The unit that is published and delivered. Cheap to clone.
 ///

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 use super::{HeaderName, HeaderValue, Message, MessageId, Parts};
-use crate::{ReplyAddress, Subject};
+use crate::name::ReplyAddress;
+use crate::subject::Subject;
 
 /// The part of a message that an adapter has read so far; see [`Message::received`].
 ///

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use crate::{Error, ErrorKind, Permit, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::in_flight::Permit;
 
 pub(super) struct Slots<T> {
     pub(super) entries: Vec<Slot<T>>,

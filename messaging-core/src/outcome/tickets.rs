@@ -255,7 +255,9 @@ impl<T> fmt::Debug for Tickets<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorKind, ErrorOutcome, InFlight, Outcome};
+    use crate::error::{ErrorKind, ErrorOutcome};
+    use crate::in_flight::InFlight;
+    use crate::outcome::Outcome;
 
     #[tokio::test]
     async fn a_ticket_is_answered_once_and_its_slot_is_used_again() {

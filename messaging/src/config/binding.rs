@@ -5,13 +5,13 @@ use std::fmt;
 
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, Destination, DestinationSettings, Error, ErrorKind, QueueName, Result, SubscriptionName, TopicName,
+    BrokerName, Destination, DestinationSettings, Error, ErrorKind, QueueName, Result, Settings, SubscriptionName,
+    TopicName,
 };
 
-use super::listener::ORDERS;
-use super::table::Table;
+use super::listener::ORDER_WORDS;
 
-/// What a binding's name is used for, as the code has it.
+/// The use that the code makes of a binding's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UsedAs {
     /// By a listener of a queue: a queue, or a durable subscription of a topic.
@@ -23,7 +23,7 @@ pub enum UsedAs {
     Publish,
 }
 
-/// What a binding's name stands for.
+/// The destination that a binding's name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Binding {
@@ -44,11 +44,11 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Reads one binding; `None` after a fault.
-    pub(super) fn read(mut table: Table<'_>, brokers: &[BrokerName], default: Option<&BrokerName>) -> Option<Self> {
+    pub(super) fn read(mut table: Settings, brokers: &[BrokerName], default: Option<&BrokerName>) -> Option<Self> {
         let with_broker = table.has("broker");
-        let broker = match table.text("broker") {
-            Some((place, text)) => find_broker(&table, &place, &text.value, brokers),
-            // There, and of the wrong type: that was told.
+        let broker = match table.take_text("broker") {
+            Some(name) => find_broker(&table, &name, brokers),
+            // There, and of the wrong type: that is reported already.
             None if with_broker => None,
             None => {
                 if default.is_none() && !brokers.is_empty() {
@@ -61,25 +61,25 @@ impl Bound {
             }
         };
         let (with_queue, with_topic) = (table.has("queue"), table.has("topic"));
-        let queue = table.name("queue", "queue name", |text| QueueName::parse(text));
-        let topic = table.name("topic", "topic name", |text| TopicName::parse(text));
+        let queue = table.take_name("queue", "queue name", |text| QueueName::parse(text));
+        let topic = table.take_name("topic", "topic name", |text| TopicName::parse(text));
         let with_subscription = table.has("subscription");
-        let subscription = table.name("subscription", "subscription name", |text| SubscriptionName::parse(text));
-        let native = table.text("native").map(|(_, text)| text.value);
-        let order = table.word("order_by", &ORDERS).unwrap_or_default();
-        let settings = DestinationSettings { native, order, driver: table.settings("options") };
+        let subscription = table.take_name("subscription", "subscription name", |text| SubscriptionName::parse(text));
+        let native = table.take_text("native");
+        let order = table.take_word("order_by", &ORDER_WORDS).unwrap_or_default();
+        let settings = DestinationSettings { native, order, driver: table.take_options("options") };
         match (with_queue, with_topic) {
             (true, true) => table.fault("has both \"queue\" and \"topic\": keep one of them"),
             (false, false) => table.fault("says neither \"queue\" nor \"topic\": add queue = \"…\" or topic = \"…\""),
             (true, false) if with_subscription => {
-                table.fault_at(
+                table.invalid(
                     "subscription",
                     "belongs to a topic, and this binding is a queue: remove it, or use \"topic\"",
                 );
             }
             _ => {}
         }
-        table.finish();
+        table.close();
         let destination = match (with_queue, with_topic) {
             (true, false) => Destination::Queue(queue?),
             (false, true) => Destination::Topic(topic?),
@@ -89,11 +89,11 @@ impl Bound {
     }
 }
 
-fn find_broker(table: &Table<'_>, place: &str, name: &str, brokers: &[BrokerName]) -> Option<BrokerName> {
+fn find_broker(table: &Settings, name: &str, brokers: &[BrokerName]) -> Option<BrokerName> {
     let found = brokers.iter().find(|broker| broker.as_str() == name).cloned();
     if found.is_none() {
         let hint = hint(name, brokers.iter().map(BrokerName::as_str));
-        table.reader().fault(format!("{place} names a broker that is not configured{hint}"));
+        table.invalid("broker", format_args!("names a broker that is not configured{hint}"));
     }
     found
 }
@@ -165,7 +165,7 @@ impl Bindings {
         Ok(Binding { broker, destination, subscription: None })
     }
 
-    /// What the bindings say of the destinations of one broker.
+    /// The settings of one broker's destinations.
     pub(super) fn destinations(&self, broker: &BrokerName) -> BTreeMap<Destination, DestinationSettings> {
         let bound = self.named.iter().flat_map(BTreeMap::values).filter(|bound| bound.binding.broker == *broker);
         let mut destinations: BTreeMap<Destination, DestinationSettings> = BTreeMap::new();
@@ -203,7 +203,7 @@ impl fmt::Debug for Bindings {
     }
 }
 
-/// Whether nothing is said that a destination of this name would not have anyway.
+/// True if nothing is said that a destination of this name would not have anyway.
 fn is_plain(settings: &DestinationSettings) -> bool {
     settings.native.is_none() && settings.order == Default::default() && settings.driver.keys().next().is_none()
 }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use messaging_core::{ErrorKind, Result};
+use messaging_core::{ErrorKind, Faults, Result};
 use serde::Serialize;
 
 use super::expand::Environment;
 use super::format::Format;
 use super::loaded::Config;
-use super::reader::{Reader, environment_origin, into_error};
-use super::table::Table;
+use super::reader::{Reader, environment_origin};
 use super::{read, variables};
 
 /// A configuration of several layers. However they are added, files come first, then environment variables, then what the
@@ -81,15 +80,13 @@ impl ConfigBuilder {
         let environment = self.environment.unwrap_or_else(Environment::of_process);
         let origin = origin_of(&self.texts);
         let figment = read_texts(self.texts)?;
-        let mut faults = Vec::new();
+        let mut faults = Faults::default();
         let figment = if self.overrides { add_overrides(figment, &environment, &mut faults) } else { figment };
         let figment = add_set(figment, self.set, &mut faults);
 
-        let reader = Reader { figment: &figment, environment: &environment, origin: &origin, faults: faults.into() };
+        let reader = Reader { figment: &figment, environment: &environment, origin: &origin, faults };
         let (tag, entries) = root_of(&figment);
-        let parts = read::read(Table::root(&reader, tag, entries));
-        let faults = reader.faults.into_inner();
-        if faults.is_empty() { Ok(Config(Arc::new(parts))) } else { Err(into_error(ErrorKind::Config, faults)) }
+        Ok(Config(Arc::new(read::read(reader.read(tag, entries))?)))
     }
 }
 
@@ -108,8 +105,7 @@ fn origin_of(texts: &[Text]) -> String {
 /// Files and texts, in order. Nothing else is looked at if one cannot be read.
 fn read_texts(texts: Vec<Text>) -> Result<Figment> {
     let mut figment = Figment::new();
-    let mut faults = Vec::new();
-    let mut kind = ErrorKind::NotFound;
+    let mut faults = Faults::default();
     for text in texts {
         let (metadata, place, read) = match text {
             Text::File(path) => {
@@ -129,15 +125,10 @@ fn read_texts(texts: Vec<Text>) -> Result<Figment> {
         };
         match read {
             Ok(dict) => figment = figment.merge(Layer { metadata, dict }),
-            Err((fault, why)) => {
-                if fault != ErrorKind::NotFound {
-                    kind = fault;
-                }
-                faults.push(format!("{place} cannot be read: {why}"));
-            }
+            Err((kind, why)) => faults.add_as(kind, format!("{place} cannot be read: {why}")),
         }
     }
-    if faults.is_empty() { Ok(figment) } else { Err(into_error(kind, faults)) }
+    faults.into_result().map(|()| figment)
 }
 
 fn unreadable(error: &io::Error) -> (ErrorKind, String) {
@@ -154,7 +145,7 @@ fn unreadable(error: &io::Error) -> (ErrorKind, String) {
     }
 }
 
-fn add_overrides(mut figment: Figment, environment: &Environment, faults: &mut Vec<String>) -> Figment {
+fn add_overrides(mut figment: Figment, environment: &Environment, faults: &mut Faults) -> Figment {
     let (_, files) = root_of(&figment);
     for found in variables::overrides(environment, &files, faults) {
         let metadata = environment_origin(&found.variable);
@@ -163,13 +154,13 @@ fn add_overrides(mut figment: Figment, environment: &Environment, faults: &mut V
     figment
 }
 
-fn add_set(mut figment: Figment, set: Vec<(String, Result<Value, String>)>, faults: &mut Vec<String>) -> Figment {
+fn add_set(mut figment: Figment, set: Vec<(String, Result<Value, String>)>, faults: &mut Faults) -> Figment {
     for (path, value) in set {
         match (split_path(&path), value) {
-            (None, _) => faults.push(format!(
+            (None, _) => faults.add(format!(
                 "the path {path:?} set in the code is not valid: write for example brokers.main.url or bindings.\"orders.eu\".queue"
             )),
-            (_, Err(why)) => faults.push(format!("{path:?} {why}")),
+            (_, Err(why)) => faults.add(format!("{path:?} {why}")),
             (Some(path), Ok(value)) => {
                 let metadata = Metadata::named("set in the code");
                 figment = figment.merge(Layer { metadata, dict: nest(&path, value) });

@@ -111,7 +111,7 @@ mod tests {
             ("$${", "${", false),
             ("ä${A}ö", "äoneö", true),
             ("${B:-amqp://u:p@h/%2F?x=1}", "amqp://u:p@h/%2F?x=1", false),
-            // What a variable holds is taken as it is.
+            // The value of a variable is taken as it is.
             ("${NESTED}", "${A}", true),
         ] {
             assert_eq!(expand(text).unwrap(), (expected.to_owned(), from_variable), "{text}");

@@ -1,13 +1,12 @@
-//! `[listeners.ID]`: what the configuration overrides of a listener.
+//! `[listeners.ID]`: the overrides of a listener.
 
 use std::time::Duration;
 
-use messaging_core::{Feature, Order, RetryMode, Start, SubjectFilter};
+use messaging_core::{Feature, Order, RetryMode, Settings, Start, SubjectFilter};
 
-use super::table::{Table, Zero};
 use crate::app::{AckMode, DeadLetterPolicy};
 
-/// What the configuration says of one listener; it wins over what the code says. `None`: the code decides.
+/// Overrides of one listener; they win over the code. `None`: the code decides.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListenerConfig {
@@ -17,13 +16,13 @@ pub struct ListenerConfig {
     pub prefetch: Option<usize>,
     /// How a failed delivery is tried again; merged over what the code says, field by field.
     pub retry: Option<RetryConfig>,
-    /// What happens to other messages while one waits for its retry.
+    /// The fate of other messages while one waits for its retry.
     pub retry_mode: Option<RetryMode>,
-    /// What becomes of a delivery whose last attempt failed.
+    /// The fate of a delivery whose last attempt failed.
     pub dead_letter: Option<DeadLetterPolicy>,
-    /// Who settles a delivery.
+    /// The one that settles a delivery: the runtime or the handler.
     pub ack: Option<AckMode>,
-    /// Whether messages of one key are kept in order.
+    /// Order of messages of one key.
     pub order_by: Option<Order>,
     /// Which subjects are seen.
     pub filter: Option<SubjectFilter>,
@@ -31,13 +30,13 @@ pub struct ListenerConfig {
     pub start: Option<Start>,
     /// How long one attempt may take, longer than nothing.
     pub timeout: Option<Duration>,
-    /// What the broker must be able to do.
+    /// Features that the broker must have.
     pub requires: Option<Vec<Feature>>,
-    /// Whether the listener is started at all.
+    /// True if the listener is started.
     pub enabled: Option<bool>,
 }
 
-/// What the configuration says of a listener's retries. `None`: the code decides.
+/// Overrides of a listener's retries. `None`: the code decides.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RetryConfig {
@@ -47,14 +46,14 @@ pub struct RetryConfig {
     pub initial: Option<Duration>,
     /// The longest that a retry waits.
     pub max: Option<Duration>,
-    /// What each wait is longer than the one before by, at least 1.
+    /// Factor by which each wait is longer than the one before, at least 1.
     pub multiplier: Option<f64>,
-    /// Whether waits are shortened at random, so that many retries do not come at once.
+    /// True if waits are shortened at random, so that many retries do not come at once.
     pub jitter: Option<bool>,
 }
 
 /// All keys of a listener, which end its id in the name of an environment variable.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const LISTENER_KEYS: [&str; 12] = [
     "concurrency",
     "prefetch",
     "retry",
@@ -69,46 +68,45 @@ pub(super) const KEYS: [&str; 12] = [
     "enabled",
 ];
 
-pub(super) const ORDERS: [(&str, Order); 2] = [("key", Order::ByKey), ("none", Order::None)];
+pub(super) const ORDER_WORDS: [(&str, Order); 2] = [("key", Order::ByKey), ("none", Order::None)];
 
 impl ListenerConfig {
-    pub(super) fn read(mut table: Table<'_>) -> Self {
+    pub(super) fn read(mut table: Settings) -> Self {
         let config = Self {
-            concurrency: table.count("concurrency", usize::MAX),
-            prefetch: table.count("prefetch", usize::MAX),
-            retry: table.table("retry").map(RetryConfig::read),
-            retry_mode: table.word("retry_mode", &[("requeue", RetryMode::Requeue), ("hold", RetryMode::Hold)]),
+            concurrency: table.take_count("concurrency", 1..=u64::MAX),
+            prefetch: table.take_count("prefetch", 1..=u64::MAX),
+            retry: table.take_table("retry").map(RetryConfig::read),
+            retry_mode: table.take_word("retry_mode", &[("requeue", RetryMode::Requeue), ("hold", RetryMode::Hold)]),
             dead_letter: table
-                .word("dead_letter", &[("keep", DeadLetterPolicy::Keep), ("discard", DeadLetterPolicy::Discard)]),
-            ack: table.word("ack", &[("on_success", AckMode::OnSuccess), ("manual", AckMode::Manual)]),
-            order_by: table.word("order_by", &ORDERS),
-            filter: table.parsed("filter", "subject filter", |text| SubjectFilter::parse(text)),
-            start: table.word("start", &[("new", Start::New), ("earliest", Start::Earliest)]),
-            timeout: table.duration("timeout", Zero::Refused),
-            requires: table.words("requires", &Feature::ALL.map(|feature| (feature.name(), feature))),
-            enabled: table.flag("enabled"),
+                .take_word("dead_letter", &[("keep", DeadLetterPolicy::Keep), ("discard", DeadLetterPolicy::Discard)]),
+            ack: table.take_word("ack", &[("on_success", AckMode::OnSuccess), ("manual", AckMode::Manual)]),
+            order_by: table.take_word("order_by", &ORDER_WORDS),
+            filter: table.take_parsed("filter", "subject filter", |text| SubjectFilter::parse(text)),
+            start: table.take_word("start", &[("new", Start::New), ("earliest", Start::Earliest)]),
+            timeout: table.take_time_limit("timeout"),
+            requires: table.take_words("requires", &Feature::ALL.map(|feature| (feature.name(), feature))),
+            enabled: table.take_flag("enabled"),
         };
-        table.finish();
+        table.close();
         config
     }
 }
 
 impl RetryConfig {
-    fn read(mut table: Table<'_>) -> Self {
-        let attempts = table.count("attempts", u32::MAX as usize);
+    fn read(mut table: Settings) -> Self {
         let config = Self {
-            attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()),
-            initial: table.duration("initial", Zero::Allowed),
-            max: table.duration("max", Zero::Allowed),
-            multiplier: table.factor("multiplier", 1.0),
-            jitter: table.flag("jitter"),
+            attempts: table.take_count("attempts", 1..=u64::from(u32::MAX)),
+            initial: table.take_duration("initial"),
+            max: table.take_duration("max"),
+            multiplier: table.take_factor("multiplier", 1.0),
+            jitter: table.take_flag("jitter"),
         };
         if let (Some(initial), Some(max)) = (config.initial, config.max)
             && initial > max
         {
             table.fault(format_args!("has an \"initial\" of {initial:?}, longer than its \"max\" of {max:?}"));
         }
-        table.finish();
+        table.close();
         config
     }
 }

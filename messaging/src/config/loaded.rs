@@ -15,7 +15,7 @@ use super::listener::ListenerConfig;
 /// How long the started deliveries have to finish at shutdown, where the configuration says nothing.
 pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an application is told from outside: brokers, bindings, and what to change about listeners and publishers.
+/// Configuration of an application: brokers, bindings, and overrides of listeners and publishers.
 ///
 /// Cheap to clone. Printing it for debugging shows no credentials.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// What keeps the destinations of tenants, environments or tests apart.
+    /// Prefix that keeps the destinations of tenants, environments or tests apart.
     #[must_use]
     pub fn namespace(&self) -> Option<&Namespace> {
         self.0.namespace.as_ref()
@@ -91,7 +91,7 @@ impl Config {
         Ok(self.0.brokers.clone())
     }
 
-    /// What a binding's name stands for. Where the configuration has no `[bindings]`, that is the destination of the same name on
+    /// The destination that a binding's name stands for. Where the configuration has no `[bindings]`, that is the destination of the same name on
     /// the broker that is called `main` or is the only one.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Config {
         self.0.bindings.named.iter().flat_map(BTreeMap::keys).map(String::as_str)
     }
 
-    /// What is said of a listener; nothing where it is not mentioned.
+    /// The overrides of a listener; none where it is not mentioned.
     #[must_use]
     pub fn listener(&self, id: &str) -> ListenerConfig {
         self.0.listeners.get(id).cloned().unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Configuration: a TOML, YAML or JSON file, then environment variables, then code. Strict.
 //!
-//! Whatever is not known is an error that names the key, where it stands and the nearest key that is known; all faults of
-//! a configuration are told at once. `docs/configuration.md` lists every key.
+//! An unknown key is an error that names the key, its place and the nearest key that is known; all faults of a
+//! configuration are reported at once. `docs/configuration.md` lists every key.
 //!
 //! ```
 //! use messaging::{Config, UsedAs};
@@ -31,7 +31,6 @@ mod listener;
 mod loaded;
 mod read;
 mod reader;
-mod table;
 mod variables;
 
 pub use self::binding::{Binding, UsedAs};

@@ -2,87 +2,86 @@
 
 use std::collections::BTreeMap;
 
+use messaging_core::spi::IN_FLIGHT_MAX;
 use messaging_core::suggest::hint;
 use messaging_core::{
-    BrokerName, BrokerUrl, ConnectOptions, Error, ErrorKind, IN_FLIGHT_MAX, Namespace, NoSubscriber, PublishOptions,
-    QueueName, TopologyMode,
+    BrokerName, BrokerUrl, ConnectOptions, Namespace, NoSubscriber, PublishOptions, QueueName, Result, Settings,
+    TopologyMode,
 };
 
 use super::binding::{Bindings, Bound};
 use super::listener::ListenerConfig;
 use super::loaded::{Parts, SHUTDOWN_TIMEOUT};
-use super::table::{Table, Zero};
 
-/// Reads everything. Only to be used if the reader has no faults afterwards.
-pub(super) fn read(mut root: Table<'_>) -> Parts {
-    let namespace = root.name("namespace", "namespace", |text| Namespace::parse(text));
+/// Reads everything.
+///
+/// # Errors
+/// [`ErrorKind::Config`](messaging_core::ErrorKind::Config) with every fault.
+pub(super) fn read(mut root: Settings) -> Result<Parts> {
+    let namespace = root.take_name("namespace", "namespace", |text| Namespace::parse(text));
     let (names, mut brokers) = read_brokers(&mut root, namespace.as_ref());
     let bindings = read_bindings(&mut root, names);
     for broker in &mut brokers {
         broker.destinations = bindings.destinations(&broker.name);
     }
-    let listeners = root.named("listeners").unwrap_or_default();
+    let listeners = root.take_named("listeners").unwrap_or_default();
     let listeners = listeners.into_iter().map(|(id, table)| (id, ListenerConfig::read(table))).collect();
     let publishers = read_publishers(&mut root, &bindings);
-    let app = root.table("app").and_then(|mut app| {
-        let timeout = app.duration("shutdown_timeout", Zero::Allowed);
-        app.finish();
+    let shutdown_timeout = root.take_table("app").and_then(|mut app| {
+        let timeout = app.take_duration("shutdown_timeout");
+        app.close();
         timeout
     });
-    root.finish();
-    Parts { namespace, brokers, bindings, listeners, publishers, shutdown_timeout: app.unwrap_or(SHUTDOWN_TIMEOUT) }
+    root.finish()?;
+    let shutdown_timeout = shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
+    Ok(Parts { namespace, brokers, bindings, listeners, publishers, shutdown_timeout })
 }
 
 /// The names of all brokers, also of those that have faults: what refers to them is not at fault.
-fn read_brokers(root: &mut Table<'_>, namespace: Option<&Namespace>) -> (Vec<BrokerName>, Vec<ConnectOptions>) {
+fn read_brokers(root: &mut Settings, namespace: Option<&Namespace>) -> (Vec<BrokerName>, Vec<ConnectOptions>) {
     if root.lacks("brokers") {
-        root.reader().fault(format!(
+        root.note(format!(
             "no broker is configured {}: write for example [brokers.main] with url = \"memory://shop\"",
             root.origin()
         ));
     }
     let (mut names, mut brokers) = (Vec::new(), Vec::new());
-    for (name, table) in root.named("brokers").unwrap_or_default() {
-        let name = BrokerName::parse(&name).map_err(|error| table.fault_of_name(&error)).ok();
+    for (name, table) in root.take_named("brokers").unwrap_or_default() {
+        let name = BrokerName::parse(&name).map_err(|error| note_name(&table, error.text())).ok();
         names.extend(name.clone());
         brokers.extend(read_broker(name, table, namespace));
     }
     (names, brokers)
 }
 
-fn read_broker(
-    name: Option<BrokerName>,
-    mut table: Table<'_>,
-    namespace: Option<&Namespace>,
-) -> Option<ConnectOptions> {
+fn read_broker(name: Option<BrokerName>, mut table: Settings, namespace: Option<&Namespace>) -> Option<ConnectOptions> {
     if !table.has("url") {
         table.fault("has no \"url\": write for example url = \"memory://shop\"");
     }
-    let url = table.address("url", BrokerUrl::parse);
+    let url = table.take_address("url", BrokerUrl::parse);
     let modes = [("create", TopologyMode::Create), ("verify", TopologyMode::Verify), ("assume", TopologyMode::Assume)];
-    let topology = table.word("topology", &modes).unwrap_or_default();
-    let settings = table.settings("options");
-    table.finish();
+    let topology = table.take_word("topology", &modes).unwrap_or_default();
+    let settings = table.take_options("options");
+    table.close();
     let mut options = ConnectOptions::new(url?).with_name(name?).with_topology(topology).with_settings(settings);
     options.namespace = namespace.cloned();
     Some(options)
 }
 
-fn read_bindings(root: &mut Table<'_>, brokers: Vec<BrokerName>) -> Bindings {
+fn read_bindings(root: &mut Settings, brokers: Vec<BrokerName>) -> Bindings {
     let default = match brokers.as_slice() {
         [only] => Some(only.clone()),
         several => several.iter().find(|name| **name == BrokerName::main()).cloned(),
     };
-    let mut place = root.origin();
-    let named = root.named("bindings").map(|tables| {
+    let mut place = root.origin().to_owned();
+    let named = root.take_named("bindings").map(|tables| {
         let mut named = BTreeMap::new();
         for (name, table) in tables {
             // A binding's name has the form of a destination's, which it stands for where there is no table.
             if let Err(error) = QueueName::parse(&name) {
-                let text = error.text().replacen("queue", "binding", 1);
-                table.fault_of_name(&Error::new(ErrorKind::InvalidName, text));
+                note_name(&table, &error.text().replacen("queue", "binding", 1));
             }
-            place = table.origin();
+            table.origin().clone_into(&mut place);
             if let Some(bound) = Bound::read(table, &brokers, default.as_ref()) {
                 named.insert(name, bound);
             }
@@ -91,7 +90,7 @@ fn read_bindings(root: &mut Table<'_>, brokers: Vec<BrokerName>) -> Bindings {
     });
     let bindings = Bindings { place, named, brokers, default };
     for (one, other, destination) in bindings.conflicts() {
-        root.reader().fault(format!(
+        root.note(format!(
             "[bindings.{one}] and [bindings.{other}] {} say different things about {destination}: say it in one of them",
             bindings.place
         ));
@@ -99,9 +98,9 @@ fn read_bindings(root: &mut Table<'_>, brokers: Vec<BrokerName>) -> Bindings {
     bindings
 }
 
-fn read_publishers(root: &mut Table<'_>, bindings: &Bindings) -> BTreeMap<String, PublishOptions> {
+fn read_publishers(root: &mut Settings, bindings: &Bindings) -> BTreeMap<String, PublishOptions> {
     let mut publishers = BTreeMap::new();
-    for (name, mut table) in root.named("publishers").unwrap_or_default() {
+    for (name, mut table) in root.take_named("publishers").unwrap_or_default() {
         if let Some(named) = &bindings.named
             && !named.contains_key(&name)
         {
@@ -110,15 +109,20 @@ fn read_publishers(root: &mut Table<'_>, bindings: &Bindings) -> BTreeMap<String
         }
         let defaults = PublishOptions::default();
         let options = PublishOptions {
-            in_flight: table.count("in_flight", IN_FLIGHT_MAX).unwrap_or(defaults.in_flight),
-            in_flight_bytes: table.count("in_flight_bytes", usize::MAX).unwrap_or(defaults.in_flight_bytes),
-            timeout: table.duration("timeout", Zero::Refused).unwrap_or(defaults.timeout),
+            in_flight: table.take_count("in_flight", 1..=IN_FLIGHT_MAX as u64).unwrap_or(defaults.in_flight),
+            in_flight_bytes: table.take_count("in_flight_bytes", 1..=u64::MAX).unwrap_or(defaults.in_flight_bytes),
+            timeout: table.take_time_limit("timeout").unwrap_or(defaults.timeout),
             no_subscriber: table
-                .word("no_subscriber", &[("accept", NoSubscriber::Accept), ("refuse", NoSubscriber::Refuse)])
+                .take_word("no_subscriber", &[("accept", NoSubscriber::Accept), ("refuse", NoSubscriber::Refuse)])
                 .unwrap_or(defaults.no_subscriber),
         };
-        table.finish();
+        table.close();
         publishers.insert(name, options);
     }
     publishers
+}
+
+/// Reports what a parser says about the name of a table.
+fn note_name(table: &Settings, text: &str) {
+    table.note(format!("{}: {text}", table.place()));
 }

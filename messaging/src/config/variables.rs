@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
+use messaging_core::Faults;
 
 use super::expand::Environment;
 use super::listener;
 
-/// What the names of all overriding variables begin with.
+/// Beginning of the names of all overriding variables.
 pub(super) const PREFIX: &str = "MESSAGING__";
 
 /// The most parts a path may have; trees are walked recursively.
@@ -24,23 +25,23 @@ pub(super) struct Override {
 }
 
 /// Reads all overrides; `files` is what the layers before say, for the spelling of names.
-pub(super) fn overrides(environment: &Environment, files: &Dict, faults: &mut Vec<String>) -> Vec<Override> {
+pub(super) fn overrides(environment: &Environment, files: &Dict, faults: &mut Faults) -> Vec<Override> {
     let mut found: BTreeMap<Vec<String>, Override> = BTreeMap::new();
     for (variable, value) in environment.iter() {
         let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
         let Some(value) = value else {
-            faults.push(format!("the environment variable {variable} has a value that is not Unicode"));
+            faults.add(format!("the environment variable {variable} has a value that is not Unicode"));
             continue;
         };
         match path_of(rest, files) {
             Err(why) => {
                 let variable: String = variable.chars().take(100).collect();
-                faults.push(format!("the environment variable {variable} {why}"));
+                faults.add(format!("the environment variable {variable} {why}"));
             }
             Ok(path) => {
                 let new = Override { variable: variable.to_owned(), path: path.clone(), value: value.to_owned() };
                 if let Some(old) = found.insert(path, new) {
-                    faults.push(format!(
+                    faults.add(format!(
                         "the environment variables {} and {variable} set the same: remove one",
                         old.variable
                     ));
@@ -52,7 +53,7 @@ pub(super) fn overrides(environment: &Environment, files: &Dict, faults: &mut Ve
     let found: Vec<Override> = found.into_values().collect();
     for (outer, inner) in found.iter().zip(found.iter().skip(1)) {
         if inner.path.starts_with(&outer.path) {
-            faults.push(format!(
+            faults.add(format!(
                 "the environment variable {} sets as one value what {} sets a part of: remove one",
                 outer.variable, inner.variable
             ));
@@ -75,7 +76,9 @@ fn path_of(rest: &str, files: &Dict) -> Result<Vec<String>, String> {
     }
     // A listener's id may hold "--", which reads as the end of a part here: the last key a listener has ends the id.
     let name_end = match section.as_str() {
-        "listeners" => words.iter().rposition(|word| listener::KEYS.contains(&word.as_str())).unwrap_or(2).max(2),
+        "listeners" => {
+            words.iter().rposition(|word| listener::LISTENER_KEYS.contains(&word.as_str())).unwrap_or(2).max(2)
+        }
         _ => 2,
     };
     let table = files.get(&section).and_then(Value::as_dict);
@@ -85,12 +88,16 @@ fn path_of(rest: &str, files: &Dict) -> Result<Vec<String>, String> {
     let name = known_as(&words[1..name_end].join("__"), table.into_iter().chain(bindings))?;
     let mut path = vec![section, name.clone()];
     path.extend_from_slice(&words[name_end..]);
-    if let [_, _, key, option] = path.as_mut_slice()
+    if let [_, _, key, options @ ..] = path.as_mut_slice()
         && key == "options"
     {
-        let options = table.and_then(|table| table.get(&name)?.as_dict()?.get("options")?.as_dict());
-        if let Some(spelled) = spellings(option, options.into_iter()).first() {
-            *option = (*spelled).to_owned();
+        // A driver's keys may have tables inside, such as a queue's arguments.
+        let mut known = table.and_then(|table| table.get(&name)?.as_dict()?.get("options")?.as_dict());
+        for option in options {
+            if let Some(spelled) = spellings(option, known.into_iter()).first() {
+                *option = (*spelled).to_owned();
+            }
+            known = known.and_then(|table| table.get(option.as_str())?.as_dict());
         }
     }
     Ok(path)
@@ -126,7 +133,7 @@ mod tests {
 
     const FILE: &str = r#"
         [brokers.main]
-        options = { max-wait = 1 }
+        options = { max-wait = 1, arguments = { x-max-length = 5 } }
         [bindings."orders.eu"]
         [bindings.stock-ticks]
         [listeners.handle-order]
@@ -148,6 +155,7 @@ mod tests {
             ("Brokers__main__Url", "brokers/main/url"),
             ("BROKERS__MAIN__OPTIONS__MAX_WAIT", "brokers/main/options/max-wait"),
             ("BROKERS__MAIN__OPTIONS__OTHER_KEY", "brokers/main/options/other_key"),
+            ("BROKERS__MAIN__OPTIONS__ARGUMENTS__X_MAX_LENGTH", "brokers/main/options/arguments/x-max-length"),
             ("BINDINGS__ORDERS_EU__QUEUE", "bindings/orders.eu/queue"),
             ("BINDINGS__NEW_ONE__QUEUE", "bindings/new-one/queue"),
             ("PUBLISHERS__STOCK_TICKS__IN_FLIGHT", "publishers/stock-ticks/in_flight"),
@@ -180,10 +188,11 @@ mod tests {
             ["MESSAGING__NAMESPACE", "MESSAGING__namespace"],
             ["MESSAGING__BROKERS__MAIN", "MESSAGING__BROKERS__MAIN__URL"],
         ] {
-            let mut faults = Vec::new();
+            let mut faults = Faults::default();
             overrides(&environment(names), &Dict::new(), &mut faults);
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert!(names.iter().all(|name| faults[0].contains(name)), "{faults:?}");
+            let error = faults.into_result().unwrap_err();
+            assert!(names.iter().all(|name| error.text().contains(name)), "{error}");
+            assert!(!error.text().contains("faults:"), "{error}");
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use messaging::{
-    AckMode, App, Checked, Config, DeadLetterPolicy, ErrorKind, Feature, Listen, Order, Retry, RetryMode, Settle,
-    Start, State,
+    AckMode, App, Config, DeadLetterPolicy, ErrorKind, Feature, Listen, Order, Retry, RetryMode, Settle, Start, State,
 };
+use messaging_core::spi::Checked;
 
 use super::support::{config, memory_and, says};
 

@@ -103,7 +103,7 @@ fn brokers_know_what_bindings_say_of_destinations() {
     let queue = destinations.get_mut(&Destination::queue("orders").unwrap()).unwrap();
     assert_eq!(queue.native.as_deref(), Some("LEGACY.ORDERS"));
     assert!(queue.driver.place().starts_with("[bindings.orders.options] in "), "{}", queue.driver.place());
-    assert_eq!(queue.driver.take::<String>("type").unwrap().as_deref(), Some("classic"));
+    assert_eq!(queue.driver.take_text("type").as_deref(), Some("classic"));
     assert_eq!(destinations[&Destination::topic("orders").unwrap()].native, None);
 }
 

@@ -81,9 +81,9 @@ fn toml_yaml_and_json_say_the_same() {
         let mut options = broker.settings;
         assert!(options.place().starts_with("[brokers.main.options] in "), "{}", options.place());
         assert!(options.place().ends_with(name), "{}", options.place());
-        assert_eq!(options.take::<usize>("capacity").unwrap(), Some(5));
-        assert_eq!(options.take::<Vec<String>>("names").unwrap().unwrap(), ["a", "b"]);
-        assert_eq!(options.take_duration("max-wait").unwrap(), Some(Duration::from_secs(1)));
+        assert_eq!(options.take_whole("capacity"), Some(5));
+        assert_eq!(options.take_value("names").unwrap(), serde_json::json!(["a", "b"]));
+        assert_eq!(options.take_duration("max-wait"), Some(Duration::from_secs(1)));
         options.finish().unwrap();
         let listener = config.listener("handle-order");
         assert_eq!((listener.concurrency, listener.retry.unwrap().attempts), (Some(4), Some(3)));
@@ -149,7 +149,7 @@ fn code_alone_is_enough() {
         .unwrap();
     let mut broker = config.brokers().unwrap().remove(0);
     assert_eq!(broker.settings.place(), "[brokers.main.options] set in the code");
-    assert_eq!(broker.settings.take::<u8>("capacity").unwrap(), Some(7));
+    assert_eq!(broker.settings.take_whole("capacity"), Some(7));
     assert_eq!(config.binding("orders.eu", UsedAs::Queue).unwrap().destination.to_string(), "queue \"orders\"");
     assert_eq!(config.listener("a").enabled, Some(false));
 }

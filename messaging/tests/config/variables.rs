@@ -35,8 +35,8 @@ fn every_key_can_be_overridden() {
     .unwrap();
     let mut brokers = config.brokers().unwrap();
     assert_eq!(brokers[0].url.to_string(), "memory://other");
-    assert_eq!(brokers[0].settings.take_duration("max-wait").unwrap(), Some(Duration::from_secs(2)));
-    assert_eq!(brokers[0].settings.take::<usize>("capacity").unwrap(), Some(7));
+    assert_eq!(brokers[0].settings.take_duration("max-wait"), Some(Duration::from_secs(2)));
+    assert_eq!(brokers[0].settings.take_whole("capacity"), Some(7));
     assert_eq!(brokers[0].destinations.values().next().unwrap().order, Order::ByKey);
     assert_eq!(brokers[1].name.as_str(), "second-one");
     let listener = config.listener("handle-order");
@@ -90,10 +90,10 @@ fn values_are_expanded_everywhere_and_read_as_what_they_have_to_be() {
     assert_eq!(config.namespace().unwrap().as_str(), "dev");
     let mut broker = config.brokers().unwrap().remove(0);
     assert_eq!(broker.url.to_string(), "amqp://me:***@localhost:5672");
-    let nested: serde_json::Value = broker.settings.take("nested").unwrap().unwrap();
+    let nested: serde_json::Value = broker.settings.take_value("nested").unwrap();
     assert_eq!(nested, serde_json::json!({ "list": ["h", 1] }));
-    assert_eq!(broker.settings.take::<String>("literal").unwrap().as_deref(), Some("${HOST}"));
-    assert_eq!(broker.settings.take::<bool>("flag").unwrap(), Some(true));
+    assert_eq!(broker.settings.take_text("literal").as_deref(), Some("${HOST}"));
+    assert_eq!(broker.settings.take_flag("flag"), Some(true));
     assert_eq!(config.binding("orders", UsedAs::Queue).unwrap().destination.to_string(), "queue \"orders.eu\"");
     let listener = config.listener("a");
     assert_eq!((listener.concurrency, listener.enabled), (Some(4), Some(false)));

@@ -165,7 +165,7 @@ impl GroupClient {
 mod tests {
     use std::time::Instant;
 
-    use messaging_core::{BrokerUrl, Settings};
+    use messaging_core::{BrokerUrl, ConnectOptions};
     use rdkafka::config::ClientConfig;
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -185,7 +185,7 @@ mod tests {
         producer.flush(Duration::from_secs(10)).unwrap();
 
         let url = BrokerUrl::parse(&format!("kafka://{servers}")).unwrap();
-        let options = ConnectionOptions::read(&url, Settings::default()).unwrap();
+        let options = ConnectionOptions::read(&ConnectOptions::new(url)).unwrap();
         let events = ClientEvents::default();
         let consumer = options.consumer("readers", GroupProtocol::Classic).create_with_context(events.clone()).unwrap();
         let mut client = GroupClient::new(consumer, events);

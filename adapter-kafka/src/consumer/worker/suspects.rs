@@ -15,6 +15,9 @@ use crate::consumer::shared::Shared;
 /// They go before all that was read behind them, and have room of their own: a backlog does not hold them up. Those that would
 /// only wait behind another of their key are not noted yet: a member that dies has not tried them.
 pub(super) fn release_suspects(shared: &Shared, client: &GroupClient, assigned: &mut Assigned) {
+    if !assigned.has_suspects() {
+        return;
+    }
     let waiting = shared.outlet.buffered();
     let mut room = shared.settings.options.prefetch.saturating_sub(waiting.first + waiting.held);
     let (mut ready, mut commits) = (Vec::new(), Vec::new());

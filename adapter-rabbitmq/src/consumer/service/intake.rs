@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use messaging_core::{DeadLetterReason, Unsettled};
+use messaging_core::DeadLetterReason;
+use messaging_core::spi::Unsettled;
 use tokio::time::Instant;
 
 use super::later::Held;

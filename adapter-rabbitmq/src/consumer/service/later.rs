@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use messaging_core::Unsettled;
+use messaging_core::spi::Unsettled;
 use tokio::time::Instant;
 
 /// What becomes of it then.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
-use messaging_core::{Capabilities, Event, Flow, Health, HealthState, Scope, Source, Unsettled};
+use messaging_core::spi::Unsettled;
+
+use messaging_core::{Capabilities, Event, Flow, Health, HealthState, Scope, Source};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
