@@ -141,10 +141,9 @@ impl Means for KafkaMeans {
     async fn set_refusing(&self, queue: &str, refusing: bool) -> Result<()> {
         // Every record is larger than this; the other settings have to be said again, or they are lost.
         let mut set = self.overrides(queue).await?;
-        set.remove(LARGEST);
-        if refusing {
-            set.insert(LARGEST.to_owned(), "1".to_owned());
-        }
+        // Otherwise it takes as much as the adapter has such topics take.
+        let largest = if refusing { "1" } else { "2147483647" };
+        set.insert(LARGEST.to_owned(), largest.to_owned());
         let config = AlterConfig {
             specifier: ResourceSpecifier::Topic(queue),
             entries: set.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
