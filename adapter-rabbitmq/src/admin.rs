@@ -130,9 +130,10 @@ impl Repair for RabbitBroker {
         let mut purged = 0;
         for queue in queues {
             let missing = || Error::missing(source, &queue);
+            let name = short("the name of a queue", &queue)?;
             let count = session
                 .call("purging a queue", Call::Declare, |channel| {
-                    let queue = short(&queue);
+                    let queue = name.clone();
                     async move { channel.queue_purge(queue, QueuePurgeOptions::default()).await }
                 })
                 .await
@@ -186,10 +187,10 @@ impl<'a> Look<'a> {
         let channel = topology.link.channel(Instant::now() + topology.config.request_timeout).await?;
         Ok(Self {
             source,
-            queue: short(queue),
+            queue: short("the name of a queue", queue)?,
             channel,
             limit: topology.config.request_timeout,
-            reading: topology.reading(source),
+            reading: topology.reading(source)?,
             held: Vec::new(),
         })
     }
@@ -273,11 +274,11 @@ impl RabbitBroker {
             return Ok(false);
         }
         let live = self.topology().queue_names(source);
-        let place = CopyPlace::Queue(short(&live[lane_of(message, live.len())]));
+        let place = CopyPlace::Queue(short("the name of a queue", &live[lane_of(message, live.len())])?);
         let facts = Facts { redriven: found.mark.redriven + 1, ..Facts::default() };
         // Its time to live would be over at once.
         let message = message.to_builder().without_ttl().build_foreign();
-        self.copies().copy(message, CopyTo { place, facts, mandatory: true }).await?;
+        self.copies().copy(message, CopyTo { place, facts, mandatory: true, dead_letter_of: None }).await?;
         look.remove(found).await?;
         Ok(true)
     }

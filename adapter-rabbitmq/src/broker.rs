@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use messaging_core::spi::{Connecting, Inbox, Replies};
 use messaging_core::{
     Broker, Capabilities, ConnectOptions, Consumer, Destination, DrainReport, Error, ErrorKind, Health, Identity,
@@ -20,14 +20,14 @@ use crate::DRIVER;
 use crate::capabilities;
 use crate::config::Config;
 use crate::connection::Link;
-use crate::consumer::{self, Around, Handle, Plan, Shared, What};
+use crate::consumer::{self, ConsumerContext, Handle, Plan, Shared, Consumed};
 use crate::delay::Delays;
 use crate::error::closed;
 use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
-use crate::requester::RabbitReplies;
+use crate::requester::{RabbitReplies, receive_replies};
 use crate::topology::Topology;
-use crate::writer::{Purpose, Surroundings, Writer, WriterState};
+use crate::writer::{Purpose, WriterContext, Writer, WriterState};
 
 /// How long the broker may take to confirm a retry, a dead letter or a reply.
 const COPY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,6 +42,7 @@ struct Inner {
     names: Names,
     publishing: Arc<Link>,
     consuming: Arc<Link>,
+    declaring: Arc<Link>,
     topology: Arc<Topology>,
     delays: Arc<Delays>,
     copies: Writer,
@@ -72,15 +73,18 @@ impl RabbitBroker {
         let ConnectOptions { name: _, namespace: _, topology, url: _, destinations: _, settings: _ } = options;
         let consuming = Arc::new(Link::open(config.clone(), "consume").await?);
         let publishing = Arc::new(Link::open(config.clone(), "publish").await?);
-        // Declarations go over the connection that never publishes: a blocked one answers nothing.
-        let topology = Arc::new(Topology::new(consuming.clone(), config.clone(), names.clone(), topology));
+        // Declarations go over a connection that never publishes, because a blocked one answers nothing; and that is theirs alone,
+        // because each thing that is looked for and missing costs a channel number, until the connection is replaced.
+        let declaring = Arc::new(Link::open(config.clone(), "declare").await?);
+        let topology = Arc::new(Topology::new(declaring.clone(), config.clone(), names.clone(), topology));
         let delays = Arc::new(Delays::new(topology.clone()));
         let tasks = TaskTracker::new();
-        let around = Surroundings {
+        let around = WriterContext {
             link: publishing.clone(),
             topology: topology.clone(),
             delays: delays.clone(),
             tasks: tasks.clone(),
+            broker: identity.name().clone(),
         };
         let copies = Writer::start(around, Purpose::Copies, 10_000, COPY_TIMEOUT);
         Ok(Self(Arc::new(Inner {
@@ -89,6 +93,7 @@ impl RabbitBroker {
             names,
             publishing,
             consuming,
+            declaring,
             topology,
             delays,
             copies,
@@ -114,7 +119,7 @@ impl RabbitBroker {
         &self.0.copies
     }
 
-    pub(crate) fn target(&self, destination: &Destination) -> Target {
+    pub(crate) fn target(&self, destination: &Destination) -> Result<Target> {
         Target::of(destination, &self.0.names, &self.0.config)
     }
 
@@ -139,19 +144,20 @@ impl RabbitBroker {
         Ok(())
     }
 
-    fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    fn writer_context(&self) -> WriterContext {
+        WriterContext {
             link: self.0.publishing.clone(),
             topology: self.0.topology.clone(),
             delays: self.0.delays.clone(),
             tasks: self.0.tasks.clone(),
+            broker: self.0.identity.name().clone(),
         }
     }
 
     /// Starts the writer of a requester.
     pub(crate) fn start_requests(&self, inbox: &Arc<Inbox>) -> Writer {
         let in_flight = PublishOptions::default().in_flight;
-        let writer = Writer::start(self.surroundings(), Purpose::Requests(inbox.clone()), in_flight, COPY_TIMEOUT);
+        let writer = Writer::start(self.writer_context(), Purpose::Requests(receive_replies(inbox, self.0.tasks.clone())), in_flight, COPY_TIMEOUT);
         let mut opened = self.0.opened.lock();
         opened.inboxes.retain(|inbox| inbox.strong_count() > 0);
         opened.inboxes.push(Arc::downgrade(inbox));
@@ -179,14 +185,14 @@ impl RabbitBroker {
 
     pub(crate) async fn open_consumer(
         &self,
-        what: What,
+        what: Consumed,
         prefetch: usize,
         by_key: bool,
         capabilities: Arc<Capabilities>,
         scope: Scope,
     ) -> Result<Consumer> {
         self.check_open()?;
-        let around = Around {
+        let around = ConsumerContext {
             link: self.0.consuming.clone(),
             topology: self.0.topology.clone(),
             copies: self.0.copies.clone(),
@@ -213,12 +219,12 @@ impl Broker for RabbitBroker {
 
     async fn publisher(&self, destination: &Destination, options: PublishOptions) -> Result<Arc<dyn Publisher>> {
         self.check_open()?;
-        let (target, scope) = (self.target(destination), self.scope(destination));
+        let (target, scope) = (self.target(destination)?, self.scope(destination));
         if let Destination::Reply(_) = destination {
             return Ok(Arc::new(SharedPublisher::new(self.0.copies.clone(), target, &options, scope)));
         }
         self.0.topology.destination(destination).await?;
-        let publisher = Arc::new(RabbitPublisher::open(self.surroundings(), target, &options, scope));
+        let publisher = Arc::new(RabbitPublisher::open(self.writer_context(), target, &options, scope));
         publisher.writer().opened(self.0.config.request_timeout).await?;
         let mut opened = self.0.opened.lock();
         opened.publishers.retain(|publisher| publisher.strong_count() > 0);
@@ -227,7 +233,7 @@ impl Broker for RabbitBroker {
     }
 
     fn health(&self) -> Health {
-        let mut health = self.0.consuming.health().and(self.0.publishing.health()).and(self.0.copies.state().health());
+        let mut health = self.0.consuming.health().and(self.0.publishing.health()).and(self.0.declaring.health()).and(self.0.copies.state().health());
         for consumer in self.live_consumers() {
             health = health.and(consumer.health());
         }
@@ -264,7 +270,8 @@ impl Broker for RabbitBroker {
         self.0.tasks.close();
         let soon = by.max(Instant::now() + Duration::from_millis(100));
         let _ = timeout_at(soon, self.0.tasks.wait()).await;
-        futures_util::future::join(self.0.publishing.close(soon), self.0.consuming.close(soon)).await;
+        let Inner { publishing, consuming, declaring, .. } = &*self.0;
+        join3(publishing.close(soon), consuming.close(soon), declaring.close(soon)).await;
         report
     }
 

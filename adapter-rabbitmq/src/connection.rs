@@ -1,14 +1,19 @@
 //! The connection: the only owner of the client, and the supervisor that brings it back.
 //!
-//! A broker handle has two, one to publish and one to consume, because RabbitMQ stops reading from a connection that has
-//! published while it is short of memory or disk (`connection.blocked`), acknowledgements and declarations included.
+//! A broker handle has three, to publish, to consume and to declare: RabbitMQ stops reading from a connection that has published
+//! while it is short of memory or disk (`connection.blocked`), acknowledgements and declarations included.
+//!
+//! A channel that the broker closed leaves its number unusable in the client (lapin 4.12.3): every later channel of that number
+//! fails with the old error. Such numbers are skipped, and a connection that has lost many of its 2,047 is replaced.
 //! The client's own recovery is off: it restores connections and not what a channel held (lapin 4.12).
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use lapin::protocol::AMQPErrorKind;
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::LongString;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
@@ -16,7 +21,7 @@ use lapin::{Channel, Connection, ConnectionProperties, DefaultConnectionBuilder,
 use messaging_core::{Error, ErrorKind, Health, HealthState, Host, Result};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,14 +29,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::config::Config;
 use crate::error::{Call, closed, from_lapin, silent};
 
-/// How often the supervisor looks at the connection by itself: the client has no event for every way to end.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long a connection may take to say goodbye. Into a dead network it never does (lapin 4.12).
-const GOODBYE: Duration = Duration::from_secs(2);
-/// The longest pause between two attempts to connect.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Interval at which the supervisor reads the connection's status: the client has no event for every way to end.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// Time that closing a connection may take. Into a dead network it never ends (lapin 4.12).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest pause between two attempts to connect.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How a connection is at this moment.
+/// Refused calls after which a connection is replaced: each costs one of its 2,047 channel numbers.
+const SPOILT_CHANNELS_MAX: u32 = 1_000;
+
+/// State of a connection at this moment.
 #[derive(Clone, Debug)]
 enum State {
     Up(Arc<Connection>),
@@ -46,6 +54,7 @@ pub(crate) struct Link {
     request_timeout: Duration,
     state: watch::Receiver<State>,
     blocked: watch::Receiver<Option<String>>,
+    spoilt: Arc<SpoiltChannels>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     /// Ends the supervisor, which says goodbye to the broker, also when the link is merely dropped.
     end: DropGuard,
@@ -62,12 +71,14 @@ impl Link {
         let (blocked, blocked_watched) = watch::channel(None);
         let end = CancellationToken::new();
         let request_timeout = config.request_timeout;
-        let supervisor = Supervisor { config, role, state, blocked, end: end.clone() };
+        let spoilt = Arc::<SpoiltChannels>::default();
+        let supervisor = Supervisor { config, role, state, blocked, spoilt: spoilt.clone(), end: end.clone() };
         Ok(Self {
             role,
             request_timeout,
             state: watched,
             blocked: blocked_watched,
+            spoilt,
             supervisor: Mutex::new(Some(tokio::spawn(supervisor.run(connection)))),
             end: end.drop_guard(),
         })
@@ -81,11 +92,27 @@ impl Link {
         let connection = self.connection(by).await?;
         let watch = Watch { connection, state: self.state.clone() };
         let by = by.min(Instant::now() + self.request_timeout);
-        match timeout_at(by, watch.unless_lost(watch.connection.create_channel())).await {
-            Ok(Ok(Ok(channel))) => Ok(Line { channel, watch }),
-            Ok(Ok(Err(error))) => Err(from_lapin(&error, Call::Other)),
-            Ok(Err(lost)) => Err(lost),
-            Err(_) => Err(silent("opening a channel", self.request_timeout)),
+        loop {
+            return match timeout_at(by, watch.unless_lost(watch.connection.create_channel())).await {
+                Ok(Ok(Ok(channel))) => Ok(Line { channel, watch }),
+                // The broker refuses no channel in this way: it is the answer to an earlier channel of the same number.
+                Ok(Ok(Err(error))) if is_of_channel(&error) => continue,
+                Ok(Ok(Err(error))) => {
+                    if matches!(error.kind(), lapin::ErrorKind::ChannelsLimitReached) {
+                        self.spoilt.replace_if_many();
+                    }
+                    Err(from_lapin(&error, Call::Other))
+                }
+                Ok(Err(lost)) => Err(lost),
+                Err(_) => Err(silent("opening a channel", self.request_timeout)),
+            };
+        }
+    }
+
+    /// Notes the error that a call on one of its channels came to.
+    pub(crate) fn note(&self, error: &lapin::Error) {
+        if is_of_channel(error) {
+            self.spoilt.add();
         }
     }
 
@@ -144,6 +171,33 @@ impl Link {
     }
 }
 
+/// Channel numbers of the current connection that the broker's refusals have made unusable.
+#[derive(Debug, Default)]
+struct SpoiltChannels {
+    count: AtomicU32,
+    replace: Notify,
+}
+
+impl SpoiltChannels {
+    fn add(&self) {
+        if self.count.fetch_add(1, Ordering::Relaxed) + 1 >= SPOILT_CHANNELS_MAX {
+            self.replace.notify_one();
+        }
+    }
+
+    /// The client has no number left, and refusals are a reason for it.
+    fn replace_if_many(&self) {
+        if self.count.load(Ordering::Relaxed) >= SPOILT_CHANNELS_MAX / 4 {
+            self.replace.notify_one();
+        }
+    }
+}
+
+/// Whether the broker closed a channel with this error.
+fn is_of_channel(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(said) if matches!(said.kind(), AMQPErrorKind::Soft(_)))
+}
+
 /// A channel, and whether its connection is still there.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
@@ -152,6 +206,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Most bytes of a frame on this connection.
+    pub(crate) fn frame_max(&self) -> usize {
+        self.watch.connection.configuration().frame_max() as usize
+    }
+
     /// Waits for the connection to be lost.
     pub(crate) async fn lost(&self) {
         self.watch.lost().await;
@@ -203,6 +262,7 @@ struct Supervisor {
     role: &'static str,
     state: watch::Sender<State>,
     blocked: watch::Sender<Option<String>>,
+    spoilt: Arc<SpoiltChannels>,
     end: CancellationToken,
 }
 
@@ -211,9 +271,24 @@ impl Supervisor {
         loop {
             let why = tokio::select! {
                 why = self.watch_over(&connection) => why,
+                () = self.spoilt.replace.notified() => match connect(&self.config, self.role).await {
+                    // Calls on the old one see it as lost, and are repeated on the new one.
+                    Ok(fresh) => {
+                        let old = std::mem::replace(&mut connection, Arc::new(fresh));
+                        self.spoilt.count.store(0, Ordering::Relaxed);
+                        self.state.send_replace(State::Up(connection.clone()));
+                        let goodbye = old.close(200, "replaced".into());
+                        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::debug!(role = self.role, %error, "a connection could not be replaced, for now");
+                        continue;
+                    }
+                },
                 () = self.end.cancelled() => {
                     let goodbye = connection.close(200, "closed by the application".into());
-                    let _ = timeout(GOODBYE, goodbye).await;
+                    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
                     self.state.send_replace(State::Closed);
                     return;
                 }
@@ -229,6 +304,7 @@ impl Supervisor {
                 }
             }
             tracing::info!(role = self.role, "the connection to RabbitMQ is back");
+            self.spoilt.count.store(0, Ordering::Relaxed);
             self.state.send_replace(State::Up(connection.clone()));
         }
     }
@@ -236,7 +312,7 @@ impl Supervisor {
     /// Returns why the connection ended.
     async fn watch_over(&self, connection: &Connection) -> String {
         let mut events = connection.events_listener();
-        let mut look = interval(LOOK_EVERY);
+        let mut look = interval(STATUS_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut why = "the broker or the network closed it".to_owned();
         loop {
@@ -272,7 +348,7 @@ impl Supervisor {
                 }),
             }
             sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
         }
     }
 }

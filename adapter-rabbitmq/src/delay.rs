@@ -63,7 +63,7 @@ pub(crate) struct Bucket {
     /// Whether the message will be due when it leaves the bucket.
     pub(crate) is_last: bool,
     /// Until when the bucket's queue is too young to be trusted with a message that exists nowhere else.
-    pub(crate) young_until: Option<Instant>,
+    pub(crate) trusted_from: Option<Instant>,
 }
 
 /// The buckets that this broker handle knows.
@@ -82,28 +82,28 @@ impl Delays {
     pub(crate) fn known(&self, due: &Due, delay: Duration) -> Option<Bucket> {
         let (millis, is_last) = bucket_millis(delay);
         let name = due.bucket_name(millis);
-        let (asked, young_until) = self.known.lock().get(&name).copied()?;
+        let (asked, trusted_from) = self.known.lock().get(&name).copied()?;
         let now = Instant::now();
         if asked + ASK_AGAIN <= now {
             return None;
         }
         let (exchange, routing_key) = match due {
-            Due::Queue(_) => (ShortString::default(), Some(short(&name))),
-            Due::Exchange(_) => (short(&name), None),
+            Due::Queue(_) => (ShortString::default(), Some(short("the name of a delay queue", &name).ok()?)),
+            Due::Exchange(_) => (short("the name of a delay exchange", &name).ok()?, None),
         };
-        let young_until = (young_until > now).then_some(young_until);
-        Some(Bucket { exchange, routing_key, is_last, young_until })
+        let trusted_from = (trusted_from > now).then_some(trusted_from);
+        Some(Bucket { exchange, routing_key, is_last, trusted_from })
     }
 
     /// Makes the bucket for a delay, or makes sure that it is there.
     pub(crate) async fn make(&self, due: &Due, delay: Duration) -> Result<()> {
         let (millis, _) = bucket_millis(delay);
         let name = due.bucket_name(millis);
-        let young_until = self.known.lock().get(&name).map(|(_, young_until)| *young_until);
-        self.declare(due, &name, millis, young_until).await
+        let trusted_from = self.known.lock().get(&name).map(|(_, trusted_from)| *trusted_from);
+        self.declare(due, &name, millis, trusted_from).await
     }
 
-    async fn declare(&self, due: &Due, name: &str, millis: u64, young_until: Option<Instant>) -> Result<()> {
+    async fn declare(&self, due: &Due, name: &str, millis: u64, trusted_from: Option<Instant>) -> Result<()> {
         let mut arguments = FieldTable::default();
         let expires = millis + u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
         let number = |number: u64| AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
@@ -139,11 +139,11 @@ impl Delays {
         }
         session.close().await;
         let now = Instant::now();
-        let young_until = match found {
+        let trusted_from = match found {
             Found::Made => now + self.topology.config.new_queue_wait,
-            Found::There => young_until.unwrap_or(now),
+            Found::There => trusted_from.unwrap_or(now),
         };
-        self.known.lock().insert(name.to_owned(), (now, young_until));
+        self.known.lock().insert(name.to_owned(), (now, trusted_from));
         Ok(())
     }
 

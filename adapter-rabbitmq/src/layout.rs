@@ -1,27 +1,29 @@
-//! Layout at the broker: names of queues and exchanges, and the target of a message of a destination.
+//! Layout at the broker: names of queues and exchanges, and targets and routing keys of messages.
 
 use std::hash::Hasher;
 
 use lapin::types::ShortString;
-use messaging_core::{Destination, JOINT, Message, Names, Order, SubjectFilter, TopicName};
+use messaging_core::{
+    Destination, Error, ErrorKind, JOINT, Message, Names, Order, Result, SubjectFilter, TopicName,
+};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 
-/// Where the publishes to one destination go.
+/// Exchange and routing keys of the publishes to one destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) destination: Destination,
     pub(crate) exchange: ShortString,
-    pub(crate) route: Route,
+    pub(crate) key: RoutingKey,
     /// True if a message that no queue takes is an error.
     pub(crate) mandatory: bool,
 }
 
-/// How the routing key of a message is found.
+/// Rule by which a message gets its routing key.
 #[derive(Clone, Debug)]
-pub(crate) enum Route {
-    /// It is the same for all.
+pub(crate) enum RoutingKey {
+    /// The same for all messages.
     Fixed(ShortString),
     /// One of these, by the message's key.
     Lanes(Vec<ShortString>),
@@ -33,19 +35,30 @@ pub(crate) enum Route {
 
 impl Target {
     /// The routing key of one message.
-    pub(crate) fn routing_key(&self, message: &Message) -> ShortString {
-        match &self.route {
-            Route::Fixed(key) => key.clone(),
-            Route::Lanes(lanes) => lanes[lane_of(message, lanes.len())].clone(),
-            Route::Subject => short(message.subject().map_or("", |subject| subject.as_str())),
-            Route::LanesAndSubject(lanes) => {
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidName`] if the subject is too long to stand in it: nothing is cut, for filters would match the rest.
+    pub(crate) fn routing_key(&self, message: &Message) -> Result<ShortString> {
+        match &self.key {
+            RoutingKey::Fixed(key) => Ok(key.clone()),
+            RoutingKey::Lanes(lanes) => Ok(lanes[lane_of(message, lanes.len())].clone()),
+            RoutingKey::Subject => match message.subject() {
+                Some(subject) => short("the subject", subject.as_str()),
+                None => Ok(ShortString::default()),
+            },
+            RoutingKey::LanesAndSubject(lanes) => {
                 let lane = lane_of(message, *lanes as usize);
                 match message.subject() {
-                    Some(subject) => short(&format!("{lane}.{subject}")),
-                    None => short(&lane.to_string()),
+                    Some(subject) => short("the subject behind its lane", &format!("{lane}.{subject}")),
+                    None => short("the lane", &lane.to_string()),
                 }
             }
         }
+    }
+
+    /// Whether the routing key carries the subject.
+    pub(crate) fn key_has_subject(&self) -> bool {
+        matches!(self.key, RoutingKey::Subject | RoutingKey::LanesAndSubject(_))
     }
 }
 
@@ -77,9 +90,15 @@ impl Hasher for Fnv {
     }
 }
 
-/// Text as a short string, which holds at most 255 bytes; what is longer is cut at a character.
-pub(crate) fn short(text: &str) -> ShortString {
-    ShortString::try_new(text).unwrap_or_else(|_| ShortString::from(&text[..text.floor_char_boundary(255)]))
+/// A name at the broker, or a routing key.
+///
+/// # Errors
+/// [`ErrorKind::InvalidName`] if it is longer than the 255 bytes that AMQP has for one.
+pub(crate) fn short(what: &str, text: &str) -> Result<ShortString> {
+    ShortString::try_new(text).map_err(|_| {
+        let bytes = text.len();
+        Error::new(ErrorKind::InvalidName, format!("{what} has {bytes} bytes, and AMQP has room for 255: {text:?}"))
+    })
 }
 
 /// The name of a topic's exchange.
@@ -90,31 +109,37 @@ pub(crate) fn exchange_name(names: &Names, topic: &TopicName, order: Order) -> S
 
 impl Target {
     /// The target of publishes to a destination.
-    pub(crate) fn of(destination: &Destination, names: &Names, config: &Config) -> Self {
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidName`] if a name is too long for AMQP.
+    pub(crate) fn of(destination: &Destination, names: &Names, config: &Config) -> Result<Self> {
         let options = config.destination(destination);
-        let (exchange, route, mandatory) = match destination {
+        let (exchange, key, mandatory) = match destination {
             Destination::Queue(_) => {
                 let name = names.destination(destination);
-                let route = match options.order {
+                let key = match options.order {
                     Order::ByKey => {
-                        Route::Lanes((0..options.lanes).map(|lane| short(&lane_name(&name, lane))).collect())
+                        let lanes = (0..options.lanes).map(|lane| short("the name of a queue", &lane_name(&name, lane)));
+                        RoutingKey::Lanes(lanes.collect::<Result<_>>()?)
                     }
-                    Order::None => Route::Fixed(short(&name)),
+                    Order::None => RoutingKey::Fixed(short("the name of a queue", &name)?),
                 };
-                (ShortString::default(), route, true)
+                (ShortString::default(), key, true)
             }
             Destination::Topic(topic) => {
-                let route = match (&options.routing_key, options.order) {
-                    (Some(key), _) => Route::Fixed(short(key)),
-                    (None, Order::ByKey) => Route::LanesAndSubject(options.lanes),
-                    (None, Order::None) => Route::Subject,
+                let key = match (&options.routing_key, options.order) {
+                    (Some(key), _) => RoutingKey::Fixed(short("the routing key", key)?),
+                    (None, Order::ByKey) => RoutingKey::LanesAndSubject(options.lanes),
+                    (None, Order::None) => RoutingKey::Subject,
                 };
-                (short(&exchange_name(names, topic, options.order)), route, false)
+                (short("the name of an exchange", &exchange_name(names, topic, options.order))?, key, false)
             }
             // Direct reply-to answers NO_ROUTE to a mandatory publish that does arrive (RabbitMQ 4.0.5).
-            Destination::Reply(address) => (ShortString::default(), Route::Fixed(short(address.as_str())), false),
+            Destination::Reply(address) => {
+                (ShortString::default(), RoutingKey::Fixed(short("the reply address", address.as_str())?), false)
+            }
         };
-        Self { destination: destination.clone(), exchange, route, mandatory }
+        Ok(Self { destination: destination.clone(), exchange, key, mandatory })
     }
 }
 
@@ -158,6 +183,22 @@ mod tests {
             used[lane_of(&message(&format!("key-{key}")), 8)] += 1;
         }
         assert!(used.iter().all(|count| *count > 60), "{used:?}");
+    }
+
+    #[test]
+    fn a_subject_that_leaves_no_room_for_its_lane_is_refused_and_not_cut() {
+        let target = |key| Target {
+            destination: Destination::Topic(TopicName::parse("weather").unwrap()),
+            exchange: ShortString::default(),
+            key,
+            mandatory: false,
+        };
+        let with = |subject: &str| Message::builder("x").subject(subject).build().unwrap();
+        let longest = "a".repeat(255);
+        assert_eq!(target(RoutingKey::Subject).routing_key(&with(&longest)).unwrap().as_str(), longest);
+        let over_lanes = target(RoutingKey::LanesAndSubject(8));
+        assert_eq!(over_lanes.routing_key(&with(&longest)).unwrap_err().kind(), ErrorKind::InvalidName);
+        assert_eq!(over_lanes.routing_key(&with(&longest[..253])).unwrap().as_str().len(), 255);
     }
 
     #[test]

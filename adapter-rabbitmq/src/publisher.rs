@@ -8,7 +8,7 @@ use messaging_core::spi::{Permit, PublisherCore};
 use messaging_core::{Destination, Message, NoSubscriber, Outcome, PublishOptions, Publisher, Receipt, Scope};
 
 use crate::layout::Target;
-use crate::writer::{Purpose, Surroundings, Writer};
+use crate::writer::{Purpose, WriterContext, Writer};
 
 /// Publishes to a queue or topic.
 pub(crate) struct RabbitPublisher {
@@ -17,7 +17,7 @@ pub(crate) struct RabbitPublisher {
 }
 
 impl RabbitPublisher {
-    pub(crate) fn open(around: Surroundings, mut target: Target, options: &PublishOptions, scope: Scope) -> Self {
+    pub(crate) fn open(around: WriterContext, mut target: Target, options: &PublishOptions, scope: Scope) -> Self {
         if matches!(target.destination, Destination::Topic(_)) {
             target.mandatory = options.no_subscriber == NoSubscriber::Refuse;
         }

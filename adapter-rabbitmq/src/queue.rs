@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use messaging_core::{ConsumeOptions, Consumer, Destination, Order, Place, QueueConsumer, QueueName, Result, Source};
 
 use crate::broker::RabbitBroker;
-use crate::consumer::What;
+use crate::consumer::Consumed;
 
 #[async_trait]
 impl QueueConsumer for RabbitBroker {
@@ -16,7 +16,7 @@ impl QueueConsumer for RabbitBroker {
         self.check_layout(&destination, order)?;
         let source = Source::Queue(queue.clone());
         let scope = self.scope(&source);
-        let what = What::Source { source, filter: None };
+        let what = Consumed::Source { source, filter: None };
         self.open_consumer(what, prefetch, order == Order::ByKey, capabilities, scope).await
     }
 }

@@ -4,12 +4,11 @@
 //! of its own, whose channel consumes that queue too.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use lapin::Channel;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::{FieldTable, ShortString};
 use messaging_core::spi::{Inbox, Replies};
@@ -17,10 +16,11 @@ use messaging_core::{Destination, PublishOptions, Publisher, QueueName, ReplyAdd
 use tokio_util::task::TaskTracker;
 
 use crate::broker::RabbitBroker;
+use crate::connection::Line;
 use crate::convert::{Reading, read};
 use crate::error::{Call, from_lapin};
 use crate::publisher::SharedPublisher;
-use crate::writer::Writer;
+use crate::writer::{OnOpen, Writer};
 
 /// The pseudo-queue of replies (RabbitMQ's documentation, "Direct Reply-to").
 const REPLIES: &str = "amq.rabbitmq.reply-to";
@@ -48,7 +48,7 @@ impl Replies for RabbitReplies {
     async fn publisher(&self, to: &QueueName) -> Result<Arc<dyn Publisher>> {
         let destination = Destination::Queue(to.clone());
         self.broker.topology().destination(&destination).await?;
-        let (target, scope) = (self.broker.target(&destination), self.broker.scope(&destination));
+        let (target, scope) = (self.broker.target(&destination)?, self.broker.scope(&destination));
         Ok(Arc::new(SharedPublisher::new(self.writer.clone(), target, &PublishOptions::default(), scope)))
     }
 }
@@ -59,14 +59,18 @@ impl fmt::Debug for RabbitReplies {
     }
 }
 
-/// Lets the replies that come on a channel go to an inbox, until either is gone.
-pub(crate) async fn receive_replies(channel: &Channel, inbox: &Arc<Inbox>, tasks: &TaskTracker) -> Result<()> {
+/// Lets the replies that come on each channel of a writer go to an inbox, until either is gone.
+pub(crate) fn receive_replies(inbox: &Arc<Inbox>, tasks: TaskTracker) -> OnOpen {
+    let inbox = Arc::downgrade(inbox);
+    OnOpen(Arc::new(move |channel| Box::pin(receive_on(channel, inbox.clone(), tasks.clone()))))
+}
+
+async fn receive_on(channel: Line, inbox: Weak<Inbox>, tasks: TaskTracker) -> Result<()> {
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let mut replies = channel
         .basic_consume(REPLIES.into(), ShortString::default(), options, FieldTable::default())
         .await
         .map_err(|error| from_lapin(&error, Call::Consume))?;
-    let inbox = Arc::downgrade(inbox);
     tasks.spawn(async move {
         let reading = Reading { exchange: None, lanes: false, counts: false };
         // The stream ends with its channel, which the writer closes when it ends.

@@ -7,7 +7,7 @@ use messaging_core::{
 };
 
 use crate::broker::RabbitBroker;
-use crate::consumer::What;
+use crate::consumer::Consumed;
 
 #[async_trait]
 impl Subscriber for RabbitBroker {
@@ -22,9 +22,9 @@ impl Subscriber for RabbitBroker {
                 self.check_layout(&destination, order)?;
                 let source = Source::Subscription(topic.clone(), name);
                 let scope = self.scope(&source);
-                (What::Source { source, filter }, scope)
+                (Consumed::Source { source, filter }, scope)
             }
-            Durability::Ephemeral => (What::Ephemeral { topic: topic.clone(), filter }, self.scope(&destination)),
+            Durability::Ephemeral => (Consumed::Ephemeral { topic: topic.clone(), filter }, self.scope(&destination)),
         };
         self.open_consumer(what, prefetch, order == Order::ByKey, capabilities, scope).await
     }

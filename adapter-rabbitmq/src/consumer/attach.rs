@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{Around, Plan, What};
+use super::{ConsumerContext, Plan, Consumed};
 use crate::connection::Line;
 use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};
@@ -43,9 +43,9 @@ pub(super) struct Attached {
 }
 
 /// Makes sure of the topology, opens a channel and registers; while deliveries do not flow, all but the last.
-pub(super) async fn attach(around: &Around, plan: &Plan, member: &str, flow: Flow) -> Result<Attached> {
+pub(super) async fn attach(around: &ConsumerContext, plan: &Plan, member: &str, flow: Flow) -> Result<Attached> {
     let limit = around.topology.config.request_timeout;
-    if let What::Source { source, filter } = &plan.what {
+    if let Consumed::Source { source, filter } = &plan.what {
         around.topology.source(source, filter.as_ref()).await?;
     }
     let channel = around.link.channel(Instant::now() + limit).await?;
@@ -87,13 +87,14 @@ pub(super) async fn give_up(line: &Line) {
     }
 }
 
-async fn attach_on(around: &Around, plan: &Plan, member: &str, flow: Flow, channel: Line) -> Result<Attached> {
+async fn attach_on(around: &ConsumerContext, plan: &Plan, member: &str, flow: Flow, channel: Line) -> Result<Attached> {
     let (queues, gaps, reading) = match &plan.what {
-        What::Source { source, filter: _ } => {
-            let queues = around.topology.queue_names(source).iter().map(|name| short(name)).collect::<Vec<_>>();
-            (queues, None, around.topology.reading(source))
+        Consumed::Source { source, filter: _ } => {
+            let names = around.topology.queue_names(source);
+            let queues = names.iter().map(|name| short("the name of a queue", name)).collect::<Result<Vec<_>>>()?;
+            (queues, None, around.topology.reading(source)?)
         }
-        What::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
+        Consumed::Ephemeral { topic, filter } => ephemeral(around, &channel, topic, filter.as_ref()).await?,
     };
     let consumers = match flow {
         Flow::Running => register(&channel, &queues, plan.prefetch, member).await?,
@@ -189,7 +190,7 @@ type Queues = (Vec<ShortString>, Option<(lapin::Consumer, Binding)>, Reading);
 /// An exclusive queue that goes with this consumer, bound to the topic. What exceeds its bound falls into a second one, which
 /// holds one message: whatever arrives there says that some were lost.
 async fn ephemeral(
-    around: &Around,
+    around: &ConsumerContext,
     channel: &Channel,
     topic: &TopicName,
     filter: Option<&SubjectFilter>,
@@ -197,7 +198,7 @@ async fn ephemeral(
     let destination = Destination::Topic(topic.clone());
     around.topology.destination(&destination).await?;
     let options = around.topology.config.destination(&destination);
-    let exchange = short(&around.topology.exchange_name(topic));
+    let exchange = short("the name of an exchange", &around.topology.exchange_name(topic))?;
     let lost = declare_exclusive(channel, [("x-max-length", AMQPValue::LongLongInt(1))]).await?;
     let bounds = [
         ("x-max-length", AMQPValue::LongLongInt(i64::from(options.ephemeral_lag))),
@@ -212,9 +213,10 @@ async fn ephemeral(
         queue: queue.to_string(),
         exchange: exchange.to_string(),
         key: if lanes { format!("*.{pattern}") } else { pattern.to_owned() },
-        arguments: table(&options.binding_arguments),
+        arguments: table(&options.binding_arguments)?,
     };
-    around.topology.bind(&binding).await?;
+    // On this connection: the queue is exclusive to it.
+    around.topology.bind(&around.link, &binding).await?;
     let consume = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let gaps = channel
         .basic_consume(lost, ShortString::default(), consume, FieldTable::default())
@@ -238,10 +240,10 @@ async fn declare_exclusive<const N: usize>(
 }
 
 /// Makes sure that a subscription is bound to its topic's exchange. Returns whether the exchange was gone.
-pub(super) async fn bind_again(around: Around, what: What, binding: Option<Binding>) -> Result<bool> {
+pub(super) async fn bind_again(around: ConsumerContext, what: Consumed, binding: Option<Binding>) -> Result<bool> {
     let topology = &around.topology;
     match (&what, &binding) {
-        (What::Source { source, filter }, _) => match topology.rebind(source, filter.as_ref()).await {
+        (Consumed::Source { source, filter }, _) => match topology.rebind(source, filter.as_ref()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mut session = topology.session();
                 let there = session.queue(&topology.queue_names(source)[0]).await?.is_some();
@@ -251,14 +253,14 @@ pub(super) async fn bind_again(around: Around, what: What, binding: Option<Bindi
             }
             other => other.map(|()| false),
         },
-        (What::Ephemeral { topic, .. }, Some(binding)) => match topology.bind(binding).await {
+        (Consumed::Ephemeral { topic, .. }, Some(binding)) => match topology.bind(&around.link, binding).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 topology.destination(&Destination::Topic(topic.clone())).await?;
-                topology.bind(binding).await.map(|()| true)
+                topology.bind(&around.link, binding).await.map(|()| true)
             }
             other => other.map(|()| false),
         },
-        (What::Ephemeral { .. }, None) => Ok(false),
+        (Consumed::Ephemeral { .. }, None) => Ok(false),
     }
 }
 

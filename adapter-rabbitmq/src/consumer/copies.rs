@@ -7,7 +7,7 @@ use messaging_core::spi::Unsettled;
 use messaging_core::wire::{DeadLetterMark, Facts};
 use messaging_core::{DeadLetterReason, Outcome, Receipt, Result, Source};
 
-use super::What;
+use super::Consumed;
 use crate::delay::Due;
 use crate::layout::{lane_of, short};
 use crate::topology::Topology;
@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) ticket: Option<u64>,
     /// If the copy fails, the consumer hands the message out again itself; otherwise the broker does.
     pub(super) again: bool,
+    /// Delay of a retry, which this consumer waits for itself if no copy can be made.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// A copy that the broker answered for.
@@ -36,7 +38,7 @@ pub(super) async fn copied(job: Job, outcome: Outcome<Receipt>) -> Copied {
 pub(super) struct Copies<'a> {
     pub(super) writer: &'a Writer,
     pub(super) topology: &'a Topology,
-    pub(super) what: &'a What,
+    pub(super) what: &'a Consumed,
     pub(super) queues: &'a [ShortString],
 }
 
@@ -67,7 +69,7 @@ impl Copies<'_> {
         let facts = Facts { attempts, redriven: delivery.redriven, expires, ..Facts::default() };
         let queue = self.queues[lane_of(message, self.queues.len())].clone();
         let place = if after.is_zero() { CopyPlace::Queue(queue) } else { CopyPlace::Later(Due::Queue(queue), after) };
-        self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true })
+        self.writer.copy(message.clone(), CopyTo { place, facts, mandatory: true, dead_letter_of: None })
     }
 
     /// To the dead letter; none where there is no dead letter.
@@ -80,15 +82,20 @@ impl Copies<'_> {
             redriven: delivery.redriven,
             at: SystemTime::now(),
         };
-        let place = CopyPlace::Queue(short(&self.topology.names.dead(source)));
+        let queue = match short("the name of a dead letter", &self.topology.names.dead(source)) {
+            Ok(queue) => queue,
+            Err(error) => return Some(Outcome::ready(Err(error))),
+        };
+        let dead_letter_of = Some(source.clone());
+        let place = CopyPlace::Queue(queue);
         let facts = Facts::from(mark);
-        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true }))
+        Some(self.writer.copy(delivery.message.clone(), CopyTo { place, facts, mandatory: true, dead_letter_of }))
     }
 
     fn source(&self) -> Option<&Source> {
         match self.what {
-            What::Source { source, .. } => Some(source),
-            What::Ephemeral { .. } => None,
+            Consumed::Source { source, .. } => Some(source),
+            Consumed::Ephemeral { .. } => None,
         }
     }
 }

@@ -29,11 +29,11 @@ use crate::topology::Topology;
 use crate::writer::Writer;
 
 /// How often a subscription makes sure that it is bound: deleting an exchange takes its bindings along, and tells nobody.
-pub(crate) const REBIND_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const REBIND_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is consumed.
 #[derive(Clone, Debug)]
-pub(crate) enum What {
+pub(crate) enum Consumed{
     /// A queue or a durable subscription.
     Source { source: Source, filter: Option<SubjectFilter> },
     /// What is published to a topic while this is attached.
@@ -43,7 +43,7 @@ pub(crate) enum What {
 /// How it is consumed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) what: What,
+    pub(crate) what: Consumed,
     pub(crate) prefetch: usize,
     /// One message of a key at a time.
     pub(crate) by_key: bool,
@@ -53,7 +53,7 @@ pub(crate) struct Plan {
 
 /// What a consumer needs of its broker handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Around {
+pub(crate) struct ConsumerContext {
     pub(crate) link: Arc<Link>,
     pub(crate) topology: Arc<Topology>,
     /// Writes retries and dead letters.
@@ -81,7 +81,7 @@ pub(crate) struct Finished {
 ///
 /// # Errors
 /// Why it could not be opened.
-pub(crate) async fn open(around: Around, plan: Plan) -> Result<(Consumer, Handle)> {
+pub(crate) async fn open(around: ConsumerContext, plan: Plan) -> Result<(Consumer, Handle)> {
     let shared =
         Arc::new(Shared::new(plan.scope.clone(), plan.capabilities.clone(), plan.prefetch, plan.by_key, &plan.what));
     let (requests, received) = mpsc::unbounded_channel();

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::attach::{Attached, attach};
 use super::service::{End, Service};
-use super::{Around, Finished, Plan, Request, Shared, What};
+use super::{ConsumerContext, Finished, Plan, Request, Shared, Consumed};
 use crate::error::closed;
 use crate::settle::{Epoch, Retries};
 
@@ -19,7 +19,7 @@ use crate::settle::{Epoch, Retries};
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
-    pub(super) around: Around,
+    pub(super) around: ConsumerContext,
     pub(super) plan: Plan,
     pub(super) shared: Arc<Shared>,
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
@@ -34,7 +34,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        around: Around,
+        around: ConsumerContext,
         plan: Plan,
         shared: Arc<Shared>,
         requests: mpsc::UnboundedReceiver<Request>,
@@ -90,7 +90,7 @@ impl Worker {
 
     fn begin(&self, attached: Attached, is_back: bool) -> Service {
         let (commands, received) = mpsc::unbounded_channel();
-        let retries = if self.plan.by_key || matches!(self.plan.what, What::Ephemeral { .. }) {
+        let retries = if self.plan.by_key || matches!(self.plan.what, Consumed::Ephemeral { .. }) {
             Retries::Here
         } else if attached.reading.counts {
             Retries::AtBroker
@@ -100,7 +100,7 @@ impl Worker {
         let tickets = self.tickets.tickets().clone();
         let epoch = Arc::new(Epoch::new(self.shared.clone(), commands, tickets, retries));
         self.shared.begin(epoch, is_back);
-        if is_back && matches!(self.plan.what, What::Ephemeral { .. }) {
+        if is_back && matches!(self.plan.what, Consumed::Ephemeral { .. }) {
             self.shared.happened(Event::Gap { missed: None });
         }
         Service::new(attached, received)
@@ -153,7 +153,7 @@ impl Worker {
         if self.shared.is_ended() {
             return true;
         }
-        let What::Source { source: source @ Source::Subscription(..), .. } = &self.plan.what else {
+        let Consumed::Source { source: source @ Source::Subscription(..), .. } = &self.plan.what else {
             return false;
         };
         if !cancelled {

@@ -14,6 +14,9 @@ use messaging_core::{HeaderName, Message, MessageId, ReplyAddress, Subject};
 use super::time_of_id;
 use super::values::{is_brokers_own, number, shown};
 
+/// Highest priority that a message of this library has.
+const PRIORITY_MAX: u8 = 9;
+
 /// A message as it came.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -64,9 +67,10 @@ pub(crate) fn read(
         (None, Some(millis)) if millis / 1_000 == seconds => millis,
         _ => seconds.saturating_mul(1_000),
     };
+    let is_foreign = read.foreign || has_other_properties(&properties, &id, &read, millis);
     let mut message = Message::received(id, millis);
     for (name, value) in headers {
-        message.header(HeaderName::from_foreign(name), value.as_ref());
+        message.header(name, value.as_ref());
     }
     read_properties(&mut message, &properties, &read);
     if let Some(key) = &read.key {
@@ -76,7 +80,7 @@ pub(crate) fn read(
     if let Some(words) = read.subject.as_deref().or_else(carried) {
         message.subject(Subject::from_foreign(words));
     }
-    if read.foreign || properties.content_encoding().is_some() || properties.app_id().is_some() {
+    if is_foreign {
         message.native(Arc::new(properties));
     }
     let message = message.finish(payload);
@@ -92,6 +96,22 @@ pub(crate) fn read(
         due: read.facts.due,
         expires: read.facts.expires,
     }
+}
+
+/// Whether a message written anew from what was read would have other properties than these.
+fn has_other_properties(properties: &BasicProperties, id: &MessageId, read: &Reserved, millis: u64) -> bool {
+    let is_same_id = properties.message_id().as_ref().is_some_and(|text| match id.as_uuid() {
+        Some(uuid) => *uuid.hyphenated().encode_lower(&mut [0; 36]) == *text.as_str(),
+        None => true,
+    });
+    let is_same_time =
+        properties.timestamp().is_some() && (read.timestamp.is_some() || time_of_id(id) == Some(millis));
+    !is_same_id
+        || !is_same_time
+        || properties.content_encoding().is_some()
+        || properties.app_id().is_some()
+        || properties.cluster_id().is_some()
+        || properties.priority().is_some_and(|priority| priority > PRIORITY_MAX)
 }
 
 fn read_properties(message: &mut ReceivedMessage, properties: &BasicProperties, read: &Reserved) {
@@ -134,42 +154,41 @@ struct Reserved {
     ttl: Option<u64>,
     key: Option<String>,
     subject: Option<String>,
-    /// A header of another type than text.
+    /// Whether a header is of another type than text, or its name is not one of this library's.
     foreign: bool,
 }
 
 impl Reserved {
-    fn note<'a>(&mut self, name: &'a str, value: &'a AMQPValue, headers: &mut Vec<(&'a str, Cow<'a, str>)>) {
-        if let Some(rest) = name.strip_prefix("x-") {
-            if rest == "delivery-count" {
-                self.deliveries = number(value).and_then(|count| u32::try_from(count).ok());
-                return;
-            }
-            if is_brokers_own(rest) {
-                return;
-            }
+    fn note<'a>(&mut self, name: &'a str, value: &'a AMQPValue, headers: &mut Vec<(HeaderName, Cow<'a, str>)>) {
+        if name == "x-delivery-count" {
+            self.deliveries = number(value).and_then(|count| u32::try_from(count).ok());
         }
-        if !name.starts_with(wire::PREFIX) {
-            match value {
-                AMQPValue::LongString(text) => {
-                    let text = String::from_utf8_lossy(text.as_bytes());
-                    self.foreign |= matches!(text, Cow::Owned(_));
-                    headers.push((name, text));
-                }
-                other => {
-                    self.foreign = true;
-                    headers.push((name, Cow::Owned(shown(other))));
-                }
-            }
+        if is_brokers_own(name) {
             return;
         }
+        let text = match value {
+            AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()),
+            other => Cow::Owned(shown(other)),
+        };
+        let is_text = matches!(text, Cow::Borrowed(_));
         match name {
             wire::TIMESTAMP => self.timestamp = number(value),
             wire::TTL => self.ttl = number(value),
-            wire::KEY => self.key = Some(shown(value)),
-            wire::SUBJECT => self.subject = Some(shown(value)),
+            wire::KEY => {
+                self.foreign |= !is_text;
+                self.key = Some(text.into_owned());
+            }
+            wire::SUBJECT => {
+                self.foreign |= !is_text;
+                self.subject = Some(text.into_owned());
+            }
+            reserved if reserved.starts_with(wire::PREFIX) => {
+                self.foreign |= !self.facts.note(reserved, &text);
+            }
             other => {
-                self.facts.note(other, &shown(value));
+                let name = HeaderName::from_foreign(other);
+                self.foreign |= !is_text || name.as_str() != other;
+                headers.push((name, text));
             }
         }
     }

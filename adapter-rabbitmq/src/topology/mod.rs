@@ -28,7 +28,7 @@ pub(crate) struct Topology {
     pub(crate) names: Names,
     pub(crate) mode: TopologyMode,
     /// Until when quorum queues made here are too young to be trusted.
-    young: Mutex<HashMap<String, Instant>>,
+    provisional: Mutex<HashMap<String, Instant>>,
 }
 
 /// What making sure of something came to.
@@ -42,12 +42,12 @@ pub(crate) enum Found {
 
 impl Topology {
     pub(crate) fn new(link: Arc<Link>, config: Arc<Config>, names: Names, mode: TopologyMode) -> Self {
-        Self { link, config, names, mode, young: Mutex::default() }
+        Self { link, config, names, mode, provisional: Mutex::default() }
     }
 
     /// Calls to the broker, on channels of their own: a refused call ends its channel.
     pub(crate) fn session(&self) -> Session<'_> {
-        Session { topology: self, channel: None }
+        Session { topology: self, link: &self.link, channel: None }
     }
 
     /// Makes sure of what publishers to a destination need. Returns whether a topic's exchange had to be made.
@@ -68,7 +68,7 @@ impl Topology {
             Destination::Reply(_) => Found::There,
         };
         session.close().await;
-        self.grown_up().await;
+        self.await_age().await;
         Ok(found)
     }
 
@@ -90,7 +90,7 @@ impl Topology {
             }
         }
         session.close().await;
-        self.grown_up().await;
+        self.await_age().await;
         Ok(queues)
     }
 
@@ -118,41 +118,39 @@ impl Topology {
     }
 
     /// How deliveries of a source are read.
-    pub(crate) fn reading(&self, source: &Source) -> Reading {
+    pub(crate) fn reading(&self, source: &Source) -> Result<Reading> {
         let options = self.options_of(source);
         let exchange = match source {
-            Source::Subscription(topic, _) => Some(short(&self.exchange_name(topic))),
+            Source::Subscription(topic, _) => Some(short("the name of an exchange", &self.exchange_name(topic))?),
             Source::Queue(_) => None,
         };
-        Reading { exchange, lanes: options.order == Order::ByKey, counts: options.queue_type == QueueType::Quorum }
+        Ok(Reading { exchange, lanes: options.order == Order::ByKey, counts: options.queue_type == QueueType::Quorum })
     }
 
     /// The queues of a source and its dead letter, as they should be; the dead letter first.
-    pub(crate) fn declarations(&self, source: &Source) -> Vec<QueueDeclaration> {
+    pub(crate) fn declarations(&self, source: &Source) -> Result<Vec<QueueDeclaration>> {
         let options = self.options_of(source);
         let dead = self.names.dead(source);
         let mut all = vec![dead_letter_declaration(&dead, options.queue_type)];
         for name in self.queue_names(source) {
-            all.push(live_declaration(name, &dead, options));
+            all.push(live_declaration(name, &dead, options)?);
         }
-        all
+        Ok(all)
     }
 
     /// What binds a subscription's queues to its topic.
-    fn bindings(&self, source: &Source, topic: &TopicName, filter: Option<&SubjectFilter>) -> Vec<Binding> {
+    fn bindings(&self, source: &Source, topic: &TopicName, filter: Option<&SubjectFilter>) -> Result<Vec<Binding>> {
         let options = self.options_of(source);
         let pattern = filter.map_or(options.key_of_all(), SubjectFilter::as_str);
         let exchange = self.exchange_name(topic);
         let queues = self.queue_names(source).into_iter().enumerate();
         queues
-            .map(|(lane, queue)| Binding {
-                queue,
-                exchange: exchange.clone(),
-                key: match options.order {
+            .map(|(lane, queue)| {
+                let key = match options.order {
                     Order::ByKey => format!("{lane}.{pattern}"),
                     Order::None => pattern.to_owned(),
-                },
-                arguments: table(&options.binding_arguments),
+                };
+                Ok(Binding { queue, exchange: exchange.clone(), key, arguments: table(&options.binding_arguments)? })
             })
             .collect()
     }
@@ -168,21 +166,37 @@ impl Topology {
             return Ok(());
         }
         let mut session = self.session();
-        for binding in self.bindings(source, topic, filter) {
+        for binding in self.bindings(source, topic, filter)? {
             session.bind_queue(&binding).await?;
         }
         session.close().await;
         Ok(())
     }
 
-    /// Binds a queue to an exchange.
+    /// Binds a queue to an exchange, on a connection that may use the queue.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if one of them is gone.
-    pub(crate) async fn bind(&self, binding: &Binding) -> Result<()> {
-        let mut session = self.session();
+    pub(crate) async fn bind(&self, link: &Link, binding: &Binding) -> Result<()> {
+        let mut session = Session { topology: self, link, channel: None };
         session.bind_queue(binding).await?;
         session.close().await;
+        Ok(())
+    }
+
+    /// Makes sure of the dead letter of a source.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] that names it where the topology mode is not to create; the broker's refusal otherwise.
+    pub(crate) async fn dead_letter(&self, source: &Source) -> Result<()> {
+        let name = self.names.dead(source);
+        if self.mode != TopologyMode::Create {
+            return Err(Error::missing(format_args!("the dead letter of {source}"), &name));
+        }
+        let mut session = self.session();
+        session.ensure(&[dead_letter_declaration(&name, self.options_of(source).queue_type)]).await?;
+        session.close().await;
+        self.await_age().await;
         Ok(())
     }
 
@@ -198,7 +212,7 @@ impl Topology {
         }
         let base = self.names.source(source);
         self.layout(session, &base, options, &source.to_string()).await?;
-        session.ensure(&self.declarations(source)).await
+        session.ensure(&self.declarations(source)?).await
     }
 
     async fn subscription(
@@ -226,11 +240,11 @@ impl Topology {
         if !marked && self.mode == TopologyMode::Create {
             session.declare_exchange(&marker, "fanout", true).await?;
         }
-        session.ensure(&self.declarations(source)).await?;
+        session.ensure(&self.declarations(source)?).await?;
         if self.mode == TopologyMode::Create {
             // Goes with the queue: an exchange that deletes itself with its last binding.
             session.bind_queue(&Binding::of_all(first, &marker)).await?;
-            for binding in self.bindings(source, topic, filter) {
+            for binding in self.bindings(source, topic, filter)? {
                 session.bind_queue(&binding).await?;
             }
         }
@@ -299,12 +313,12 @@ impl Topology {
     /// Waits until every quorum queue made here is old enough.
     ///
     /// One younger than about two seconds is lost with all it holds if its node is killed (RabbitMQ 4.0.5, measured).
-    async fn grown_up(&self) {
+    async fn await_age(&self) {
         let last = {
-            let mut young = self.young.lock();
+            let mut provisional = self.provisional.lock();
             let now = Instant::now();
-            young.retain(|_, until| *until > now);
-            young.values().max().copied()
+            provisional.retain(|_, until| *until > now);
+            provisional.values().max().copied()
         };
         if let Some(last) = last {
             sleep_until(last).await;

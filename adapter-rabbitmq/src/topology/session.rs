@@ -5,19 +5,19 @@ use std::time::Duration;
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use messaging_core::{Error, ErrorKind, Result, TopologyMode};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Binding, QueueDeclaration, Topology};
 use crate::config::QueueType;
-use crate::connection::Line;
+use crate::connection::{Line, Link};
 use crate::error::{Call, from_lapin, silent};
 use crate::layout::short;
 
-/// How long to wait before a call is repeated.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Pause before a call is repeated.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many messages a queue has ready.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,7 @@ pub(crate) struct QueueState {
 /// Calls in a row, on one channel until a refused call ends it.
 pub(crate) struct Session<'a> {
     pub(super) topology: &'a Topology,
+    pub(super) link: &'a Link,
     pub(super) channel: Option<Line>,
 }
 
@@ -47,10 +48,10 @@ impl Session<'_> {
                 Ok(Err(error)) => error,
                 Err(_) => return Err(silent(what, limit)),
             };
-            if error.kind() != ErrorKind::Disconnected || Instant::now() + PAUSE > by {
+            if error.kind() != ErrorKind::Disconnected || Instant::now() + RETRY_PAUSE > by {
                 return Err(error);
             }
-            sleep(PAUSE).await;
+            sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -62,10 +63,13 @@ impl Session<'_> {
     ) -> Result<T> {
         let channel = match self.channel.take().filter(|channel| channel.status().connected()) {
             Some(channel) => channel,
-            None => self.topology.link.channel(by).await?,
+            None => self.link.channel(by).await?,
         };
         let answered = channel.unless_lost(run(Channel::clone(&channel))).await?;
-        let answer = answered.map_err(|error| from_lapin(&error, call))?;
+        let answer = answered.map_err(|error| {
+            self.link.note(&error);
+            from_lapin(&error, call)
+        })?;
         self.channel = Some(channel);
         Ok(answer)
     }
@@ -73,9 +77,10 @@ impl Session<'_> {
     /// What is known of a queue; none if it is not there.
     pub(crate) async fn queue(&mut self, name: &str) -> Result<Option<QueueState>> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = short("the name of a queue", name)?;
         let declared = self
             .call("looking for a queue", Call::Declare, |channel| {
-                let name = short(name);
+                let name = queue.clone();
                 async move { channel.queue_declare(name, options, FieldTable::default()).await }
             })
             .await;
@@ -95,9 +100,10 @@ impl Session<'_> {
 
     pub(crate) async fn exchange_exists(&mut self, name: &str) -> Result<bool> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let exchange = short("the name of an exchange", name)?;
         let declared = self
             .call("looking for an exchange", Call::Declare, |channel| {
-                let name = short(name);
+                let name = exchange.clone();
                 async move { channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await }
             })
             .await;
@@ -125,7 +131,7 @@ impl Session<'_> {
             self.declare(declaration).await?;
             if declaration.queue_type == QueueType::Quorum {
                 let until = Instant::now() + self.topology.config.new_queue_wait;
-                self.topology.young.lock().insert(declaration.name.clone(), until);
+                self.topology.provisional.lock().insert(declaration.name.clone(), until);
             }
         }
         Ok(())
@@ -135,8 +141,9 @@ impl Session<'_> {
     pub(crate) async fn declare(&mut self, declaration: &QueueDeclaration) -> Result<()> {
         let QueueDeclaration { name, arguments, queue_type: _ } = declaration;
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let queue = short("the name of a queue", name)?;
         self.call("declaring a queue", Call::Declare, |channel| {
-            let (name, arguments) = (short(name), arguments.clone());
+            let (name, arguments) = (queue.clone(), arguments.clone());
             async move { channel.queue_declare(name, options, arguments).await }
         })
         .await
@@ -153,8 +160,9 @@ impl Session<'_> {
             "headers" => ExchangeKind::Headers,
             other => ExchangeKind::Custom(other.to_owned()),
         };
+        let exchange = short("the name of an exchange", name)?;
         self.call("declaring an exchange", Call::Declare, |channel| {
-            let (name, kind) = (short(name), kind.clone());
+            let (name, kind) = (exchange.clone(), kind.clone());
             async move { channel.exchange_declare(name, kind, options, FieldTable::default()).await }
         })
         .await
@@ -163,8 +171,11 @@ impl Session<'_> {
 
     pub(crate) async fn bind_queue(&mut self, binding: &Binding) -> Result<()> {
         let Binding { queue, exchange, key, arguments } = binding;
+        let queue = short("the name of a queue", queue)?;
+        let exchange = short("the name of an exchange", exchange)?;
+        let key = short("the key of a binding", key)?;
         self.call("binding a queue", Call::Declare, |channel| {
-            let (queue, exchange, key, arguments) = (short(queue), short(exchange), short(key), arguments.clone());
+            let (queue, exchange, key, arguments) = (queue.clone(), exchange.clone(), key.clone(), arguments.clone());
             async move { channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await }
         })
         .await
@@ -172,19 +183,21 @@ impl Session<'_> {
 
     /// Lets what one exchange gets go to another too.
     pub(crate) async fn bind_exchange(&mut self, to: &str, from: &str) -> Result<()> {
+        let (to, from) = (short("the name of an exchange", to)?, short("the name of an exchange", from)?);
         self.call("binding an exchange", Call::Declare, |channel| {
-            let (to, from) = (short(to), short(from));
+            let (to, from) = (to.clone(), from.clone());
             async move {
                 let options = ExchangeBindOptions::default();
-                channel.exchange_bind(to, from, short(""), options, FieldTable::default()).await
+                channel.exchange_bind(to, from, ShortString::default(), options, FieldTable::default()).await
             }
         })
         .await
     }
 
     pub(crate) async fn delete_queue(&mut self, name: &str) -> Result<u64> {
+        let queue = short("the name of a queue", name)?;
         self.call("deleting a queue", Call::Other, |channel| {
-            let name = short(name);
+            let name = queue.clone();
             async move { channel.queue_delete(name, QueueDeleteOptions::default()).await }
         })
         .await
@@ -216,6 +229,13 @@ fn mismatch(error: Error, what: &str, name: &str) -> Error {
         (Some(argument), Some(asked), Some(is)) => format!(
             "{what} {name:?} exists with {argument} {is}, the configuration asks for {asked}: set it as it is, or choose another name; nothing was changed"
         ),
+        // Words of the broker for an argument that it does not take, whether there is such a queue or not.
+        _ if said.contains("invalid arg") => {
+            return Error::new(
+                ErrorKind::Config,
+                format!("{what} {name:?} cannot be declared: {said}: correct its arguments; nothing was changed"),
+            );
+        }
         _ => format!("{what} {name:?} exists and differs: {said}; nothing was changed"),
     };
     Error::new(ErrorKind::Mismatch, text)
@@ -224,6 +244,14 @@ fn mismatch(error: Error, what: &str, name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_argument_that_the_broker_does_not_take_is_no_difference() {
+        let said = "PRECONDITION_FAILED - invalid arg 'x-max-length' for queue 'q5' in vhost '/': \"expected integer, got longstr\"";
+        let error = mismatch(Error::new(ErrorKind::Mismatch, said), "queue", "q5");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.text().contains("x-max-length") && !error.text().contains("exists"), "{error}");
+    }
 
     #[test]
     fn a_difference_is_told_with_both_values() {

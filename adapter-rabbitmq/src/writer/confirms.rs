@@ -14,29 +14,48 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use lapin::Confirmation;
-use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result};
+use lapin::types::ShortString;
+use messaging_core::{Error, ErrorKind, ErrorOutcome, MessageId, Receipt, Result, Source};
 use tokio::time::Instant;
 
-use super::bells::Rung;
+use super::ready_slots::ReadySlots;
 use crate::error::{Call, from_lapin};
 
 /// One publish that waits.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Unconfirmed {
     pub(super) ticket: u64,
     pub(super) until: Instant,
     /// The message's id, where it may be returned.
     pub(super) id: Option<MessageId>,
-    /// The answer is kept back until then: the queue is too young to be trusted.
-    pub(super) young_until: Option<Instant>,
-    /// The sender was told already that the time is up.
+    /// The routing key, where the writer has several recipients: ids are the publisher's, and two copies may share one.
+    pub(super) routing_key: Option<ShortString>,
+    /// The source whose dead letter this is.
+    pub(super) dead_letter_of: Option<Box<Source>>,
+    /// Time until which the answer is held back, because the queue is too young to be trusted.
+    pub(super) trusted_from: Option<Instant>,
+    /// Whether the sender has been answered already that the time is up.
     pub(super) expired: bool,
 }
 
 /// A publish and what became of it.
-pub(super) type Answer = (Waiting, Result<Receipt>);
+pub(super) type Answer = (Unconfirmed, Result<Receipt>);
 
-/// What the broker said of one publish.
+/// A message that no queue took.
+struct Returned {
+    id: MessageId,
+    routing_key: ShortString,
+    why: String,
+}
+
+impl Returned {
+    fn is_of(&self, publish: &Unconfirmed) -> bool {
+        publish.id.as_ref() == Some(&self.id)
+            && publish.routing_key.as_ref().is_none_or(|key| *key == self.routing_key)
+    }
+}
+
+/// Answer of the broker to one publish.
 enum Verdict {
     Taken,
     Refused,
@@ -45,32 +64,32 @@ enum Verdict {
     Lost(Box<lapin::Error>),
 }
 
-/// Room for one publish. Its bell is used again for the next.
-struct Place<C> {
-    bell: Waker,
-    open: Option<(Waiting, C)>,
+/// Slot of one publish. Its waker is used again for the next.
+struct Slot<C> {
+    waker: Waker,
+    open: Option<(Unconfirmed, C)>,
 }
 
 /// The publishes that wait.
 pub(super) struct Confirms<C> {
-    places: Vec<Place<C>>,
+    slots: Vec<Slot<C>>,
     free: Vec<usize>,
-    rung: Rung,
-    /// Those of `rung` that are looked at just now.
+    ready: ReadySlots,
+    /// Those of `ready` that are looked at just now.
     looked_at: Vec<usize>,
     /// What was resolved and not answered yet.
-    resolved: Vec<(Waiting, Verdict)>,
-    /// Ids of returned messages whose own confirm was not met yet, and why they came back.
-    returned: Vec<(MessageId, String)>,
+    resolved: Vec<(Unconfirmed, Verdict)>,
+    /// Returned messages whose own confirm was not met yet, and why they came back.
+    returned: Vec<Returned>,
     expired: usize,
 }
 
 impl<C> Default for Confirms<C> {
     fn default() -> Self {
         Self {
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
-            rung: Rung::default(),
+            ready: ReadySlots::default(),
             looked_at: Vec::new(),
             resolved: Vec::new(),
             returned: Vec::new(),
@@ -80,15 +99,15 @@ impl<C> Default for Confirms<C> {
 }
 
 impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
-    pub(super) fn push(&mut self, waiting: Waiting, confirm: C) {
+    pub(super) fn push(&mut self, waiting: Unconfirmed, confirm: C) {
         let index = self.free.pop().unwrap_or_else(|| {
-            let bell = self.rung.bell(self.places.len());
-            self.places.push(Place { bell, open: None });
-            self.places.len() - 1
+            let waker = self.ready.waker(self.slots.len());
+            self.slots.push(Slot { waker, open: None });
+            self.slots.len() - 1
         });
         self.expired += usize::from(waiting.expired);
-        self.places[index].open = Some((waiting, confirm));
-        // From now on its bell rings when it is resolved.
+        self.slots[index].open = Some((waiting, confirm));
+        // From now on its waker is called when it is resolved.
         self.look_at(index);
     }
 
@@ -96,7 +115,7 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     pub(super) fn look(&mut self, task: &Waker) {
         loop {
             let mut looked_at = mem::take(&mut self.looked_at);
-            self.rung.take(&mut looked_at, task);
+            self.ready.take(&mut looked_at, task);
             let is_done = looked_at.is_empty();
             for index in looked_at.drain(..) {
                 self.look_at(index);
@@ -117,9 +136,9 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     /// Answers what was resolved.
     pub(super) fn answer(&mut self, answers: &mut Vec<Answer>) {
         for (waiting, verdict) in self.resolved.drain(..) {
-            let back = waiting.id.as_ref().and_then(|id| self.returned.iter().position(|(known, _)| known == id));
+            let back = self.returned.iter().position(|returned| returned.is_of(&waiting));
             let result = match back {
-                Some(index) => Err(unroutable(&self.returned.swap_remove(index).1)),
+                Some(index) => Err(unroutable(&self.returned.swap_remove(index).why, &waiting)),
                 None => result_of(verdict),
             };
             answers.push((waiting, result));
@@ -127,10 +146,10 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
     }
 
     fn look_at(&mut self, index: usize) {
-        // A bell may ring late: for one that was given up, or looked at before.
-        let Some(place) = self.places.get_mut(index) else { return };
+        // A waker may be called late: for a publish that was given up, or looked at before.
+        let Some(place) = self.slots.get_mut(index) else { return };
         let Some((_, confirm)) = &mut place.open else { return };
-        let Poll::Ready(resolved) = Pin::new(confirm).poll(&mut Context::from_waker(&place.bell)) else { return };
+        let Poll::Ready(resolved) = Pin::new(confirm).poll(&mut Context::from_waker(&place.waker)) else { return };
         if let Some((waiting, _)) = place.open.take() {
             self.expired -= usize::from(waiting.expired);
             self.resolved.push((waiting, verdict(resolved, &mut self.returned)));
@@ -142,7 +161,7 @@ impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Confirms<C> {
 impl<C> Confirms<C> {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len() + self.resolved.len()
+        self.slots.len() - self.free.len() + self.resolved.len()
     }
 
     /// How many were told that their time is up and are still open at the broker.
@@ -152,7 +171,7 @@ impl<C> Confirms<C> {
 
     /// Those whose time is up, each once.
     pub(super) fn expire(&mut self, now: Instant, mut told: impl FnMut(u64)) {
-        for (waiting, _) in self.places.iter_mut().filter_map(|place| place.open.as_mut()) {
+        for (waiting, _) in self.slots.iter_mut().filter_map(|place| place.open.as_mut()) {
             if waiting.expire(now) {
                 self.expired += 1;
                 told(waiting.ticket);
@@ -161,16 +180,16 @@ impl<C> Confirms<C> {
     }
 
     /// Gives up on all that wait.
-    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Unconfirmed> {
         self.returned.clear();
         self.free.clear();
         self.expired = 0;
-        let open = self.places.drain(..).filter_map(|place| place.open.map(|(waiting, _)| waiting));
+        let open = self.slots.drain(..).filter_map(|place| place.open.map(|(waiting, _)| waiting));
         open.chain(self.resolved.drain(..).map(|(waiting, _)| waiting))
     }
 }
 
-impl Waiting {
+impl Unconfirmed {
     /// Whether its time is up and its sender does not know.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let expires = !self.expired && self.until <= now;
@@ -180,7 +199,7 @@ impl Waiting {
 }
 
 /// Keeps what came back, and says the rest in short.
-fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<(MessageId, String)>) -> Verdict {
+fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<Returned>) -> Verdict {
     let (verdict, back) = match resolved {
         Ok(Confirmation::Ack(back)) => (Verdict::Taken, back),
         Ok(Confirmation::Nack(back)) => (Verdict::Refused, back),
@@ -189,16 +208,21 @@ fn verdict(resolved: lapin::Result<Confirmation>, returned: &mut Vec<(MessageId,
     };
     if let Some(back) = back {
         let id = back.properties.message_id().as_ref().map_or("", |id| id.as_str());
-        returned.push((MessageId::from_text(id), back.reply_text.to_string()));
+        returned.push(Returned {
+            id: MessageId::from_text(id),
+            routing_key: back.routing_key.clone(),
+            why: back.reply_text.to_string(),
+        });
     }
     verdict
 }
 
-fn unroutable(why: &str) -> Error {
-    Error::new(
-        ErrorKind::Unroutable,
-        format!("no queue took the message ({why}): it does not exist, or nothing is bound to its exchange"),
-    )
+fn unroutable(why: &str, publish: &Unconfirmed) -> Error {
+    let text = match &publish.dead_letter_of {
+        Some(source) => format!("the dead letter of {source} does not exist: create it, or set topology = \"create\""),
+        None => format!("no queue took the message ({why}): it does not exist, or nothing is bound to its exchange"),
+    };
+    Error::new(ErrorKind::Unroutable, text)
 }
 
 fn result_of(verdict: Verdict) -> Result<Receipt> {

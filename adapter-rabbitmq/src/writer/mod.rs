@@ -1,15 +1,15 @@
 //! The writer: one task that owns a publishing channel, from the first open to the last close.
 //!
 //! One task a channel, because the client registers a tag and enqueues its frame under two locks: two writers swap each
-//! other's confirms (lapin 4.12: 2,748 of 40,000 with four). It joins the writes of up to [`BATCH`] messages, and keeps what
+//! other's confirms (lapin 4.12: 2,748 of 40,000 with four). It joins the writes of up to [`WRITE_BATCH`] messages, and keeps what
 //! did not leave while the connection is away, until its time limit.
 
 mod actor;
-mod address;
-mod bells;
 mod confirms;
 mod opening;
 mod pipeline;
+mod ready_slots;
+mod route;
 mod writes;
 
 use std::fmt;
@@ -17,170 +17,193 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adapter_kit::Trouble;
+use futures_util::future::BoxFuture;
 use lapin::types::ShortString;
-use messaging_core::spi::{Inbox, Permit, Tickets};
+use messaging_core::spi::{Permit, Tickets};
 use messaging_core::wire::Facts;
-use messaging_core::{Error, ErrorKind, Health, HealthState, Message, Outcome, Receipt, Result};
-use parking_lot::Mutex;
+use messaging_core::{BrokerName, Error, ErrorKind, Health, HealthState, Message, Outcome, Receipt, Result, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
-use crate::connection::Link;
+use crate::connection::{Line, Link};
 use crate::delay::{Delays, Due};
 use crate::error::{closed, silent};
 use crate::layout::Target;
 use crate::topology::Topology;
 
-/// How many publishes are written in one go.
-const BATCH: usize = 64;
+/// Most publishes that are written in one go.
+const WRITE_BATCH: usize = 64;
 
-/// What goes where.
+/// Recipient of a publish.
 #[derive(Debug)]
-pub(super) enum Envelope {
-    /// To the writer's own destination.
-    Fresh,
-    /// To another one.
-    To(Arc<Target>),
-    /// To a place of its own.
+pub(super) enum Recipient {
+    /// The writer's own destination.
+    Own,
+    /// Another destination.
+    Other(Arc<Target>),
+    /// A place of its own.
     Copy(Box<CopyTo>),
 }
 
-/// Where a copy goes, and what it says besides the message.
+/// Place of a copy, and the facts that it carries besides the message.
 #[derive(Debug)]
 pub(crate) struct CopyTo {
     pub(crate) place: CopyPlace,
     pub(crate) facts: Facts,
     /// Whether it is an error if no queue takes it.
     pub(crate) mandatory: bool,
+    /// The source whose dead letter this is; it is declared again if its queue is gone.
+    pub(crate) dead_letter_of: Option<Source>,
 }
 
-/// Where a copy goes.
+/// Place of a copy.
 #[derive(Debug)]
 pub(crate) enum CopyPlace {
-    /// To a queue, at once.
+    /// A queue, at once.
     Queue(ShortString),
-    /// To a queue or exchange, so much later.
+    /// A queue or exchange, after a delay.
     Later(Due, Duration),
 }
 
 /// One message on its way to the broker.
 #[derive(Debug)]
-struct Parcel {
+struct PendingPublish {
     message: Message,
-    envelope: Envelope,
+    recipient: Recipient,
     ticket: u64,
-    /// When the sender wants to know at the latest.
+    /// Time limit of the sender.
     until: Instant,
+}
+
+impl PendingPublish {
+    /// Whether the writer has other recipients too.
+    fn is_shared(&self) -> bool {
+        !matches!(self.recipient, Recipient::Own)
+    }
+
+    /// The source whose dead letter this is.
+    fn dead_letter_of(&self) -> Option<Box<Source>> {
+        match &self.recipient {
+            Recipient::Copy(copy) => copy.dead_letter_of.clone().map(Box::new),
+            Recipient::Own | Recipient::Other(_) => None,
+        }
+    }
 }
 
 /// A handle to the task that owns a publishing channel; the task ends with its last handle.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    parcels: mpsc::UnboundedSender<Parcel>,
+    publishes: mpsc::UnboundedSender<PendingPublish>,
     tickets: Arc<Tickets<Receipt>>,
     timeout: Duration,
     state: Arc<WriterState>,
 }
 
-/// What others see of a writer.
+/// State of a writer that its handles share with its task.
 #[derive(Debug)]
 pub(crate) struct WriterState {
     what: String,
     closed: AtomicBool,
-    /// Whether the first channel is open, or why it could not be.
+    /// Whether the first channel is open, or why it could not be opened.
     opened: watch::Sender<Option<Result<(), (ErrorKind, String)>>>,
-    trouble: Mutex<Option<(Instant, String)>>,
+    trouble: Trouble,
     end: CancellationToken,
 }
 
 impl WriterState {
-    /// How the writer is.
+    /// Health of the writer.
     pub(crate) fn health(&self) -> Health {
-        match &*self.trouble.lock() {
-            None => Health::up(),
-            Some((since, why)) => Health::not_up(
-                HealthState::Degraded,
-                format!("publishing to {} waits for {:.1} s: {why}", self.what, since.elapsed().as_secs_f32()),
-            ),
-        }
+        self.trouble.health()
     }
 
-    /// Ends the task: what is left is answered with an error.
+    /// Ends the task: publishes that are left fail.
     pub(crate) fn end(&self) {
         self.closed.store(true, Ordering::Release);
         self.end.cancel();
     }
 }
 
-/// What a writer is for.
-#[derive(Debug)]
-pub(crate) enum Purpose {
-    /// To publish to one destination.
-    Destination(Target),
-    /// To write copies of deliveries, and replies.
-    Copies,
-    /// To write requests, on a channel on which the replies come.
-    Requests(Arc<Inbox>),
+/// Called with each channel that a writer opens, before the first publish on it.
+#[derive(Clone)]
+pub(crate) struct OnOpen(pub(crate) Arc<dyn Fn(Line) -> BoxFuture<'static, Result<()>> + Send + Sync>);
+
+impl fmt::Debug for OnOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnOpen").finish_non_exhaustive()
+    }
 }
 
-/// What a writer needs of its broker handle.
+/// Purpose of a writer.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// Publishes to one destination.
+    Destination(Target),
+    /// Copies of deliveries, and replies.
+    Copies,
+    /// Requests, on a channel that is set up to receive their replies.
+    Requests(OnOpen),
+}
+
+/// Parts of the broker handle that a writer needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct WriterContext {
     pub(crate) link: Arc<Link>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) delays: Arc<Delays>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) broker: BrokerName,
 }
 
 impl Writer {
     /// Starts the task.
-    pub(crate) fn start(around: Surroundings, purpose: Purpose, in_flight: usize, timeout: Duration) -> Self {
+    pub(crate) fn start(context: WriterContext, purpose: Purpose, in_flight: usize, timeout: Duration) -> Self {
         let what = match &purpose {
             Purpose::Destination(target) => target.destination.to_string(),
             Purpose::Copies => "replies, retries and dead letters".to_owned(),
             Purpose::Requests(_) => "the queues that are asked for replies".to_owned(),
         };
         let state = Arc::new(WriterState {
-            what,
+            what: what.clone(),
             closed: AtomicBool::new(false),
             opened: watch::Sender::new(None),
-            trouble: Mutex::new(None),
+            trouble: Trouble::new(context.broker.clone(), format!("publishing to {what}"), HealthState::Degraded),
             end: CancellationToken::new(),
         });
         // Bounded by the room that every sender holds, and for copies by the prefetch of the consumers.
-        let (parcels, received) = mpsc::unbounded_channel();
-        let tasks = around.tasks.clone();
-        let actor = Actor::new(around, purpose, in_flight, timeout, received, state.clone());
+        let (publishes, received) = mpsc::unbounded_channel();
+        let tasks = context.tasks.clone();
+        let actor = Actor::new(context, purpose, in_flight, timeout, received, state.clone());
         let tickets = actor.tickets().clone();
         tasks.spawn(actor.run());
-        Self { parcels, tickets, timeout, state }
+        Self { publishes, tickets, timeout, state }
     }
 
     /// Hands a message to the task.
     pub(crate) fn send(&self, message: Message, permit: Permit) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::Fresh, permit)
+        self.hand_over(message, Recipient::Own, permit)
     }
 
     /// Hands a message for another destination than the writer's own to the task.
     pub(crate) fn send_to(&self, target: Arc<Target>, message: Message, permit: Permit) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::To(target), permit)
+        self.hand_over(message, Recipient::Other(target), permit)
     }
 
     /// Hands a copy to the task.
     pub(crate) fn copy(&self, message: Message, to: CopyTo) -> Outcome<Receipt> {
-        self.hand_over(message, Envelope::Copy(Box::new(to)), Permit::none())
+        self.hand_over(message, Recipient::Copy(Box::new(to)), Permit::none())
     }
 
-    fn hand_over(&self, message: Message, envelope: Envelope, permit: Permit) -> Outcome<Receipt> {
+    fn hand_over(&self, message: Message, recipient: Recipient, permit: Permit) -> Outcome<Receipt> {
         if self.state.closed.load(Ordering::Acquire) {
             return Outcome::ready(Err(closed()));
         }
         let ticket = self.tickets.open(permit);
-        let parcel = Parcel { message, envelope, ticket, until: Instant::now() + self.timeout };
-        if self.parcels.send(parcel).is_err() {
+        let publish = PendingPublish { message, recipient, ticket, until: Instant::now() + self.timeout };
+        if self.publishes.send(publish).is_err() {
             self.tickets.complete(ticket, Err(closed()));
         }
         Outcome::pending(self.tickets.clone(), ticket)

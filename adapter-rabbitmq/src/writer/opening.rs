@@ -1,84 +1,103 @@
-//! What a writer waits for before it writes: its channel, and what has to be there at the broker.
+//! Steps before a write: opening the channel, and declaring what has to be there at the broker.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::ConfirmSelectOptions;
-use messaging_core::spi::Inbox;
-use messaging_core::{Destination, ErrorKind, Result};
+use messaging_core::{Destination, ErrorKind, Result, Source};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Surroundings;
+use super::{OnOpen, Purpose, WriterContext};
 use crate::connection::Line;
 use crate::delay::{Delays, Due};
 use crate::error::{Call, from_lapin, silent};
-use crate::requester::receive_replies;
 use crate::topology::{Found, Topology};
 
-/// After a topic's exchange had to be made anew, its subscriptions get so long to bind themselves again: see
-/// [`REBIND_EVERY`](crate::consumer::REBIND_EVERY).
-const REBIND_TIME: Duration = Duration::from_secs(3);
-/// The pause before something is made again that could not be made because the connection was lost.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Time that subscriptions get to bind themselves again after a topic's exchange had to be made anew: see
+/// [`REBIND_INTERVAL`](crate::consumer::REBIND_INTERVAL).
+const REBIND_WAIT: Duration = Duration::from_secs(3);
+/// Pause before something is declared again that could not be declared because the connection was lost.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens a channel that confirms. `again` is made sure of once more, replies go to `inbox`.
+/// Opens a channel that confirms. `again` is made sure of once more, and `on_open` is called with the channel.
 pub(super) async fn open_channel(
-    around: Surroundings,
+    context: WriterContext,
     again: Option<Destination>,
-    inbox: Option<Arc<Inbox>>,
+    on_open: Option<OnOpen>,
 ) -> Result<Arc<Line>> {
-    let limit = around.topology.config.request_timeout;
-    let channel = around.link.channel(Instant::now() + limit).await?;
+    let limit = context.topology.config.request_timeout;
+    let channel = context.link.channel(Instant::now() + limit).await?;
     match timeout(limit, channel.confirm_select(ConfirmSelectOptions::default())).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(from_lapin(&error, Call::Other)),
         Err(_) => return Err(silent("opening a publishing channel", limit)),
     }
-    if let Some(inbox) = inbox {
-        let receiving = channel.unless_lost(receive_replies(&channel, &inbox, &around.tasks));
-        timeout(limit, receiving).await.map_err(|_| silent("opening a channel for replies", limit))???;
+    if let Some(OnOpen(on_open)) = on_open {
+        let preparing = channel.unless_lost(on_open(channel.clone()));
+        timeout(limit, preparing).await.map_err(|_| silent("opening a channel for replies", limit))???;
     }
     if let Some(destination) = again
-        && around.topology.destination(&destination).await? == Found::Made
+        && context.topology.destination(&destination).await? == Found::Made
     {
-        around.delays.forget();
-        sleep(REBIND_TIME).await;
+        context.delays.forget();
+        sleep(REBIND_WAIT).await;
     }
     Ok(Arc::new(channel))
 }
 
-/// Something that has to be made before the oldest parcel can be written. The writer goes on meanwhile.
+/// Something that has to be declared before the oldest publish can be written. Answers are taken in meanwhile.
 pub(super) struct Preparation {
     pub(super) what: Prepared,
     pub(super) work: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
 }
 
-/// What is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Kind of a preparation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Prepared {
-    /// The bucket that the parcel of this ticket goes to.
+    /// The delay queue of the publish with this ticket.
     Bucket(u64),
+    /// Something that was not there.
+    Missing(Missing),
+}
+
+/// Something that a publish went to and that was not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
     /// The writer's own destination.
     Destination,
+    /// The dead letter of a source.
+    DeadLetter(Source),
 }
 
 impl Preparation {
     pub(super) fn bucket(ticket: u64, delays: Arc<Delays>, due: Due, delay: Duration) -> Self {
-        let work = async move { unhurried(delays.make(&due, delay).await).await };
+        let work = async move { with_pause(delays.make(&due, delay).await).await };
         Self { what: Prepared::Bucket(ticket), work: Box::pin(work) }
     }
 
-    pub(super) fn destination(topology: Arc<Topology>, destination: Destination) -> Self {
-        let work = async move { unhurried(topology.destination(&destination).await.map(drop)).await };
-        Self { what: Prepared::Destination, work: Box::pin(work) }
+    /// Declares what was missing, by the topology mode; none if it is not this writer's to declare.
+    pub(super) fn declare(topology: &Arc<Topology>, purpose: &Purpose, missing: Missing) -> Option<Self> {
+        let topology = topology.clone();
+        let work: Pin<Box<dyn Future<Output = Result<()>> + Send>> = match (&missing, purpose) {
+            (Missing::Destination, Purpose::Destination(target)) => {
+                let destination = target.destination.clone();
+                Box::pin(async move { with_pause(topology.destination(&destination).await.map(drop)).await })
+            }
+            (Missing::Destination, _) => return None,
+            (Missing::DeadLetter(source), _) => {
+                let source = source.clone();
+                Box::pin(async move { with_pause(topology.dead_letter(&source).await).await })
+            }
+        };
+        Some(Self { what: Prepared::Missing(missing), work })
     }
 }
 
-/// What failed with the connection is tried again, though not at once.
-async fn unhurried(result: Result<()>) -> Result<()> {
+/// Waits before a declaration that failed with the connection is repeated.
+async fn with_pause(result: Result<()>) -> Result<()> {
     if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Disconnected) {
-        sleep(PAUSE).await;
+        sleep(RETRY_PAUSE).await;
     }
     result
 }

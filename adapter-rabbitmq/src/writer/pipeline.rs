@@ -7,8 +7,8 @@ use lapin::Confirmation;
 use messaging_core::{ErrorKind, ErrorOutcome};
 use tokio::time::Instant;
 
-use super::Parcel;
-use super::confirms::{Answer, Confirms, Waiting};
+use super::PendingPublish;
+use super::confirms::{Answer, Confirms, Unconfirmed};
 use super::writes::{Unwritten, Write, Writes};
 use crate::error::{Call, from_lapin};
 
@@ -26,7 +26,7 @@ pub(super) struct Pipeline<C> {
 pub(super) struct News {
     pub(super) answers: Vec<Answer>,
     /// What never left, in order.
-    pub(super) unsent: Vec<Parcel>,
+    pub(super) unsent: Vec<PendingPublish>,
     /// Why the channel cannot be used any more.
     pub(super) broken: Option<String>,
 }
@@ -39,7 +39,7 @@ impl<C> Default for Pipeline<C> {
 
 impl<C: Future<Output = lapin::Result<Confirmation>> + Unpin> Pipeline<C> {
     /// Begins to write a publish.
-    pub(super) fn begin(&mut self, waiting: Waiting, write: Write<C>) {
+    pub(super) fn begin(&mut self, waiting: Unconfirmed, write: Write<C>) {
         self.writes.begin(waiting, write);
     }
 
@@ -102,19 +102,19 @@ impl<C> Pipeline<C> {
     }
 
     /// Gives up on all.
-    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Unconfirmed> {
         self.confirms.give_up().chain(self.writes.give_up())
     }
 }
 
 impl News {
-    fn add(&mut self, waiting: Waiting, unwritten: Unwritten) {
-        let Unwritten { error, parcel } = unwritten;
+    fn add(&mut self, waiting: Unconfirmed, unwritten: Unwritten) {
+        let Unwritten { error, publish } = unwritten;
         let error = from_lapin(&error, Call::Publish);
         self.broken.get_or_insert_with(|| error.text().to_owned());
         // Whoever was told that it is not known what became of it may have sent it again.
         if error.outcome() == ErrorOutcome::NotSent && error.kind() == ErrorKind::Disconnected && !waiting.expired {
-            self.unsent.push(parcel);
+            self.unsent.push(publish);
         } else {
             self.answers.push((waiting, Err(error)));
         }
@@ -134,7 +134,7 @@ mod tests {
     use messaging_core::{Message, MessageId};
     use tokio::sync::oneshot;
 
-    use super::super::Envelope;
+    use super::super::Recipient;
     use super::*;
 
     type Said = lapin::Result<Confirmation>;
@@ -170,15 +170,15 @@ mod tests {
             let id = message.id().clone();
             let ticket = self.tickets;
             self.tickets += 1;
-            let parcel = Parcel { message, envelope: Envelope::Fresh, ticket, until };
-            let waiting = Waiting { ticket, until, id: Some(id.clone()), young_until: None, expired: false };
+            let publish = PendingPublish { message, recipient: Recipient::Own, ticket, until };
+            let waiting = Unconfirmed { ticket, until, id: Some(id.clone()), routing_key: None, dead_letter_of: None, trusted_from: None, expired: false };
             let (write, written) = oneshot::channel();
             let (confirm, confirmed) = oneshot::channel::<Said>();
             let confirmed: Confirm = Box::pin(async move { confirmed.await.unwrap() });
             let writing: Write<Confirm> = Box::pin(async move {
                 match written.await.unwrap() {
                     Ok(()) => Ok(confirmed),
-                    Err(error) => Err(Unwritten { error, parcel }),
+                    Err(error) => Err(Unwritten { error, publish }),
                 }
             });
             self.pipeline.begin(waiting, writing);
@@ -267,7 +267,7 @@ mod tests {
         assert!(bench.poll().is_ready());
         assert_eq!(bench.answers(), [(1, None)]);
 
-        // Its place is another's now, whose bell rings too.
+        // Its place is another's now, whose waker rings too.
         let third = bench.publish(later());
         third.write.send(Ok(())).unwrap();
         assert!(bench.poll().is_ready() && bench.poll().is_pending());
@@ -327,7 +327,7 @@ mod tests {
         assert!(bench.poll().is_ready());
 
         assert_eq!(bench.answers(), [(0, Some(ErrorKind::Disconnected))]);
-        let unsent: Vec<u64> = bench.news.unsent.iter().map(|parcel| parcel.ticket).collect();
+        let unsent: Vec<u64> = bench.news.unsent.iter().map(|publish| publish.ticket).collect();
         assert_eq!(unsent, [1, 2]);
         assert!(bench.news.broken.is_some() && bench.pipeline.is_empty());
     }

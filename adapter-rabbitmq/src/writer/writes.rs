@@ -6,32 +6,37 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use lapin::PublisherConfirm;
 use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, PublisherConfirm};
 use tokio::time::Instant;
 
-use super::Parcel;
-use super::address::Address;
-use super::confirms::Waiting;
+use super::PendingPublish;
+use super::confirms::Unconfirmed;
+use super::route::Route;
 use crate::connection::Line;
 
-/// A write: comes to what will be the broker's answer, or gives the parcel back.
+/// A write: comes to what will be the broker's answer, or gives the publish back.
 pub(super) type Write<C> = Pin<Box<dyn Future<Output = std::result::Result<C, Unwritten>> + Send>>;
 
-/// A parcel that could not be written, and why.
+/// A publish that could not be written, and why.
 pub(super) struct Unwritten {
     pub(super) error: lapin::Error,
-    pub(super) parcel: Parcel,
+    pub(super) publish: PendingPublish,
 }
 
-/// Writes a parcel to where its address says.
-pub(super) fn publish(channel: Arc<Line>, parcel: Parcel, to: Address) -> Write<PublisherConfirm> {
+/// Writes the frames of a publish.
+pub(super) fn write_frames(
+    channel: Arc<Line>,
+    publish: PendingPublish,
+    route: Route,
+    properties: BasicProperties,
+) -> Write<PublisherConfirm> {
     Box::pin(async move {
-        let options = BasicPublishOptions { mandatory: to.mandatory, immediate: false };
-        let payload = parcel.message.payload();
-        match channel.basic_publish(to.exchange, to.routing_key, options, payload, to.properties).await {
+        let options = BasicPublishOptions { mandatory: route.mandatory, immediate: false };
+        let payload = publish.message.payload();
+        match channel.basic_publish(route.exchange, route.routing_key, options, payload, properties).await {
             Ok(confirm) => Ok(confirm),
-            Err(error) => Err(Unwritten { error, parcel }),
+            Err(error) => Err(Unwritten { error, publish }),
         }
     })
 }
@@ -43,7 +48,7 @@ enum Step<C> {
 
 /// What is being written.
 pub(super) struct Writes<C> {
-    begun: VecDeque<(Waiting, Step<C>)>,
+    begun: VecDeque<(Unconfirmed, Step<C>)>,
 }
 
 impl<C> Default for Writes<C> {
@@ -54,7 +59,7 @@ impl<C> Default for Writes<C> {
 
 impl<C> Writes<C> {
     /// Begins a write. The first look hands its frames to the client, in the order of the calls.
-    pub(super) fn begin(&mut self, waiting: Waiting, mut write: Write<C>) {
+    pub(super) fn begin(&mut self, waiting: Unconfirmed, mut write: Write<C>) {
         let step = match write.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => Step::Done(done),
             Poll::Pending => Step::UnderWay(write),
@@ -78,7 +83,7 @@ impl<C> Writes<C> {
     pub(super) fn poll_oldest(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<(Waiting, std::result::Result<C, Unwritten>)>> {
+    ) -> Poll<Option<(Unconfirmed, std::result::Result<C, Unwritten>)>> {
         let Some((_, step)) = self.begun.front_mut() else { return Poll::Ready(None) };
         if step.poll(cx).is_pending() {
             return Poll::Pending;
@@ -89,7 +94,7 @@ impl<C> Writes<C> {
         }
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Waiting> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Unconfirmed> {
         self.begun.iter_mut().map(|(waiting, _)| waiting)
     }
 
@@ -98,7 +103,7 @@ impl<C> Writes<C> {
         self.begun.front().is_some_and(|(waiting, _)| waiting.until <= now)
     }
 
-    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Waiting> {
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Unconfirmed> {
         self.begun.drain(..).map(|(waiting, _)| waiting)
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Service;
 use crate::connection::Line;
-use crate::consumer::What;
+use crate::consumer::Consumed;
 use crate::consumer::attach::qos;
 use crate::consumer::worker::Worker;
 use crate::error::{Call, from_lapin, silent};
@@ -38,7 +38,7 @@ impl Service {
             self.copied(worker, done);
         }
         self.write(worker).await?;
-        if worker.unflushed == 0 || matches!(worker.plan.what, What::Ephemeral { .. }) && self.is_stopping {
+        if worker.unflushed == 0 || matches!(worker.plan.what, Consumed::Ephemeral { .. }) && self.is_stopping {
             worker.unflushed = 0;
             return Ok(());
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::later::Held;
 use super::{BATCH, Service};
-use crate::consumer::What;
+use crate::consumer::Consumed;
 use crate::consumer::attach::{Arrival, Incoming as Arrivals};
 use crate::consumer::copies::Job;
 use crate::consumer::shared::Item;
@@ -68,14 +68,14 @@ impl Service {
         let now = SystemTime::now();
         let rest = due.and_then(|due| due.duration_since(now).ok()).filter(|rest| *rest > DUE_ENOUGH);
         if let Some(rest) = rest {
-            if matches!(worker.plan.what, What::Ephemeral { .. }) {
+            if matches!(worker.plan.what, Consumed::Ephemeral { .. }) {
                 // Its queue goes with this consumer: a bucket would be left with nowhere to lead to.
                 self.deadlines.extend(expires.map(|until| (tag, until)));
                 self.later.hold(rest, Held::Again(unsettled));
                 return;
             }
             let outcome = self.copier(worker).forward(&unsettled, rest, expires);
-            self.follow(Job { delivery: unsettled, ticket: None, again: false }, outcome);
+            self.follow(Job { delivery: unsettled, ticket: None, again: false, retry_after: Some(rest) }, outcome);
             return;
         }
         let left = time_left(&unsettled, expires, now);
@@ -96,7 +96,7 @@ impl Service {
 
     pub(super) fn expire(&mut self, worker: &Worker, delivery: Unsettled) {
         match self.copier(worker).dead_letter(&delivery, DeadLetterReason::new(DeadLetterReason::EXPIRED)) {
-            Some(outcome) => self.follow(Job { delivery, ticket: None, again: false }, outcome),
+            Some(outcome) => self.follow(Job { delivery, ticket: None, again: false, retry_after: None }, outcome),
             None => self.ack(delivery.tag),
         }
     }

@@ -26,7 +26,7 @@ use super::attach::{Arrival, Attached, FINISH_WITHIN, bind_again, register};
 use super::copies::Copied;
 use super::shared::Item;
 use super::worker::Worker;
-use super::{Finished, REBIND_EVERY, Request, What};
+use super::{Finished, REBIND_INTERVAL, Request, Consumed};
 use crate::acks::Acks;
 use crate::connection::Line;
 use crate::error::{Call, from_lapin, silent};
@@ -101,7 +101,7 @@ impl Service {
     }
 
     pub(super) async fn serve(&mut self, worker: &mut Worker) -> End {
-        let mut look = interval(REBIND_EVERY);
+        let mut look = interval(REBIND_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
         let mut rebinding: Option<BoxFuture<'static, Result<bool>>> = None;
@@ -194,7 +194,7 @@ impl Service {
             Ok(false) => {}
             Ok(true) => {
                 tracing::warn!("a topic's exchange was gone, and was made and bound again");
-                if matches!(worker.plan.what, What::Ephemeral { .. }) {
+                if matches!(worker.plan.what, Consumed::Ephemeral { .. }) {
                     worker.shared.happened(Event::Gap { missed: None });
                 }
             }
@@ -244,7 +244,7 @@ impl Service {
     /// Whether the queue would be deleted with its consumer: what comes in a pause then waits there and, up to the prefetch, here.
     /// Nobody else would get it anyway.
     fn goes_with_its_consumer(&self, worker: &Worker) -> bool {
-        matches!(worker.plan.what, What::Ephemeral { .. }) && !self.attached.tags.is_empty()
+        matches!(worker.plan.what, Consumed::Ephemeral { .. }) && !self.attached.tags.is_empty()
     }
 
     /// Cancels the consumer.
@@ -274,10 +274,10 @@ impl Service {
     }
 }
 
-fn is_bound(what: &What) -> bool {
+fn is_bound(what: &Consumed) -> bool {
     match what {
-        What::Source { source, .. } => matches!(source, Source::Subscription(..)),
-        What::Ephemeral { .. } => true,
+        Consumed::Source { source, .. } => matches!(source, Source::Subscription(..)),
+        Consumed::Ephemeral { .. } => true,
     }
 }
 

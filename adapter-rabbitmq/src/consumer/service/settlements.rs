@@ -34,13 +34,13 @@ impl Service {
                 Command::Retry { delivery, after, ticket } => {
                     let expires = self.deadlines.get(&delivery.tag).copied();
                     let outcome = self.copier(worker).retry(&delivery, after, expires);
-                    self.follow(Job { delivery, ticket: Some(ticket), again: false }, outcome);
+                    self.follow(Job { delivery, ticket: Some(ticket), again: false, retry_after: Some(after) }, outcome);
                 }
                 Command::DeadLetter { delivery, reason, ticket } => {
                     match self.copier(worker).dead_letter(&delivery, *reason) {
                         Some(outcome) => {
                             let again = worker.plan.by_key;
-                            self.follow(Job { delivery, ticket: Some(ticket), again }, outcome);
+                            self.follow(Job { delivery, ticket: Some(ticket), again, retry_after: None }, outcome);
                         }
                         None => {
                             self.returns.push(delivery.tag);
@@ -82,12 +82,17 @@ impl Service {
 
     /// The broker answered for a copy: the original goes, or comes again.
     pub(super) fn copied(&mut self, worker: &Worker, (job, result): Copied) {
-        let Job { mut delivery, ticket, again } = job;
+        let Job { mut delivery, ticket, again, retry_after } = job;
         let tag = delivery.tag;
         let answer = match result {
             Ok(_) => {
                 worker.shared.leave(tag);
                 self.ack(tag);
+                Ok(())
+            }
+            // A copy does not fit into a frame: this consumer holds the message until then, and the broker hands it out again.
+            Err(error) if error.kind() == ErrorKind::TooLarge && retry_after.is_some() => {
+                self.later.hold(retry_after.unwrap_or_default(), Held::Return(tag));
                 Ok(())
             }
             Err(error) => {

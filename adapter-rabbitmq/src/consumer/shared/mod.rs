@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::What;
+use super::Consumed;
 use crate::gate::Gate;
 use crate::settle::Epoch;
 
@@ -83,11 +83,11 @@ impl Shared {
         capabilities: Arc<Capabilities>,
         prefetch: usize,
         has_gate: bool,
-        what: &What,
+        what: &Consumed,
     ) -> Self {
         let source = match what {
-            What::Source { source, .. } => Some(source.clone()),
-            What::Ephemeral { .. } => None,
+            Consumed::Source { source, .. } => Some(source.clone()),
+            Consumed::Ephemeral { .. } => None,
         };
         Self {
             scope,

@@ -1,4 +1,4 @@
-//! Who tells the writer that something was answered: each place has a bell, which notes the place and wakes the task.
+//! Wakers for single confirms: each records its slot as ready and wakes the writer's task.
 //!
 //! Without them the writer would have to look at all that wait whenever one is answered.
 
@@ -8,32 +8,32 @@ use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
 
-/// The places whose bells rang and that were not looked at yet.
+/// The slots whose bells rang and that were not looked at yet.
 #[derive(Debug, Default)]
-pub(super) struct Rung(Arc<Mutex<Noted>>);
+pub(super) struct ReadySlots(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Default)]
 struct Noted {
-    places: Vec<usize>,
+    slots: Vec<usize>,
     task: Option<Waker>,
 }
 
 #[derive(Debug)]
-struct Bell {
-    place: usize,
+struct SlotWaker {
+    slot: usize,
     noted: Arc<Mutex<Noted>>,
 }
 
-impl Rung {
-    /// A bell for a place; it may ring any number of times.
-    pub(super) fn bell(&self, place: usize) -> Waker {
-        Waker::from(Arc::new(Bell { place, noted: self.0.clone() }))
+impl ReadySlots {
+    /// The waker of a slot; it may wake any number of times.
+    pub(super) fn waker(&self, slot: usize) -> Waker {
+        Waker::from(Arc::new(SlotWaker { slot, noted: self.0.clone() }))
     }
 
-    /// Swaps `places`, which is empty, for those that were noted, in the order in which they rang. `task` is woken by the next.
-    pub(super) fn take(&self, places: &mut Vec<usize>, task: &Waker) {
+    /// Swaps `slots`, which is empty, for those that were noted, in the order in which they were woken. `task` is woken by the next.
+    pub(super) fn take(&self, slots: &mut Vec<usize>, task: &Waker) {
         let mut noted = self.0.lock();
-        mem::swap(places, &mut noted.places);
+        mem::swap(slots, &mut noted.slots);
         match &mut noted.task {
             Some(known) => known.clone_from(task),
             none => *none = Some(task.clone()),
@@ -41,7 +41,7 @@ impl Rung {
     }
 }
 
-impl Wake for Bell {
+impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -49,7 +49,7 @@ impl Wake for Bell {
     fn wake_by_ref(self: &Arc<Self>) {
         let task = {
             let mut noted = self.noted.lock();
-            noted.places.push(self.place);
+            noted.slots.push(self.slot);
             // The first wakes it; the others are found on the way.
             noted.task.take()
         };
