@@ -32,7 +32,7 @@ use crate::writer::{Purpose, Writer, WriterContext, WriterState};
 /// How long the broker may take to confirm a retry, a dead letter or a reply.
 const COPY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One pair of connections to RabbitMQ. Clones are the same.
+/// The connections to one RabbitMQ. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct RabbitBroker(Arc<Inner>);
 
