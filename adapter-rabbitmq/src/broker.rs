@@ -20,19 +20,19 @@ use crate::DRIVER;
 use crate::capabilities;
 use crate::config::Config;
 use crate::connection::Link;
-use crate::consumer::{self, ConsumerContext, Handle, Plan, Shared, Consumed};
+use crate::consumer::{self, Consumed, ConsumerContext, Handle, Plan, Shared};
 use crate::delay::Delays;
 use crate::error::closed;
 use crate::layout::Target;
 use crate::publisher::{RabbitPublisher, SharedPublisher};
 use crate::requester::{RabbitReplies, receive_replies};
 use crate::topology::Topology;
-use crate::writer::{Purpose, WriterContext, Writer, WriterState};
+use crate::writer::{Purpose, Writer, WriterContext, WriterState};
 
 /// How long the broker may take to confirm a retry, a dead letter or a reply.
 const COPY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One pair of connections to RabbitMQ. Clones are the same.
+/// The connections to one RabbitMQ. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct RabbitBroker(Arc<Inner>);
 
@@ -157,7 +157,12 @@ impl RabbitBroker {
     /// Starts the writer of a requester.
     pub(crate) fn start_requests(&self, inbox: &Arc<Inbox>) -> Writer {
         let in_flight = PublishOptions::default().in_flight;
-        let writer = Writer::start(self.writer_context(), Purpose::Requests(receive_replies(inbox, self.0.tasks.clone())), in_flight, COPY_TIMEOUT);
+        let writer = Writer::start(
+            self.writer_context(),
+            Purpose::Requests(receive_replies(inbox, self.0.tasks.clone())),
+            in_flight,
+            COPY_TIMEOUT,
+        );
         let mut opened = self.0.opened.lock();
         opened.inboxes.retain(|inbox| inbox.strong_count() > 0);
         opened.inboxes.push(Arc::downgrade(inbox));
@@ -233,7 +238,13 @@ impl Broker for RabbitBroker {
     }
 
     fn health(&self) -> Health {
-        let mut health = self.0.consuming.health().and(self.0.publishing.health()).and(self.0.declaring.health()).and(self.0.copies.state().health());
+        let mut health = self
+            .0
+            .consuming
+            .health()
+            .and(self.0.publishing.health())
+            .and(self.0.declaring.health())
+            .and(self.0.copies.state().health());
         for consumer in self.live_consumers() {
             health = health.and(consumer.health());
         }

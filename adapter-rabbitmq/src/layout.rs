@@ -3,9 +3,7 @@
 use std::hash::Hasher;
 
 use lapin::types::ShortString;
-use messaging_core::{
-    Destination, Error, ErrorKind, JOINT, Message, Names, Order, Result, SubjectFilter, TopicName,
-};
+use messaging_core::{Destination, Error, ErrorKind, JOINT, Message, Names, Order, Result, SubjectFilter, TopicName};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
@@ -119,7 +117,8 @@ impl Target {
                 let name = names.destination(destination);
                 let key = match options.order {
                     Order::ByKey => {
-                        let lanes = (0..options.lanes).map(|lane| short("the name of a queue", &lane_name(&name, lane)));
+                        let lanes =
+                            (0..options.lanes).map(|lane| short("the name of a queue", &lane_name(&name, lane)));
                         RoutingKey::Lanes(lanes.collect::<Result<_>>()?)
                     }
                     Order::None => RoutingKey::Fixed(short("the name of a queue", &name)?),

@@ -8,7 +8,7 @@ use messaging_core::spi::{Permit, PublisherCore};
 use messaging_core::{Destination, Message, NoSubscriber, Outcome, PublishOptions, Publisher, Receipt, Scope};
 
 use crate::layout::Target;
-use crate::writer::{Purpose, WriterContext, Writer};
+use crate::writer::{Purpose, Writer, WriterContext};
 
 /// Publishes to a queue or topic.
 pub(crate) struct RabbitPublisher {

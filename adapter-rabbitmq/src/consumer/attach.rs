@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{ConsumerContext, Plan, Consumed};
+use super::{Consumed, ConsumerContext, Plan};
 use crate::connection::Line;
 use crate::convert::Reading;
 use crate::error::{Call, from_lapin, silent};

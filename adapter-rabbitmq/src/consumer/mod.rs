@@ -33,7 +33,7 @@ pub(crate) const REBIND_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is consumed.
 #[derive(Clone, Debug)]
-pub(crate) enum Consumed{
+pub(crate) enum Consumed {
     /// A queue or a durable subscription.
     Source { source: Source, filter: Option<SubjectFilter> },
     /// What is published to a topic while this is attached.

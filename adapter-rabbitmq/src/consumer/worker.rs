@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::attach::{Attached, attach};
 use super::service::{End, Service};
-use super::{ConsumerContext, Finished, Plan, Request, Shared, Consumed};
+use super::{Consumed, ConsumerContext, Finished, Plan, Request, Shared};
 use crate::error::closed;
 use crate::settle::{Epoch, Retries};
 

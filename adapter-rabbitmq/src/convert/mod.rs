@@ -140,13 +140,17 @@ mod tests {
         let came = table([("Tenant", text("one")), ("tenant", text("two")), ("__TypeId__", text("com.acme.Order"))]);
         let foreign = BasicProperties::default().with_headers(came.clone()).with_message_id("m-1".into());
         let got = back(foreign, false).message;
-        assert_eq!((got.headers().get("tenant"), got.headers().get("__typeid__")), (Some("two"), Some("com.acme.Order")));
+        assert_eq!(
+            (got.headers().get("tenant"), got.headers().get("__typeid__")),
+            (Some("two"), Some("com.acme.Order"))
+        );
         assert_eq!(copy_of(&got, &Facts::default()).headers().as_ref(), Some(&came));
     }
 
     #[test]
     fn copies_keep_each_property_but_those_that_route_expire_or_refuse_them() {
-        let came = table([("CC", list([text("other")])), ("BCC", list([text("more")])), ("n", AMQPValue::ShortShortInt(-5))]);
+        let came =
+            table([("CC", list([text("other")])), ("BCC", list([text("more")])), ("n", AMQPValue::ShortShortInt(-5))]);
         let foreign = BasicProperties::default()
             .with_headers(came)
             .with_content_encoding("gzip".into())
@@ -179,7 +183,11 @@ mod tests {
     fn nested_header_values_are_shown_as_json() {
         let values = [
             ("list", list([text("a"), AMQPValue::LongInt(1)]), r#"["a",1]"#),
-            ("table", AMQPValue::FieldTable(table([("b", list([AMQPValue::Void, AMQPValue::Boolean(true)]))])), r#"{"b":[null,true]}"#),
+            (
+                "table",
+                AMQPValue::FieldTable(table([("b", list([AMQPValue::Void, AMQPValue::Boolean(true)]))])),
+                r#"{"b":[null,true]}"#,
+            ),
             ("decimal", AMQPValue::DecimalValue(DecimalValue { scale: 2, value: 314 }), "3.14"),
             ("small", AMQPValue::DecimalValue(DecimalValue { scale: 3, value: (-5_i32).cast_unsigned() }), "-0.005"),
             ("byte", AMQPValue::ShortShortInt(-5), "-5"),

@@ -104,8 +104,7 @@ fn has_other_properties(properties: &BasicProperties, id: &MessageId, read: &Res
         Some(uuid) => *uuid.hyphenated().encode_lower(&mut [0; 36]) == *text.as_str(),
         None => true,
     });
-    let is_same_time =
-        properties.timestamp().is_some() && (read.timestamp.is_some() || time_of_id(id) == Some(millis));
+    let is_same_time = properties.timestamp().is_some() && (read.timestamp.is_some() || time_of_id(id) == Some(millis));
     !is_same_id
         || !is_same_time
         || properties.content_encoding().is_some()

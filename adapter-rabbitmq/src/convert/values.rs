@@ -93,7 +93,8 @@ fn fraction(number: f64) -> Value {
 /// Clients write the digits as a signed number (pika, the Java client), whatever the specification says.
 fn decimal(number: &DecimalValue) -> String {
     let digits = i64::from(number.value.cast_signed());
-    let (sign, digits, scale) = (if digits < 0 { "-" } else { "" }, digits.unsigned_abs().to_string(), usize::from(number.scale));
+    let (sign, digits, scale) =
+        (if digits < 0 { "-" } else { "" }, digits.unsigned_abs().to_string(), usize::from(number.scale));
     if scale == 0 {
         return format!("{sign}{digits}");
     }

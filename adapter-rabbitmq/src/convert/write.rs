@@ -71,7 +71,9 @@ pub(crate) fn write_copy(message: &Message, facts: &Facts, frame_max: usize) -> 
     if size_of_table(&headers) <= room {
         return Ok(properties.with_headers(headers));
     }
-    let left_out = format!("the headers of the message, {own} bytes, were left out: a frame of {frame_max} bytes does not hold them");
+    let left_out = format!(
+        "the headers of the message, {own} bytes, were left out: a frame of {frame_max} bytes does not hold them"
+    );
     let mut headers = FieldTable::default();
     insert_facts(&mut headers, &with_errors(facts, &left_out), message.ttl());
     Ok(properties.with_headers(headers))
@@ -182,8 +184,14 @@ fn without_expiration_and_user(all: &BasicProperties) -> BasicProperties {
 /// Bytes of all properties but the headers, with their flags.
 fn size_of_texts(all: &BasicProperties) -> usize {
     let texts = [
-        all.content_type(), all.content_encoding(), all.correlation_id(), all.reply_to(), all.message_id(), all.kind(),
-        all.app_id(), all.cluster_id(),
+        all.content_type(),
+        all.content_encoding(),
+        all.correlation_id(),
+        all.reply_to(),
+        all.message_id(),
+        all.kind(),
+        all.app_id(),
+        all.cluster_id(),
     ];
     // Flags, delivery mode, priority and timestamp.
     12 + texts.into_iter().flatten().map(|text| 1 + text.as_str().len()).sum::<usize>()

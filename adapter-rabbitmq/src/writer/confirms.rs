@@ -50,8 +50,7 @@ struct Returned {
 
 impl Returned {
     fn is_of(&self, publish: &Unconfirmed) -> bool {
-        publish.id.as_ref() == Some(&self.id)
-            && publish.routing_key.as_ref().is_none_or(|key| *key == self.routing_key)
+        publish.id.as_ref() == Some(&self.id) && publish.routing_key.as_ref().is_none_or(|key| *key == self.routing_key)
     }
 }
 

@@ -171,7 +171,15 @@ mod tests {
             let ticket = self.tickets;
             self.tickets += 1;
             let publish = PendingPublish { message, recipient: Recipient::Own, ticket, until };
-            let waiting = Unconfirmed { ticket, until, id: Some(id.clone()), routing_key: None, dead_letter_of: None, trusted_from: None, expired: false };
+            let waiting = Unconfirmed {
+                ticket,
+                until,
+                id: Some(id.clone()),
+                routing_key: None,
+                dead_letter_of: None,
+                trusted_from: None,
+                expired: false,
+            };
             let (write, written) = oneshot::channel();
             let (confirm, confirmed) = oneshot::channel::<Said>();
             let confirmed: Confirm = Box::pin(async move { confirmed.await.unwrap() });

@@ -26,7 +26,7 @@ use super::attach::{Arrival, Attached, FINISH_WITHIN, bind_again, register};
 use super::copies::Copied;
 use super::shared::Item;
 use super::worker::Worker;
-use super::{Finished, REBIND_INTERVAL, Request, Consumed};
+use super::{Consumed, Finished, REBIND_INTERVAL, Request};
 use crate::acks::Acks;
 use crate::connection::Line;
 use crate::error::{Call, from_lapin, silent};

@@ -34,7 +34,10 @@ impl Service {
                 Command::Retry { delivery, after, ticket } => {
                     let expires = self.deadlines.get(&delivery.tag).copied();
                     let outcome = self.copier(worker).retry(&delivery, after, expires);
-                    self.follow(Job { delivery, ticket: Some(ticket), again: false, retry_after: Some(after) }, outcome);
+                    self.follow(
+                        Job { delivery, ticket: Some(ticket), again: false, retry_after: Some(after) },
+                        outcome,
+                    );
                 }
                 Command::DeadLetter { delivery, reason, ticket } => {
                     match self.copier(worker).dead_letter(&delivery, *reason) {
