@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Delay that stands for "never" where a longer one cannot be represented.
-const FARTHEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The instant that lies `after` in the future; 30 years ahead where the clock cannot represent it.
 #[must_use]
 pub fn instant_after(after: Duration) -> Instant {
     let now = Instant::now();
-    now.checked_add(after).unwrap_or_else(|| now + FARTHEST)
+    now.checked_add(after).unwrap_or_else(|| now + LONGEST_DELAY)
 }
 
 /// The instant of the monotonic clock at which the wall clock shows `time`, by what it shows now. A time in the past is now.
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_delay_without_end_is_far_away() {
-        assert!(instant_after(Duration::MAX) > Instant::now() + FARTHEST / 2);
+        assert!(instant_after(Duration::MAX) > Instant::now() + LONGEST_DELAY / 2);
         assert!(instant_of(SystemTime::UNIX_EPOCH) <= Instant::now());
     }
 

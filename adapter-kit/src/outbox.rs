@@ -58,13 +58,13 @@ impl<T> Outbox<T> {
     }
 
     /// Removes the next item to send, also one whose time limit has passed: call [`expire`](Self::expire) first.
-    pub fn next(&mut self) -> Option<Leaving<T>> {
+    pub fn take_next(&mut self) -> Option<Leaving<T>> {
         let Kept { until, size, item } = self.items.pop_front()?;
         self.bytes -= size;
         Some(Leaving { item, until, size })
     }
 
-    /// Puts back items that did not leave, in the order in which [`next`](Self::next) returned them. They are sent before all others.
+    /// Puts back items that did not leave, in the order in which [`take_next`](Self::take_next) returned them. They are sent before all others.
     pub fn put_back(&mut self, unsent: impl IntoIterator<Item = Leaving<T>, IntoIter: DoubleEndedIterator>) {
         for Leaving { item, until, size } in unsent.into_iter().rev() {
             self.note(size, until);
@@ -159,10 +159,10 @@ mod tests {
         let now = Instant::now();
         let mut outbox = Outbox::new(3, 100);
         (0..3).for_each(|item| outbox.push(item, 1, now).unwrap());
-        let unsent: Vec<_> = std::iter::from_fn(|| outbox.next()).take(2).collect();
+        let unsent: Vec<_> = std::iter::from_fn(|| outbox.take_next()).take(2).collect();
         outbox.push(3, 1, now).unwrap();
         outbox.put_back(unsent);
-        let sent: Vec<_> = std::iter::from_fn(|| outbox.next()).map(|leaving| leaving.item).collect();
+        let sent: Vec<_> = std::iter::from_fn(|| outbox.take_next()).map(|leaving| leaving.item).collect();
         assert_eq!((sent, outbox.bytes()), (vec![0, 1, 2, 3], 0));
     }
 

@@ -471,7 +471,7 @@ async fn what_is_missing_or_differs_is_told_by_the_topology_mode() {
     let to = Destination::Queue(queue());
     let error = verify.publisher(&to, PublishOptions::default()).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.text().contains("use topology = create"), "{error}");
+    assert!(error.text().contains("set topology = \"create\""), "{error}");
     assert_eq!(verify.subscribe(&topic(), durable("s")).await.map(drop).unwrap_err().kind(), ErrorKind::NotFound);
 
     let assuming = assume.publisher(&to, PublishOptions::default()).await.unwrap();

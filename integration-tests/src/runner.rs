@@ -42,13 +42,16 @@ const RUNTIME_END_LIMIT: Duration = Duration::from_secs(10);
 /// Held shared by every case, and exclusively by a case that runs alone.
 static TOGETHER: RwLock<()> = RwLock::new(());
 
+/// A case, run on a runtime of its own within a time limit.
+type Body = Box<dyn FnOnce(&Runtime, Duration) -> Verdict + Send>;
+
 /// A named case with its limit.
 pub struct Case {
     name: String,
     kind: String,
     limit: Duration,
     is_alone: bool,
-    body: Box<dyn FnOnce(&Runtime, Duration) -> Verdict + Send>,
+    body: Body,
 }
 
 impl fmt::Debug for Case {

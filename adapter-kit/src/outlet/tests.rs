@@ -15,7 +15,7 @@ use super::*;
 use crate::due_queue::instant_after;
 use crate::epoch::Epoch;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const LONG_WAIT: Duration = Duration::from_secs(3600);
 
 /// Counts what the outlet asks of its feeder.
 #[derive(Default)]
@@ -176,7 +176,7 @@ fn by_key() -> ConsumeOptions {
 
 fn register(outlet: &Outlet<Item>) -> Arc<Registration> {
     let mut capabilities = Capabilities::none().with_native([Feature::Release, Feature::DelayedRetry]);
-    capabilities.limits.retry_delay = HOUR;
+    capabilities.limits.retry_delay = LONG_WAIT;
     let (expired, given_back) = Default::default();
     Arc::new(Registration { epoch: outlet.begin_epoch(), outlet: outlet.clone(), capabilities, expired, given_back })
 }
@@ -243,7 +243,7 @@ fn a_delivery_given_back_while_its_registration_leaves_is_not_kept() {
     assert!(take(&outlet, 1).is_empty(), "each waits behind its key");
     going.epoch.leave();
     drop(out.remove(0).release());
-    drop(out.remove(0).retry_after(HOUR));
+    drop(out.remove(0).retry_after(LONG_WAIT));
 
     assert_eq!(going.given_back.load(Ordering::SeqCst), 2);
     let others = take(&outlet, 9);
@@ -278,15 +278,15 @@ fn delayed_messages_do_not_block_due_ones() {
         .with_read_ahead(Bound { messages: 2, bytes: usize::MAX });
     let (outlet, _) = outlet_with(options);
     let registration = register(&outlet);
-    outlet.delay(registration.item(0, "a"), now + HOUR);
+    outlet.delay(registration.item(0, "a"), now + LONG_WAIT);
     assert!(outlet.has_room() && !outlet.buffered().is_full_of_delayed(false));
     assert!(outlet.buffered().is_full_of_delayed(true), "low water is half");
-    outlet.delay(registration.item(1, "a"), now + 2 * HOUR);
+    outlet.delay(registration.item(1, "a"), now + 2 * LONG_WAIT);
     assert!(outlet.has_room() && outlet.buffered().is_full_of_delayed(false));
 
-    assert_eq!(outlet.release_due(now), Some(now + HOUR));
-    assert_eq!(outlet.release_due(now + HOUR), Some(now + 2 * HOUR));
-    assert_eq!(outlet.release_due(now + 2 * HOUR), None);
+    assert_eq!(outlet.release_due(now), Some(now + LONG_WAIT));
+    assert_eq!(outlet.release_due(now + LONG_WAIT), Some(now + 2 * LONG_WAIT));
+    assert_eq!(outlet.release_due(now + 2 * LONG_WAIT), None);
     assert!(!outlet.has_room(), "it is to be handed out now");
     let buffered = outlet.buffered();
     assert_eq!((buffered.messages, buffered.delayed, buffered.delayed_bytes), (2, 0, 0));
@@ -301,13 +301,13 @@ fn held_retries_use_the_prefetch() {
     registration.read(&["a", "b", "c", "d"]);
     let mut out = take(&outlet, 9);
     assert_eq!(out.len(), 2);
-    drop(out.remove(0).retry_after(HOUR));
+    drop(out.remove(0).retry_after(LONG_WAIT));
     assert!(take(&outlet, 9).is_empty(), "the held one has its place");
     drop(out.remove(0).ack());
     out.extend(take(&outlet, 9));
     assert_eq!(out.len(), 1);
 
-    assert_eq!(outlet.release_due(Instant::now() + 2 * HOUR), None);
+    assert_eq!(outlet.release_due(Instant::now() + 2 * LONG_WAIT), None);
     out.extend(take(&outlet, 9));
     assert_eq!(out.len(), 2, "its place came free when it was due");
     assert_eq!(out[1].message().key(), Some("a"), "it goes before what was not started");
@@ -325,10 +325,10 @@ fn where_others_go_on_retries_use_the_prefetch_only_when_there_are_too_many() {
     let (outlet, _) = outlet_with(options);
     let registration = register(&outlet);
     registration.read(&["a"; 3]);
-    drop(take(&outlet, 9).remove(0).retry_after(HOUR));
+    drop(take(&outlet, 9).remove(0).retry_after(LONG_WAIT));
     let mut out = take(&outlet, 9);
     assert_eq!(out.len(), 1, "others go on");
-    drop(out.remove(0).retry_after(HOUR));
+    drop(out.remove(0).retry_after(LONG_WAIT));
     assert!(take(&outlet, 9).is_empty(), "what is held has a bound");
 }
 
@@ -553,10 +553,10 @@ proptest! {
                 }
                 Step::Retry { at, later } if at < out.len() => {
                     let (_, delivery) = out.remove(at);
-                    drop(delivery.retry_after(if later { HOUR } else { Duration::ZERO }));
+                    drop(delivery.retry_after(if later { LONG_WAIT } else { Duration::ZERO }));
                 }
                 Step::Ack(_) | Step::Retry { .. } => {}
-                Step::Release => drop(outlet.release_due(Instant::now() + 2 * HOUR)),
+                Step::Release => drop(outlet.release_due(Instant::now() + 2 * LONG_WAIT)),
                 Step::Lose(of) => {
                     let lost = std::mem::replace(&mut registrations[of], register(&outlet));
                     drop(outlet.end_epoch(&lost.epoch));
@@ -571,7 +571,7 @@ proptest! {
                 open.remove(&id);
                 drop(delivery.ack());
             });
-            outlet.release_due(Instant::now() + 2 * HOUR);
+            outlet.release_due(Instant::now() + 2 * LONG_WAIT);
             let taken = take(&outlet, 9);
             if taken.is_empty() {
                 break;

@@ -88,7 +88,7 @@ impl Reader<'_> {
         }
         let (value, from_variable) = self.environment.expand(text)?;
         // An address may have a login.
-        *is_shown &= !from_variable && !(value.contains("://") && value.contains('@'));
+        *is_shown &= !(from_variable || value.contains("://") && value.contains('@'));
         Ok(value)
     }
 }
