@@ -85,7 +85,7 @@ impl RunningApp {
         self.publishers.bound(binding).map(|(broker, _)| broker)
     }
 
-    /// The source that a binding stands for, to ask [`Broker::admin`] about its depth and dead letters: a queue, or the
+    /// The source that a binding stands for, to ask [`Broker::inspect`] about its depth and dead letters: a queue, or the
     /// durable subscription that the configuration names.
     ///
     /// # Errors
