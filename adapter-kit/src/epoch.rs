@@ -12,7 +12,7 @@ const STALE_BIT: usize = 1 << (usize::BITS - 1);
 pub struct DeliveryId {
     /// Number of the epoch, from [`Outlet::begin_epoch`](crate::Outlet::begin_epoch).
     pub epoch: u64,
-    /// Number of the delivery within the epoch, as in [`Unsettled::tag`](messaging_core::Unsettled::tag).
+    /// Number of the delivery within the epoch, as in [`Unsettled::tag`](messaging_core::spi::Unsettled::tag).
     pub tag: u64,
 }
 
