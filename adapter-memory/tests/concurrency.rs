@@ -474,6 +474,8 @@ fn leaving_and_cutting_while_messages_move_doubles_some_and_loses_none() {
                 }
             }));
         }
+        // Opened before the server may be stopped.
+        let publisher = to_queue(&broker).await;
         let cutting = tokio::spawn(async move {
             for turn in 0..200 {
                 if turn % 3 == 0 {
@@ -484,7 +486,6 @@ fn leaving_and_cutting_while_messages_move_doubles_some_and_loses_none() {
                 tokio::time::sleep(Duration::from_micros(500)).await;
             }
         });
-        let publisher = to_queue(&broker).await;
         for number in 0..1_000 {
             while publisher.publish(body(0, number)).await.is_err() {
                 tokio::task::yield_now().await;
