@@ -151,7 +151,8 @@ fn argument(name: String, value: Value) -> Result<(String, Value), String> {
         let flag = flag_of(&value).ok_or_else(|| format!("has {dashed:?}, which has to be true or false"))?;
         return Ok((dashed, flag.into()));
     }
-    Ok((name, value))
+    // No argument of RabbitMQ has an underscore; a plugin's may.
+    Ok((if name.starts_with("x_") { dashed } else { name }, value))
 }
 
 /// Options of one connection and of its destinations.
@@ -307,6 +308,10 @@ mod tests {
         // Other arguments stay as they stand: the broker or a plugin may want text.
         let given = json!({ "x-queue-leader-locator": "balanced", "x-mine": "5", "x-overflow": "drop-head" });
         assert_eq!(serde_json::to_value(arguments(given.clone()).unwrap()).unwrap(), given);
+        let taken = arguments(json!({ "x_overflow": "drop-head" })).unwrap();
+        assert_eq!(serde_json::to_value(taken).unwrap(), json!({ "x-overflow": "drop-head" }));
+        let taken = arguments(json!({ "x_max_length": "5" })).unwrap();
+        assert_eq!(serde_json::to_value(taken).unwrap(), json!({ "x-max-length": 5 }));
         let error = arguments(json!({ "x-max-length": "five", "x-expires": [1] })).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         for name in ["x-max-length", "x-expires"] {

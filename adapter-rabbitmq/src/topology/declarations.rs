@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
-use messaging_core::{Error, ErrorKind, Order, Result};
+use messaging_core::{Order, Result};
 use serde_json::Value;
 
 use crate::config::{DestinationOptions, QueueType};
@@ -52,10 +52,7 @@ pub(super) fn live_declaration(name: String, dead: &str, options: &DestinationOp
         arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
     }
     for (key, value) in &options.arguments {
-        // A variable of the environment has no way to write a hyphen, and no argument of RabbitMQ has an underscore.
-        let key = if key.starts_with("x_") { key.replace('_', "-") } else { key.clone() };
-        let value = typed(&key, value)?;
-        arguments.insert(short("the name of an argument", &key)?, value_of(&value)?);
+        arguments.insert(short("the name of an argument", key)?, value_of(value)?);
     }
     Ok(QueueDeclaration { name, arguments, queue_type: options.queue_type })
 }
@@ -88,35 +85,6 @@ pub(crate) fn table(values: &BTreeMap<String, Value>) -> Result<FieldTable> {
     Ok(table)
 }
 
-/// Queue arguments for which the broker wants a number (RabbitMQ 4.0, `rabbit_amqqueue:declare_args`).
-const NUMERIC: [&str; 10] = [
-    "x-consumer-timeout",
-    "x-delivery-limit",
-    "x-expires",
-    "x-max-in-memory-bytes",
-    "x-max-in-memory-length",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-message-ttl",
-    "x-quorum-initial-group-size",
-];
-
-/// The value of a queue argument in the type that the broker wants: a file or a variable may give text that reads as a number.
-fn typed(key: &str, value: &Value) -> Result<Value> {
-    let Value::String(text) = value else { return Ok(value.clone()) };
-    let invalid = |wanted| {
-        Error::new(ErrorKind::Config, format!("the queue argument {key:?} is {text:?}, and RabbitMQ wants {wanted}"))
-    };
-    if NUMERIC.contains(&key) {
-        return text.trim().parse::<i64>().map(Value::from).map_err(|_| invalid("a whole number"));
-    }
-    if key == "x-single-active-consumer" {
-        return text.trim().parse::<bool>().map(Value::from).map_err(|_| invalid("true or false"));
-    }
-    Ok(value.clone())
-}
-
 fn value_of(value: &Value) -> Result<AMQPValue> {
     Ok(match value {
         Value::Null => AMQPValue::Void,
@@ -147,19 +115,11 @@ fn value_of(value: &Value) -> Result<AMQPValue> {
 mod tests {
     use super::*;
 
-    fn argument(key: &str, value: &str) -> Result<AMQPValue> {
-        let arguments = BTreeMap::from([(key.to_owned(), Value::String(value.to_owned()))]);
-        let options = DestinationOptions { arguments, ..DestinationOptions::default() };
-        let declared = live_declaration("q".to_owned(), "q--dead", &options)?;
-        Ok(declared.arguments.inner()["x-max-length"].clone())
-    }
-
     #[test]
-    fn text_that_reads_as_a_number_is_one_where_the_broker_wants_it() {
-        assert_eq!(argument("x-max-length", "5").unwrap(), AMQPValue::LongLongInt(5));
-        assert_eq!(argument("x_max_length", "5").unwrap(), AMQPValue::LongLongInt(5));
-        let error = argument("x-max-length", "many").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.text().contains("\"x-max-length\" is \"many\""), "{error}");
+    fn numbers_of_the_options_are_numbers_at_the_broker() {
+        let arguments = BTreeMap::from([("x-max-length".to_owned(), Value::from(5))]);
+        let options = DestinationOptions { arguments, ..DestinationOptions::default() };
+        let declared = live_declaration("q".to_owned(), "q--dead", &options).unwrap();
+        assert_eq!(declared.arguments.inner()["x-max-length"], AMQPValue::LongLongInt(5));
     }
 }
